@@ -1,0 +1,66 @@
+"""Host names, addresses, ports and networks as text: what is valid, and the one spelling of each.
+
+Used by the rooms for DNS, routes and peers, which must agree on these and on nothing else. Resolves nothing.
+"""
+
+import re
+from functools import lru_cache
+from ipaddress import AddressValueError, IPv4Address, IPv4Network, IPv6Address, NetmaskValueError
+
+MESH_NETWORK = IPv4Network("10.100.0.0/16")
+CONTAINER_NETWORK = IPv4Network("10.200.0.0/16")
+
+_LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+_PORT = re.compile(r"[0-9]{1,5}")
+_MAX_HOST_NAME = 253  # RFC 1035, without the trailing dot
+
+
+def is_host_name(text: str) -> bool:
+    """Whether a lower-case text is a host name (RFC 1123): labels of letters, digits and inner hyphens, the last not all digits."""
+    if not 0 < len(text) <= _MAX_HOST_NAME:
+        return False
+    labels = text.split(".")
+    return all(_LABEL.fullmatch(label) for label in labels) and not labels[-1].isdigit()
+
+
+@lru_cache(maxsize=65_536)
+def is_ipv4(text: str) -> bool:
+    """Whether a text is a dotted IPv4 address without leading zeros, which is its only spelling."""
+    try:
+        IPv4Address(text)
+    except AddressValueError:
+        return False
+    return True
+
+
+def port(text: str) -> int | None:
+    """A port number from 1 to 65535, or None."""
+    number = int(text) if _PORT.fullmatch(text) and text.isascii() else 0
+    return number if 0 < number < 65_536 else None
+
+
+@lru_cache(maxsize=65_536)
+def endpoint(text: str) -> str | None:
+    """The one spelling of `address:port`, or None. IPv6 may be bracketed or bare with the port after the last colon."""
+    host, colon, tail = text.rpartition(":")
+    number = port(tail)
+    if not colon or number is None:
+        return None
+    if is_ipv4(host):
+        return f"{host}:{number}"
+    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    if "%" in bare:  # a zone index means nothing on another server
+        return None
+    try:
+        return f"[{IPv6Address(bare)}]:{number}"
+    except AddressValueError:
+        return None
+
+
+@lru_cache(maxsize=65_536)
+def network(text: str) -> IPv4Network | None:
+    """An IPv4 network in CIDR form with its host bits cleared, or None."""
+    try:
+        return IPv4Network(text, strict=False)
+    except (AddressValueError, NetmaskValueError):
+        return None

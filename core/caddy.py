@@ -1,0 +1,93 @@
+"""Routes from public domains to containers: checked, brought into one form, compared.
+
+A domain is in lower case and in its IDNA form, upstreams are a set of `address:port` in one spelling, and a route without an upstream is
+no route. What Caddy's configuration looks like is rendered in `core.caddy_config`.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import idna
+from returns.result import Failure, Result, Success
+
+from core import address
+from core.digest import Plain, canonical_order
+from core.rejection import Fault, Sifted, has_control, shown, sift
+from core.wire import WireRoute
+
+_WILDCARD = "*."
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A domain (its first label may be `*`) and the sorted upstreams that answer for it, at least one."""
+
+    id: str
+    domain: str
+    service_id: str
+    upstreams: tuple[str, ...]
+
+
+def normalise_expected(entries: list[WireRoute]) -> Sifted[Route]:
+    """The routes in canonical order, the held ids and the rejected entries."""
+    sifted = sift("caddy.routes", entries, _key, _parse)
+    return Sifted(canonical_routes(sifted.values), sifted.held, sifted.rejected)
+
+
+def normalise_actual(entries: list[WireRoute]) -> tuple[Route, ...]:
+    """What is served, in the same form; what cannot be parsed stays visible as it is, so that it counts as drift."""
+    return canonical_routes(
+        Route(
+            entry.id,
+            _ascii_domain(entry.domain) or entry.domain,
+            entry.service_id,
+            tuple(sorted({address.endpoint(text) or text for text in entry.upstreams})),
+        )
+        for entry in entries
+    )
+
+
+def canonical_routes(routes: Iterable[Route]) -> tuple[Route, ...]:
+    """Distinct routes that have an upstream, in canonical order."""
+    return canonical_order((route for route in routes if route.upstreams), plain)
+
+
+def plain(route: Route) -> Plain:
+    """The canonical form of one route."""
+    return (route.id, route.domain, route.service_id, route.upstreams)
+
+
+def route_id(route: Route) -> str:
+    """The key of a route."""
+    return route.id
+
+
+def _key(entry: WireRoute) -> str:
+    return entry.id
+
+
+def _parse(entry: WireRoute) -> Result[Route, Fault]:
+    if not entry.id or has_control(entry.id):
+        return Failure(Fault("id", "is empty or has a control character"))
+    if has_control(entry.service_id):
+        return Failure(Fault("serviceId", "has a control character"))
+    domain = _ascii_domain(entry.domain)
+    if domain is None:
+        return Failure(Fault("domain", f"{shown(entry.domain)} is not a host name"))
+    upstreams = [address.endpoint(text) for text in entry.upstreams]
+    for number, found in enumerate(upstreams):
+        if found is None:
+            return Failure(Fault(f"upstreams[{number}]", f"{shown(entry.upstreams[number])} is not address:port"))
+    return Success(Route(entry.id, domain, entry.service_id, tuple(sorted({up for up in upstreams if up}))))
+
+
+def _ascii_domain(text: str) -> str | None:
+    """Lower case and IDNA form of a domain, with a leading `*.` kept; None when it is not a host name."""
+    wildcard = _WILDCARD if text.startswith(_WILDCARD) else ""
+    host = text[len(wildcard) :].lower()
+    if not host.isascii():
+        try:
+            host = idna.encode(host, uts46=True).decode("ascii")
+        except idna.IDNAError:
+            return None
+    return wildcard + host if address.is_host_name(host) else None

@@ -1,0 +1,239 @@
+"""Containers: what is expected, what is there, how they differ.
+
+An expected entry is checked and brought into one form (complete image reference, sorted ports, env and mounts); a container of this
+server is the same however it was listed. Telling what to do about a difference is the business of `core.plan`.
+"""
+
+import re
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+from typing import NewType
+
+from returns.result import Failure, Result, Success
+
+from core import address, image
+from core.image import Image
+from core.rejection import Fault, has_control, id_fault, shown
+from core.wire import WireActualContainer, WireContainer, WireHealthCheck, WirePort, WireVolume
+
+DeploymentId = NewType("DeploymentId", str)
+ServiceId = NewType("ServiceId", str)
+ContainerId = NewType("ContainerId", str)
+
+LABEL_PREFIX = "techulus."
+DEPLOYMENT_LABEL = "techulus.deployment.id"
+SERVICE_LABEL = "techulus.service.id"
+SERVICE_NAME_LABEL = "techulus.service.name"
+
+_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")  # Podman's rule for container names
+_ENV_NAME = re.compile(
+    r"[-._a-zA-Z][-._a-zA-Z0-9]*"
+)  # no '=', blank or control character; what container platforms accept
+_VOLUME_NAME = re.compile(r"[a-z0-9-]+")
+_MAX_COUNT = 2**31 - 1  # seconds and retries beyond this overflow once they are nanoseconds
+
+
+@dataclass(frozen=True, slots=True)
+class HealthCheck:
+    """A shell command run in the container. Interval, timeout, start period in seconds."""
+
+    command: str
+    interval_s: int
+    timeout_s: int
+    retries: int
+    start_period_s: int
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Volume:
+    """A folder `<data-dir>/volumes/<service>/<name>` of this server, mounted at `container_path`."""
+
+    name: str
+    container_path: str
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Port:
+    """A port of the container and the host port set aside for it."""
+
+    container_port: int
+    host_port: int
+
+
+@dataclass(frozen=True, slots=True)
+class ExpectedContainer:
+    """One deployment as it should run here. The values of `env` are still encrypted."""
+
+    deployment_id: DeploymentId
+    service_id: ServiceId
+    service_name: str
+    name: str
+    image: Image
+    address: str | None
+    ports: tuple[Port, ...]
+    env: tuple[tuple[str, str], ...]
+    health_check: HealthCheck | None
+    volumes: tuple[Volume, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ActualContainer:
+    """One container of this server that carries a label of ours.
+
+    `image` is None when its reference cannot be parsed (an image that has lost its name). `state` is Podman's word in lower case.
+    `created` is in seconds since the epoch. `running_for_s` is how long the present start has lasted, `lived_s` how long the last one
+    did; both None when not known.
+    """
+
+    id: ContainerId
+    name: str
+    image: Image | None
+    image_text: str
+    state: str
+    created: int
+    health: str
+    deployment_id: DeploymentId | None
+    service_id: str
+    service_name: str
+    running_for_s: float | None = None
+    lived_s: float | None = None
+    exit_code: int = 0
+
+
+def normalise_expected(entry: WireContainer, subnet_id: int | None = None) -> Result[ExpectedContainer, Fault]:
+    """Check one expected entry; with the server's subnet known, its address must lie in it (10.200.<subnet>.2 to .254)."""
+    fault = _fault(entry, subnet_id)
+    reference = image.parse(entry.image)
+    if fault is not None or reference is None:
+        return Failure(fault or Fault("image", f"{shown(entry.image)} is not an image reference"))
+    check = entry.health_check
+    return Success(
+        ExpectedContainer(
+            deployment_id=DeploymentId(entry.deployment_id),
+            service_id=ServiceId(entry.service_id),
+            service_name=entry.service_name,
+            name=entry.name,
+            image=reference,
+            address=entry.ip_address,
+            ports=tuple(sorted({Port(p.container_port, p.host_port) for p in entry.ports})),
+            env=tuple(sorted(entry.env.items())),
+            health_check=None
+            if check is None
+            else HealthCheck(check.cmd, check.interval, check.timeout, check.retries, check.start_period),
+            volumes=tuple(sorted({Volume(v.name, v.container_path) for v in entry.volumes})),
+        )
+    )
+
+
+def normalise_actual(entry: WireActualContainer) -> ActualContainer:
+    """The core's value for one container of the dry run's actual state."""
+    return ActualContainer(
+        id=ContainerId(entry.id),
+        name=entry.name,
+        image=image.parse(entry.image),
+        image_text=entry.image,
+        state=entry.state.lower(),
+        created=entry.created,
+        health=entry.health,
+        deployment_id=deployment_of(entry.labels),
+        service_id=entry.labels.get(SERVICE_LABEL, ""),
+        service_name=entry.labels.get(SERVICE_NAME_LABEL, ""),
+    )
+
+
+def is_ours(labels: dict[str, str]) -> bool:
+    """Whether labels mark a container as ours: any key that begins with our prefix."""
+    return any(key.startswith(LABEL_PREFIX) for key in labels)
+
+
+def deployment_of(labels: dict[str, str]) -> DeploymentId | None:
+    """The deployment that labels name; none when the label is missing or empty."""
+    found = labels.get(DEPLOYMENT_LABEL)
+    return DeploymentId(found) if found else None
+
+
+def image_matches(expected: ExpectedContainer, actual: ActualContainer) -> bool:
+    """Whether a container was made from the expected image."""
+    return actual.image is not None and image.same(expected.image, actual.image)
+
+
+def rank(expected: ExpectedContainer, actual: ActualContainer) -> tuple[bool, bool, int, str]:
+    """Sorts the containers of one deployment so that the one to keep comes first."""
+    return (actual.state != "running", not image_matches(expected, actual), -actual.created, actual.id)
+
+
+def _fault(entry: WireContainer, subnet_id: int | None) -> Fault | None:
+    return (
+        id_fault("deploymentId", entry.deployment_id)
+        or id_fault("serviceId", entry.service_id)
+        or (Fault("serviceName", "has a control character") if has_control(entry.service_name) else None)
+        or (None if _NAME.fullmatch(entry.name) else Fault("name", f"{shown(entry.name)} is not a container name"))
+        or _address_fault(entry.ip_address, subnet_id)
+        or _ports_fault(entry.ports)
+        or _env_fault(entry.env)
+        or (_health_fault(entry.health_check) if entry.health_check else None)
+        or _volumes_fault(entry.service_id, entry.volumes)
+    )
+
+
+def _address_fault(text: str | None, subnet_id: int | None) -> Fault | None:
+    if text is None:  # a damaged row of the control plane: it runs, and is reached by its host ports
+        return None
+    if not address.is_ipv4(text):
+        return Fault("ipAddress", f"{shown(text)} is not an IPv4 address")
+    if subnet_id is not None:
+        _, _, third, fourth = IPv4Address(text).packed
+        if not text.startswith("10.200.") or third != subnet_id or not 2 <= fourth <= 254:
+            return Fault("ipAddress", f"{text} is not one of this server's addresses 10.200.{subnet_id}.2 to .254")
+    return None
+
+
+def _ports_fault(ports: list[WirePort]) -> Fault | None:
+    for number, one in enumerate(ports):
+        if not 0 < one.container_port < 65_536:
+            return Fault(f"ports[{number}].containerPort", f"{one.container_port} is not a port")
+        if not 0 < one.host_port < 65_536:
+            return Fault(f"ports[{number}].hostPort", f"{one.host_port} is not a port")
+    return None
+
+
+def _env_fault(env: dict[str, str]) -> Fault | None:
+    bad = sorted(name for name in env if not _ENV_NAME.fullmatch(name))
+    return Fault("env", f"{shown(bad[0])} is not a name of an environment variable") if bad else None
+
+
+def _health_fault(check: WireHealthCheck) -> Fault | None:
+    if not check.cmd.strip() or has_control(check.cmd.replace("\n", "").replace("\t", "")):
+        return Fault("healthCheck.cmd", "is empty or has a control character")
+    numbers = {"interval": check.interval, "timeout": check.timeout, "retries": check.retries}
+    for field, number in numbers.items():
+        if not 0 < number <= _MAX_COUNT:
+            return Fault(f"healthCheck.{field}", f"{number} is not a positive number of reasonable size")
+    if not 0 <= check.start_period <= _MAX_COUNT:
+        return Fault("healthCheck.startPeriod", f"{check.start_period} is negative or too large")
+    return None
+
+
+def _volumes_fault(service_id: str, volumes: list[WireVolume]) -> Fault | None:
+    taken: dict[str, WireVolume] = {}
+    for number, one in enumerate(volumes):
+        at = f"volumes[{number}]"
+        if not _VOLUME_NAME.fullmatch(one.name):
+            return Fault(f"{at}.name", f"{shown(one.name)} is not a volume name (a-z, 0-9 and hyphens)")
+        if not _is_volume_path(one.host_path, service_id, one.name):
+            return Fault(f"{at}.hostPath", f"{shown(one.host_path)} is outside the service's volumes folder")
+        if not _is_mount_point(one.container_path):
+            return Fault(f"{at}.containerPath", f"{shown(one.container_path)} is not an absolute path to mount at")
+        if taken.setdefault(one.container_path, one) != one:
+            return Fault(f"{at}.containerPath", f"{shown(one.container_path)} is mounted twice")
+    return None
+
+
+def _is_volume_path(path: str, service_id: str, name: str) -> bool:
+    # The folder is derived locally; the path that was sent must at least mean the same place, whatever its data directory.
+    return path.startswith("/") and ".." not in path and path.endswith(f"/volumes/{service_id}/{name}")
+
+
+def _is_mount_point(path: str) -> bool:
+    parts = path.split("/")
+    return path.startswith("/") and any(parts) and ".." not in parts and "." not in parts and not has_control(path)

@@ -1,0 +1,64 @@
+"""DNS records under `.internal`: checked, brought into one form, compared.
+
+A name stands once, in lower case without a trailing dot, with its addresses as a set; a name listed twice is the union, and a name
+without an address is no record.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from returns.result import Failure, Result, Success
+
+from core import address
+from core.digest import Plain
+from core.rejection import Fault, Sifted, shown, sift
+from core.wire import WireRecord
+
+ZONE = "internal"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Record:
+    """A name and its sorted IPv4 addresses, at least one."""
+
+    name: str
+    ips: tuple[str, ...]
+
+
+def normalise_expected(entries: list[WireRecord]) -> Sifted[Record]:
+    """The records in canonical order, the held names and the rejected entries."""
+    sifted = sift("dns.records", entries, _key, _parse, unique=False)
+    return Sifted(union(sifted.values), sifted.held, sifted.rejected)
+
+
+def normalise_actual(entries: list[WireRecord]) -> tuple[Record, ...]:
+    """What is served, in the same form; odd names stay visible as they are, so that they count as drift."""
+    return union(Record(_key(entry), tuple(sorted(set(entry.ips)))) for entry in entries)
+
+
+def union(records: Iterable[Record]) -> tuple[Record, ...]:
+    """One record a name, in order, with the union of its addresses; names without an address are left out."""
+    ips: dict[str, set[str]] = {}
+    for record in records:
+        ips.setdefault(record.name, set()).update(record.ips)
+    return tuple(Record(name, tuple(sorted(ips[name]))) for name in sorted(ips) if ips[name])
+
+
+def plain(record: Record) -> Plain:
+    """The canonical form of one record."""
+    return (record.name, record.ips)
+
+
+def _key(entry: WireRecord) -> str:
+    lower = entry.name.lower()
+    return lower[:-1] if lower.endswith(".") else lower
+
+
+def _parse(entry: WireRecord) -> Result[Record, Fault]:
+    name = _key(entry)
+    if not entry.name.isascii() or not name.endswith(f".{ZONE}") or not address.is_host_name(name):
+        return Failure(Fault("name", f"{shown(entry.name)} is not a host name under .{ZONE}"))
+    for number, text in enumerate(entry.ips):
+        if not address.is_ipv4(text):
+            return Failure(Fault(f"ips[{number}]", f"{shown(text)} is not an IPv4 address"))
+    return Success(Record(name, tuple(sorted(set(entry.ips)))))

@@ -1,0 +1,150 @@
+"""What the state machine hears (events) and what it asks for (effects). Both are closed unions of small frozen values."""
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from core.action import Action
+from core.containers import DeploymentId
+from core.image import Image
+from core.state import ActualState, ExpectedState
+from core.status import Entry
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """The action did what it should."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The action failed; why, on one line."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Deferred:
+    """The action waits for an image that is still being pulled; nothing has been changed."""
+
+    image: Image
+
+
+Outcome: TypeAlias = Applied | Failed | Deferred
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """Time has passed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Woken:
+    """Something says that the expected state has changed, or that a look is worth while."""
+
+
+@dataclass(frozen=True, slots=True)
+class StopAsked:
+    """The agent is to end: finish the change in hand, report, and no more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """The expected state has come."""
+
+    expected: ExpectedState
+
+
+@dataclass(frozen=True, slots=True)
+class FetchFailed:
+    """The expected state could not be had, or was refused whole."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """The actual state has been gathered."""
+
+    actual: ActualState
+
+
+@dataclass(frozen=True, slots=True)
+class LookFailed:
+    """The containers could not be listed."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class ActionDone:
+    """The action that was to be performed has ended."""
+
+    action: Action
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class PullEnded:
+    """A pull that actions were waiting for has ended; `failure` is None when the image is here."""
+
+    image: Image
+    failure: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """The last report of a round has been delivered, or could not be."""
+
+
+Event: TypeAlias = (
+    Tick | Woken | StopAsked | Fetched | FetchFailed | Looked | LookFailed | ActionDone | PullEnded | Reported
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Fetch:
+    """Ask the control plane for the expected state; answer with Fetched or FetchFailed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """Gather the actual state; answer with Looked or LookFailed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Perform:
+    """Carry out one action; answer with ActionDone. `expected` is the snapshot it was chosen from."""
+
+    action: Action
+    expected: ExpectedState
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Send a status report; a later one replaces an earlier one that has not gone out. Answer with Reported when `final`."""
+
+    entries: tuple[Entry, ...]
+    final: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Remember:
+    """Keep the expected state that was fetched last on disk: it is in force now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Say something to the person who runs this server."""
+
+    level: Literal["debug", "info", "warning", "error"]
+    event: str
+    facts: tuple[tuple[str, str | int | float], ...] = ()
+    deployment_id: DeploymentId | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """Nothing more will be done; the loop may end."""
+
+
+Effect: TypeAlias = Fetch | Look | Perform | Report | Remember | Note | Finish

@@ -1,0 +1,84 @@
+"""Image references: taking them apart, completing short names, and telling whether two mean the same image.
+
+Follows the reference grammar of container registries. A short name is completed the way the control plane means it: no registry is
+`docker.io`, no namespace there is `library`, no tag is `latest`. Refuses to know which images exist.
+"""
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+
+DEFAULT_REGISTRY = "docker.io"
+_MAX_NAME = 255  # registries refuse longer repository names
+
+_HOST = re.compile(
+    r"(?:[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?(?:\.[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?)*|\[[0-9a-fA-F:]+\])(?::[0-9]{1,5})?"
+)
+_REPOSITORY = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*")
+_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}|sha384:[0-9a-f]{96}|sha512:[0-9a-f]{128}")
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """A complete reference. `tag` is always there; `digest` (`sha256:…`) may be."""
+
+    registry: str
+    repository: str
+    tag: str
+    digest: str | None = None
+    tagged: bool = True
+
+    def __str__(self) -> str:
+        """The complete spelling, as a registry client takes it. A reference given by digest alone is spelled without a tag."""
+        tag = f":{self.tag}" if self.tagged or self.digest is None else ""
+        digest = f"@{self.digest}" if self.digest else ""
+        return f"{self.registry}/{self.repository}{tag}{digest}"
+
+
+@lru_cache(maxsize=16_384)
+def parse(text: str) -> Image | None:
+    """The complete reference that a text means, or None when it is not a valid reference."""
+    name, at, digest = text.partition("@")
+    if at and not _DIGEST.fullmatch(digest):
+        return None
+    path, tag = _split_tag(name)
+    registry, repository = _split_registry(path)
+    if (
+        not _HOST.fullmatch(registry)
+        or not _REPOSITORY.fullmatch(repository)
+        or len(registry) + len(repository) >= _MAX_NAME
+    ):
+        return None
+    if tag is not None and not _TAG.fullmatch(tag):
+        return None
+    return Image(registry, repository, tag or "latest", digest or None, tag is not None or not digest)
+
+
+def same(one: Image, other: Image) -> bool:
+    """Whether two references mean one image: equal names, then the digests where both have one, otherwise the tags."""
+    if (one.registry, one.repository) != (other.registry, other.repository):
+        return False
+    if one.digest is not None and other.digest is not None:
+        return one.digest == other.digest
+    return one.tag == other.tag
+
+
+def _split_tag(name: str) -> tuple[str, str | None]:
+    last_slash, last_colon = name.rfind("/"), name.rfind(":")
+    if last_colon > last_slash:
+        return name[:last_colon], name[last_colon + 1 :]
+    return name, None
+
+
+def _split_registry(path: str) -> tuple[str, str]:
+    first, slash, rest = path.partition("/")
+    if not slash or not ("." in first or ":" in first or first == "localhost"):
+        registry, repository = DEFAULT_REGISTRY, path
+    else:
+        registry, repository = first, rest
+    if registry == "index.docker.io":
+        registry = DEFAULT_REGISTRY
+    if registry == DEFAULT_REGISTRY and "/" not in repository:
+        repository = f"library/{repository}"
+    return registry, repository

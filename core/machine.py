@@ -1,0 +1,355 @@
+"""The agent's two states, as a pure function from (state, event) to (state, effects).
+
+IDLE polls the control plane, looks at the server and compares. On drift it becomes PROCESSING, which works on a snapshot of the expected
+state: it makes one change, looks again, and goes straight on, without polling, until nothing is left to do now, a change fails, or five
+minutes have passed. Then it looks once more, reports, and is IDLE again.
+
+The shell carries out the effects and answers each with one event; it decides nothing. Time (`now`, seconds of a monotonic clock) comes
+in with every event. A fetch that fails leaves the last good expected state in force; a look that fails ends the round without a report,
+since a listing that failed must never be taken for an empty server.
+"""
+
+from dataclasses import dataclass, replace
+from typing import TypeAlias, assert_never
+
+from core import guard, plan, render, retry, status
+from core.action import Action
+from core.events import (
+    ActionDone,
+    Applied,
+    Deferred,
+    Effect,
+    Event,
+    Failed,
+    Fetch,
+    Fetched,
+    FetchFailed,
+    Finish,
+    Look,
+    Looked,
+    LookFailed,
+    Note,
+    Perform,
+    PullEnded,
+    Remember,
+    Report,
+    Reported,
+    StopAsked,
+    Tick,
+    Woken,
+)
+from core.memory import DEADLINE_S, Ending, Memory, doomed_by, next_poll_at, pull_ended, ready, record
+from core.rejection import Rejection
+from core.state import ActualState, ExpectedState
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Until the next poll; before that a look, when a container is about to count as up."""
+
+    poll_at: float
+    look_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Fetching:
+    """The expected state has been asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Looking:
+    """The server is being looked at, to compare it with `expected`; None: only to report."""
+
+    expected: ExpectedState | None
+    fresh: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Idle:
+    """No change is being made."""
+
+    memory: Memory
+    phase: Waiting | Fetching | Looking
+
+
+@dataclass(frozen=True, slots=True)
+class LookingAgain:
+    """After a change, before the next."""
+
+
+@dataclass(frozen=True, slots=True)
+class Changing:
+    """One action is being performed."""
+
+    action: Action
+
+
+@dataclass(frozen=True, slots=True)
+class Closing:
+    """The last look and the last report of this round; `looked` tells which of the two is awaited.
+
+    `soon`: a change failed and others remain, so the next poll follows at once. `look_at`: when a container will count as up.
+    """
+
+    ending: Ending
+    looked: bool = False
+    soon: bool = False
+    look_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Processing:
+    """Working on a snapshot since `began_at`."""
+
+    memory: Memory
+    snapshot: ExpectedState
+    began_at: float
+    phase: LookingAgain | Changing | Closing
+
+
+State: TypeAlias = Idle | Processing
+Step: TypeAlias = tuple[State, tuple[Effect, ...]]
+
+
+def start(memory: Memory, now: float) -> Step:
+    """The first state: the first poll is due now."""
+    return Idle(memory, Waiting(now)), ()
+
+
+def wake_at(state: State) -> float | None:
+    """When a Tick is due if nothing else happens before; None when an answer is awaited that comes by itself."""
+    match state:
+        case Idle(phase=Waiting(poll_at=poll_at, look_at=look_at)):
+            return poll_at if look_at is None else min(poll_at, look_at)
+        case Processing(phase=Changing(), began_at=began_at):
+            return began_at + DEADLINE_S
+        case _:
+            return None
+
+
+def step(state: State, event: Event, now: float) -> Step:
+    """The one transition function; total over states and events. An event that means nothing in a state changes nothing."""
+    match event:
+        case StopAsked():
+            return _stop(state)
+        case PullEnded(image=image, failure=failure):
+            return _again(replace(state, memory=pull_ended(state.memory, image, failure, now)), now)
+        case ActionDone(action=action) if state.memory.unfinished == retry.key(action):
+            memory = replace(record(state.memory, action, event.outcome, now), unfinished=None, woken=True)
+            return _noting(_again(replace(state, memory=memory), now), _said(memory, event, now))
+        case Woken():
+            return _again(replace(state, memory=replace(state.memory, woken=True)), now)
+        case _:
+            return _idle(state, event, now) if isinstance(state, Idle) else _processing(state, event, now)
+
+
+def _stop(state: State) -> Step:
+    memory = replace(state.memory, stopping=True)
+    if isinstance(state, Idle):
+        return Idle(memory, state.phase), (Finish(),)
+    return replace(state, memory=memory), ()
+
+
+def _again(state: State, now: float) -> Step:
+    """Bring the next poll forward when something woke us while waiting."""
+    if isinstance(state, Idle) and isinstance(state.phase, Waiting) and state.memory.woken:
+        return replace(state, phase=replace(state.phase, poll_at=next_poll_at(state.memory, now))), ()
+    return state, ()
+
+
+def _idle(state: Idle, event: Event, now: float) -> Step:
+    memory, phase = state.memory, state.phase
+    match phase, event:
+        case Waiting(poll_at=poll_at, look_at=look_at), Tick():
+            if now >= poll_at:
+                memory = replace(memory, polls=memory.polls + 1, last_poll_at=now, woken=False)
+                return Idle(memory, Fetching()), (Fetch(),)
+            if look_at is not None and now >= look_at:
+                return Idle(memory, Looking(None)), (Look(),)
+            return state, ()
+        case Fetching(), Fetched(expected=expected):
+            return Idle(memory, Looking(expected, fresh=True)), (Look(),)
+        case Fetching(), FetchFailed(why=why):
+            then = "no state is known yet" if memory.in_force is None else "the last good state stays in force"
+            note = Note("warning", "expected state not fetched", (("why", why), ("then", then)))
+            return Idle(memory, Looking(memory.in_force)), (note, Look())
+        case Looking(), LookFailed(why=why):
+            return Idle(memory, Waiting(next_poll_at(memory, now))), (_blind(why),)
+        case Looking(), Looked(actual=actual):
+            return _compare(memory, phase, actual, now)
+        case _:
+            return state, ()
+
+
+def _compare(memory: Memory, phase: Looking, actual: ActualState, now: float) -> Step:
+    memory = replace(memory, ever_up=status.now_up(actual.containers, memory.ever_up))
+    notes: tuple[Effect, ...] = ()
+    expected = phase.expected
+    if expected is not None and phase.fresh:
+        doomed = doomed_by(expected, actual)
+        if doomed and (memory.doubted is None or not doomed <= memory.doubted):
+            return _doubt(replace(memory, doubted=doomed), actual, now)
+        notes = _accepted(memory.in_force, expected)
+        memory = replace(memory, doubted=None, in_force=expected)
+    if expected is None or memory.unfinished is not None or memory.stopping:
+        return _noting(_rest(memory, actual, now), *notes)
+    round_ = Processing(replace(memory, retries=retry.forget_old(memory.retries, now)), expected, now, LookingAgain())
+    following, effects = _choose(round_, actual, now)
+    if isinstance(following.phase, Changing):
+        return following, (*notes, Note("info", "drift found", (("changes", len(following.memory.drift)),)), *effects)
+    said = tuple(effect for effect in effects if isinstance(effect, Note))
+    return _noting(_rest(following.memory, actual, now), *notes, *said)
+
+
+def _doubt(memory: Memory, actual: ActualState, now: float) -> Step:
+    note = Note(
+        "warning",
+        "expected state held back",
+        (
+            ("why", f"it would remove {len(memory.doubted or ())} of the running containers"),
+            ("then", "it is acted on when the next poll says the same"),
+        ),
+    )
+    return _noting(_rest(memory, actual, now), note)
+
+
+def _accepted(before: ExpectedState | None, expected: ExpectedState) -> tuple[Effect, ...]:
+    if before == expected:
+        return ()
+    known = {_what_is_wrong(one) for one in before.rejected} if before is not None else set()
+    return (
+        Remember(),
+        *(
+            Note(
+                "warning",
+                "entry rejected",
+                (("path", one.path), ("key", one.key), ("why", one.reason), ("then", "held")),
+            )
+            for one in expected.rejected
+            if _what_is_wrong(one) not in known
+        ),
+    )
+
+
+def _what_is_wrong(one: Rejection) -> tuple[str, str, str]:
+    """A rejection without its place in the list, which moves from poll to poll since the order of lists means nothing."""
+    return one.path.partition("[")[0], one.key, one.reason
+
+
+def _rest(memory: Memory, actual: ActualState, now: float) -> tuple[Idle, tuple[Effect, ...]]:
+    """Report and wait for the next poll."""
+    phase = Waiting(next_poll_at(memory, now), _look_at(actual, now))
+    return Idle(memory, phase), (_report(memory, actual),)
+
+
+def _processing(state: Processing, event: Event, now: float) -> Step:
+    match state.phase, event:
+        case Changing(action=action), ActionDone(action=done) if action == done:
+            return _changed(state, event, now)
+        case Changing(action=action), Tick() if now >= state.began_at + DEADLINE_S:
+            memory = replace(state.memory, unfinished=retry.key(action))
+            return replace(state, memory=memory, phase=Closing(Ending.TIMED_OUT)), (Look(),)
+        case LookingAgain(), Looked(actual=actual):
+            memory = replace(state.memory, ever_up=status.now_up(actual.containers, state.memory.ever_up))
+            return _choose(replace(state, memory=memory), actual, now)
+        case Closing(looked=False), Looked(actual=actual):
+            return _last_report(state, state.phase, actual, now)
+        case ((LookingAgain() | Closing(looked=False)), LookFailed(why=why)):
+            return _noting(_end(state, Ending.BLIND, Closing(Ending.BLIND), now), _blind(why))
+        case Closing(looked=True), Reported():
+            return _end(state, state.phase.ending, state.phase, now)
+        case _:
+            return state, ()
+
+
+def _choose(state: Processing, actual: ActualState, now: float) -> tuple[Processing, tuple[Effect, ...]]:
+    """The next change that may be made now, or the end of this round."""
+    drift = plan.outstanding(state.snapshot, actual, state.memory.node_type)
+    memory = replace(state.memory, drift=drift)
+    notes: list[Effect] = []
+    over = memory.stopping or now >= state.began_at + DEADLINE_S
+    for action in ready(memory, drift, now):
+        if over:
+            return _close(replace(state, memory=memory), actual, now, _why_over(memory))
+        fault = guard.breach(action, state.snapshot, actual, memory.node_type)
+        if fault is None:
+            effects = (*notes, _report(memory, actual), Perform(action, state.snapshot))
+            return replace(state, memory=memory, phase=Changing(action)), effects
+        memory = record(memory, action, Failed(f"refused: {fault}"), now)
+        notes.append(Note("error", "action refused, this is a fault of the agent", (*_about(action), ("why", fault))))
+    ended, effects = _close(replace(state, memory=memory), actual, now, Ending.WAITING if drift else Ending.CONVERGED)
+    return ended, (*notes, *effects)
+
+
+def _why_over(memory: Memory) -> Ending:
+    return Ending.STOPPED if memory.stopping else Ending.TIMED_OUT
+
+
+def _changed(state: Processing, event: ActionDone, now: float) -> Step:
+    memory = record(state.memory, event.action, event.outcome, now)
+    phase: LookingAgain | Closing = LookingAgain()
+    if isinstance(event.outcome, Failed):
+        phase = Closing(Ending.FAILED)
+    elif memory.stopping:
+        phase = Closing(Ending.STOPPED)
+    return replace(state, memory=memory, phase=phase), (_said(memory, event, now), Look())
+
+
+def _last_report(state: Processing, phase: Closing, actual: ActualState, now: float) -> Step:
+    ever_up = status.now_up(actual.containers, state.memory.ever_up)
+    drift = plan.outstanding(state.snapshot, actual, state.memory.node_type)
+    return _close(replace(state, memory=replace(state.memory, ever_up=ever_up, drift=drift)), actual, now, phase.ending)
+
+
+def _close(state: Processing, actual: ActualState, now: float, ending: Ending) -> tuple[Processing, tuple[Effect, ...]]:
+    memory = state.memory
+    soon = ending in (Ending.FAILED, Ending.TIMED_OUT) and any(ready(memory, memory.drift, now))
+    phase = Closing(ending, looked=True, soon=soon, look_at=_look_at(actual, now))
+    return replace(state, phase=phase), (_report(memory, actual, final=True),)
+
+
+def _end(state: Processing, ending: Ending, phase: Closing, now: float) -> Step:
+    memory = replace(state.memory, woken=state.memory.woken or phase.soon)
+    facts = (("ending", ending.value), ("seconds", round(now - state.began_at, 3)), ("left", len(memory.drift)))
+    said = Note("info" if ending is Ending.CONVERGED else "warning", "processing ended", facts)
+    finish: tuple[Effect, ...] = (Finish(),) if memory.stopping else ()
+    return Idle(memory, Waiting(next_poll_at(memory, now), phase.look_at)), (said, *finish)
+
+
+def _report(memory: Memory, actual: ActualState, *, final: bool = False) -> Report:
+    return Report(status.entries(actual.containers, memory.ever_up, memory.retries), final)
+
+
+def _look_at(actual: ActualState, now: float) -> float | None:
+    wait = status.next_up_in_s(actual.containers)
+    return None if wait is None else now + wait
+
+
+def _blind(why: str) -> Note:
+    facts = (("why", why), ("then", "nothing is changed or reported until the containers can be listed"))
+    return Note("error", "containers not listed", facts)
+
+
+def _noting(result: tuple[State, tuple[Effect, ...]], *notes: Effect) -> Step:
+    state, effects = result
+    return state, (*notes, *effects)
+
+
+def _about(action: Action) -> tuple[tuple[str, str], ...]:
+    kind, subject, reason = render.line(action)
+    return (("kind", kind), ("subject", subject), ("reason", reason))
+
+
+def _said(memory: Memory, event: ActionDone, now: float) -> Note:
+    about = _about(event.action)
+    match event.outcome:
+        case Applied():
+            return Note("info", "applied", about)
+        case Deferred(image=image):
+            facts = (("image", str(image)), ("then", "the pull goes on, and so does everything else"))
+            return Note("info", "waiting for image", (*about, *facts))
+        case Failed(why=why):
+            wait_s = memory.retries[retry.key(event.action)].not_before - now
+            return Note("error", "failed", (*about, ("why", why), ("then", f"tried again in {wait_s:.0f} s")))
+        case _:
+            assert_never(event.outcome)

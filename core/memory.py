@@ -1,0 +1,129 @@
+"""What the state machine remembers from one round to the next, and the questions asked of it.
+
+Refuses to know in which phase the machine is.
+"""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from typing import Final, assert_never
+
+from core import retry
+from core.action import Action
+from core.containers import ContainerId
+from core.events import Applied, Deferred, Failed, Outcome
+from core.image import Image
+from core.plan import orphans
+from core.retry import Retries, RetryKey
+from core.state import ActualState, ExpectedState, NodeType
+
+POLL_S: Final = 10.0
+LEAST_DELAY_S: Final = 1.0  # between two polls, whatever the answers
+DEADLINE_S: Final = 300.0  # of one PROCESSING
+_JITTER: Final = 0.05
+_FEW: Final = 3  # removing fewer running containers than this is never held back
+
+
+class Ending(Enum):
+    """How a PROCESSING ended."""
+
+    CONVERGED = "converged"
+    WAITING = "waiting"
+    FAILED = "failed"
+    TIMED_OUT = "timed out"
+    STOPPED = "stopped"
+    BLIND = "blind"
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Survives both states.
+
+    `in_force` is the last good expected state; `retries` and `pulling` say what is put aside; `pulled` what need not wait for the same
+    image again, so that a pull that brings nothing cannot go round in circles; `doubted` holds the containers that a
+    suspicious expected state would remove, until the next poll says the same; `unfinished` is the key of an action that still ran when
+    its PROCESSING ended; `drift` is what the last look found to be done, put aside or not.
+    """
+
+    node_type: NodeType
+    in_force: ExpectedState | None = None
+    retries: Retries = field(default_factory=dict)
+    pulling: Mapping[RetryKey, Image] = field(default_factory=dict)
+    pulled: frozenset[tuple[RetryKey, Image]] = frozenset()
+    doubted: frozenset[ContainerId] | None = None
+    unfinished: RetryKey | None = None
+    ever_up: frozenset[ContainerId] = frozenset()
+    drift: tuple[Action, ...] = ()
+    woken: bool = False
+    stopping: bool = False
+    ended_early: frozenset[Image] = frozenset()
+    polls: int = 0
+    last_poll_at: float = float("-inf")
+    seed: str = ""
+
+
+def next_poll_at(memory: Memory, now: float) -> float:
+    """When to poll next: every 10 s, spread a little, at once when something woke us, never within a second of the last."""
+    soonest = max(now, memory.last_poll_at + LEAST_DELAY_S)
+    if memory.woken:
+        return soonest
+    spread = hashlib.sha256(f"{memory.seed}:{memory.polls}".encode()).digest()[0] / 255
+    return max(soonest, memory.last_poll_at + POLL_S * (1 - _JITTER * spread))
+
+
+def doomed_by(expected: ExpectedState, actual: ActualState) -> frozenset[ContainerId]:
+    """The running containers that an expected state would remove, when they are suspiciously many; else empty.
+
+    Suspicious are three or more that make up over half of what runs: an emptied database looks exactly like that.
+    """
+    running = {one.id for one in actual.containers if one.state == "running"}
+    doomed = frozenset(one.id for one in orphans(expected, actual) if one.id in running)
+    return doomed if len(doomed) >= _FEW and 2 * len(doomed) > len(running) else frozenset()
+
+
+def ready(memory: Memory, drift: tuple[Action, ...], now: float) -> Iterator[Action]:
+    """Those changes that are not put aside, in their order."""
+    for action in drift:
+        key = retry.key(action)
+        if key not in memory.pulling and not retry.is_waiting(memory.retries, key, now):
+            yield action
+
+
+def record(memory: Memory, action: Action, outcome: Outcome, now: float) -> Memory:
+    """The memory after an action has ended."""
+    key = retry.key(action)
+    unfinished = None if memory.unfinished == key else memory.unfinished
+    failure: str | None = None
+    match outcome:
+        case Deferred(image=image) if (key, image) in memory.pulled:
+            failure = f"{image} was pulled and is still not here"
+        case Deferred(image=image) if image in memory.ended_early:
+            ended_early = memory.ended_early - {image}
+            pulled = memory.pulled | {(key, image)}
+            return replace(memory, ended_early=ended_early, pulled=pulled, unfinished=unfinished, woken=True)
+        case Deferred(image=image):
+            return replace(memory, pulling={**memory.pulling, key: image}, unfinished=unfinished)
+        case Applied():
+            pass
+        case Failed(why=why):
+            failure = why
+        case _:
+            assert_never(outcome)
+    retries = retry.after_attempt(memory.retries, key, now, failure)
+    pulled = frozenset(one for one in memory.pulled if one[0] != key)
+    return replace(memory, retries=retries, unfinished=unfinished, pulled=pulled)
+
+
+def pull_ended(memory: Memory, image: Image, failure: str | None, now: float) -> Memory:
+    """The memory after a pull has ended: what waited for it may be tried again, at once when the image is here."""
+    waited = [key for key, wanted in memory.pulling.items() if wanted == image]
+    if not waited:  # it ended in the moment in which a change gave up waiting for it, and is heard first
+        return replace(memory, ended_early=memory.ended_early | {image})
+    retries = memory.retries
+    if failure is not None:
+        for key in waited:
+            retries = retry.after_attempt(retries, key, now, failure)
+    rest = {key: wanted for key, wanted in memory.pulling.items() if wanted != image}
+    pulled = memory.pulled | {(key, image) for key in waited if failure is None}
+    return replace(memory, pulling=rest, pulled=pulled, retries=retries, woken=True)

@@ -1,0 +1,123 @@
+"""Which changes are put aside, and until when.
+
+Every change has a key that names its subject *and its target*: trying the same again counts up, wanting something else starts afresh. After
+each attempt, failed or not, the same key has to wait: 10 s, then twice as long each time, 5 min at most; ten minutes without an attempt
+clear the record. That one rule gives backoff for what fails, growing pauses for what succeeds and then falls over again (a container that
+crashes), and rules out applying the same action twice in a row without progress. One key's wait never touches another's.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final, TypeAlias, assert_never
+
+from core import caddy, dns, wireguard
+from core.action import (
+    KINDS,
+    Action,
+    CouldNotBeRead,
+    Deploy,
+    Redeploy,
+    Start,
+    StopOrphan,
+    UpdateCaddy,
+    UpdateDns,
+    UpdateWireGuard,
+    kind,
+)
+from core.containers import DeploymentId, ExpectedContainer
+from core.digest import canonical, digest
+
+FIRST_DELAY_S: Final = 10.0
+LONGEST_DELAY_S: Final = 300.0
+FORGET_AFTER_S: Final = 600.0
+_JITTER: Final = 0.1  # the share of a delay that spreads agents apart; taken off, so that no delay exceeds its limit
+_RUNS: Final = frozenset({KINDS[Start], KINDS[Deploy], KINDS[Redeploy]})  # the kinds whose subject is a deployment
+
+RetryKey: TypeAlias = tuple[str, ...]
+"""Kind, subject (deployment or container id, or the component), and the target's digest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """What is remembered of one key: attempts so far, the last one's time, when the next may be made, and why the last failed."""
+
+    count: int
+    last_at: float
+    not_before: float
+    failure: str | None
+
+
+Retries: TypeAlias = Mapping[RetryKey, Attempt]
+
+
+def key(action: Action) -> RetryKey:
+    """The retry key of an action."""
+    match action:
+        case StopOrphan():
+            # A stop waits for its successors' images: other successors must not inherit the pause of a bad image.
+            return (kind(action), action.container_id, digest(map(_spec_digest, action.successors)))
+        case Start():
+            return (kind(action), action.deployment_id, action.container_id)
+        case Deploy(container=made) | Redeploy(container=made):
+            return (kind(action), made.deployment_id, _spec_digest(made))
+        case UpdateDns():
+            return (kind(action), "dns", digest(map(dns.plain, action.records)), _unread(action))
+        case UpdateCaddy():
+            return (kind(action), "caddy", digest(map(caddy.plain, action.routes)), _unread(action))
+        case UpdateWireGuard():
+            target = digest([*map(wireguard.plain, action.upsert), *action.remove])
+            return (kind(action), "wireguard", target, _unread(action))
+        case _:
+            assert_never(action)
+
+
+def _unread(action: UpdateDns | UpdateCaddy | UpdateWireGuard) -> str:
+    """Bringing a component up is another change than changing one that works, and waits by itself."""
+    return "unread" if isinstance(action.reason, CouldNotBeRead) else "read"
+
+
+def after_attempt(retries: Retries, key: RetryKey, now: float, failure: str | None) -> Retries:
+    """The memory after an attempt at `now` that succeeded (`failure` is None) or failed."""
+    before = retries.get(key)
+    count = before.count + 1 if before is not None and now - before.last_at < FORGET_AFTER_S else 1
+    return {**retries, key: Attempt(count, now, now + delay(key, count), failure)}
+
+
+def delay(key: RetryKey, count: int) -> float:
+    """Seconds to wait after the attempt number `count`. The jitter depends on key and count only, so that it can be repeated."""
+    full = min(LONGEST_DELAY_S, FIRST_DELAY_S * 2.0 ** min(count - 1, 16))
+    spread = int.from_bytes(hashlib.sha256(canonical((*key, count)).encode()).digest()[:4], "big") / 2**32
+    return full * (1 - _JITTER * spread)
+
+
+def is_waiting(retries: Retries, key: RetryKey, now: float) -> bool:
+    """Whether a change is put aside at `now`."""
+    found = retries.get(key)
+    return found is not None and now < found.not_before
+
+
+def forget_old(retries: Retries, now: float) -> Retries:
+    """The memory without what has not been tried for ten minutes; bounds its size."""
+    if all(now - one.last_at < FORGET_AFTER_S for one in retries.values()):
+        return retries
+    return {key: one for key, one in retries.items() if now - one.last_at < FORGET_AFTER_S}
+
+
+def attempts_of(retries: Retries, deployment_id: DeploymentId) -> int:
+    """How often getting this deployment to run has been tried without lasting success."""
+    return max((one.count for key, one in retries.items() if key[0] in _RUNS and key[1] == deployment_id), default=0)
+
+
+def _spec_digest(made: ExpectedContainer) -> str:
+    check = made.health_check
+    return digest(
+        [
+            (made.name, str(made.image), made.address, tuple(made.env)),
+            tuple((port.container_port, port.host_port) for port in made.ports),
+            tuple((volume.name, volume.container_path) for volume in made.volumes),
+            None
+            if check is None
+            else (check.command, check.interval_s, check.timeout_s, check.retries, check.start_period_s),
+        ]
+    )

@@ -1,0 +1,129 @@
+"""The status report: what the control plane is told about our containers.
+
+Presence in the list is what the control plane acts on, whatever `status` says: a deployment without a health check counts as healthy as
+soon as it is listed. So a container is listed only when it has really been up (the same start, two seconds later), and then always; one
+with a health check is listed from the beginning, as `starting`, until its check has spoken. Nothing without a deployment id is listed.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from core.containers import ActualContainer, ContainerId, DeploymentId
+from core.render import Json
+from core.retry import Retries, attempts_of
+
+UP_AFTER_S: Final = 2.0  # a container that dies within a second or so of its start does not count as deployed
+_UNHEALTHY_AFTER_ATTEMPTS: Final = 3
+
+# Every state that Podman knows, and the word for it while nothing is wrong.
+_WORDS: Final[Mapping[str, str]] = {
+    "running": "running",
+    "created": "stopped",
+    "configured": "stopped",
+    "initialized": "stopped",
+    "paused": "stopped",
+    "stopping": "stopped",
+    "stopped": "stopped",
+    "exited": "stopped",
+    "removing": "stopped",
+    "dead": "failed",
+    "unknown": "failed",
+}
+_HEALTH: Final = frozenset({"starting", "healthy", "unhealthy"})
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One container in the report."""
+
+    deployment_id: DeploymentId
+    container_id: ContainerId
+    status: str
+    health: str
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """The server's size, in whole numbers as the control plane stores them."""
+
+    cpu_cores: int
+    memory_mb: int
+    disk_gb: int
+
+
+def now_up(containers: tuple[ActualContainer, ...], ever_up: frozenset[ContainerId]) -> frozenset[ContainerId]:
+    """The ids of those containers that are known to have been up at least once; ids that are gone are forgotten."""
+    return frozenset(one.id for one in containers if one.id in ever_up or _has_been_up(one))
+
+
+def next_up_in_s(containers: tuple[ActualContainer, ...]) -> float | None:
+    """Seconds until the next container counts as up; None when none is on its way."""
+    waits = [
+        UP_AFTER_S - one.running_for_s
+        for one in containers
+        if one.state == "running" and one.running_for_s is not None and one.running_for_s < UP_AFTER_S
+    ]
+    return min(waits, default=None)
+
+
+def entries(
+    containers: tuple[ActualContainer, ...], ever_up: frozenset[ContainerId], retries: Retries
+) -> tuple[Entry, ...]:
+    """One entry for each deployment that has a container worth reporting, by deployment id."""
+    chosen: dict[DeploymentId, Entry] = {}
+    for one in sorted(containers, key=lambda c: (c.state != "running", -c.created, c.id)):
+        key = one.deployment_id
+        if key is not None and key not in chosen:
+            entry = _entry(key, one, one.id in ever_up, attempts_of(retries, key))
+            chosen |= {} if entry is None else {key: entry}
+    return tuple(chosen[key] for key in sorted(chosen))
+
+
+def body(found: tuple[Entry, ...], resources: Resources | None, public_ip: str | None) -> dict[str, Json]:
+    """The JSON object of a report; `containers` is always there."""
+    document: dict[str, Json] = {
+        "containers": [
+            {
+                "deploymentId": one.deployment_id,
+                "containerId": one.container_id,
+                "status": one.status,
+                "healthStatus": one.health,
+            }
+            for one in found
+        ]
+    }
+    if resources is not None:
+        document["resources"] = {
+            "cpuCores": resources.cpu_cores,
+            "memoryMb": resources.memory_mb,
+            "diskGb": resources.disk_gb,
+        }
+    if public_ip:
+        document["publicIp"] = public_ip
+    return document
+
+
+def _has_been_up(one: ActualContainer) -> bool:
+    if one.state == "running":
+        return one.running_for_s is None or one.running_for_s >= UP_AFTER_S
+    return one.lived_s is not None and one.lived_s >= UP_AFTER_S
+
+
+def _entry(key: DeploymentId, one: ActualContainer, been_up: bool, attempts: int) -> Entry | None:
+    checked = one.health in _HEALTH
+    if not been_up and not checked:
+        return None
+    word = _WORDS.get(one.state, "failed")
+    if word == "stopped" and (attempts > 0 or one.exit_code != 0):
+        word = "failed"
+    return Entry(key, one.id, word, _health(one, been_up, checked, attempts))
+
+
+def _health(one: ActualContainer, been_up: bool, checked: bool, attempts: int) -> str:
+    if one.state == "running":
+        if not checked:
+            return "none"
+        return one.health if been_up else "starting"
+    # "none" would read as healthy to the control plane, and so would the last health of a container that has stopped.
+    return "unhealthy" if checked and attempts >= _UNHEALTHY_AFTER_ATTEMPTS else "starting"

@@ -1,0 +1,262 @@
+"""Laws of `core.machine`: whatever happens, in whatever order, these hold in every state."""
+
+from dataclasses import replace
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from core import machine, plan, retry
+from core.action import Action, subject
+from core.containers import ContainerId, DeploymentId
+from core.events import (
+    ActionDone,
+    Applied,
+    Deferred,
+    Effect,
+    Event,
+    Failed,
+    Fetch,
+    Fetched,
+    FetchFailed,
+    Finish,
+    Look,
+    Looked,
+    LookFailed,
+    Outcome,
+    Perform,
+    PullEnded,
+    Report,
+    Reported,
+    StopAsked,
+    Tick,
+    Woken,
+)
+from core.image import Image
+from core.machine import Changing, Idle, Processing
+from core.memory import Memory
+from core.state import ActualState, ExpectedState, NodeType
+from tests.builders import an_actual_container, an_expected_container, an_image
+from tests.core.simulated_server import Server, want
+
+NAMES = ("a", "b", "c", "d", "e")
+IMAGES = (an_image("one:1"), an_image("two:1"))
+WANTED: st.SearchStrategy[ExpectedState] = st.lists(
+    st.tuples(st.sampled_from(NAMES), st.sampled_from(IMAGES)), max_size=5, unique_by=lambda pair: pair[0]
+).map(
+    lambda pairs: ExpectedState(
+        tuple(
+            an_expected_container(deployment_id=DeploymentId(n), name=n, image=image)
+            for n, image in sorted(pairs, key=str)
+        )
+    )
+)
+THERE: st.SearchStrategy[ActualState] = st.lists(
+    st.tuples(
+        st.sampled_from(NAMES),
+        st.sampled_from(IMAGES),
+        st.sampled_from(["running", "exited", "dead"]),
+        st.sampled_from([None, 0.5, 9.0]),
+    ),
+    max_size=5,
+    unique_by=lambda facts: facts[0],
+).map(
+    lambda all_facts: ActualState(
+        tuple(
+            an_actual_container(
+                id=ContainerId(f"c-{n}"), deployment_id=DeploymentId(n), name=n, image=i, state=s, running_for_s=r
+            )
+            for n, i, s, r in all_facts
+        )
+    )
+)
+OUTCOMES: st.SearchStrategy[Outcome] = st.one_of(
+    st.just(Applied()), st.just(Failed("x")), st.sampled_from(IMAGES).map(Deferred)
+)
+PAUSES = st.sampled_from([0.0, 0.01, 0.5, 1.0, 3.0, 10.0, 30.0, 299.0, 301.0])
+
+
+class Rounds(RuleBasedStateMachine):
+    """Answers come when they please, but only to what was asked; everything else may happen at any time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 0.0
+        self.awaited: list[type[Effect]] = []
+        self.performing: Action | None = None
+        self.last_seen: ActualState | None = None
+        self.fetched_at = float("-inf")
+        self.finished = False
+        self.state: machine.State = Idle(Memory(NodeType.WORKER), machine.Waiting(0.0))
+
+    @initialize(known=st.none() | WANTED)
+    def begin(self, known: ExpectedState | None) -> None:
+        """With or without a state kept from before."""
+        self.state, _ = machine.start(Memory(NodeType.WORKER, in_force=known), self.now)
+
+    def feed(self, event: Event) -> None:
+        """One event, and the rules about what may follow from it."""
+        before = self.state
+        self.state, effects = machine.step(before, event, self.now)
+        for effect in effects:
+            self.heed(effect)
+        if isinstance(before, Processing) and isinstance(self.state, Idle):
+            assert isinstance(event, Reported | LookFailed)
+
+    def heed(self, effect: Effect) -> None:
+        """What may be asked for, and when."""
+        match effect:
+            case Fetch():
+                assert isinstance(self.state, Idle)
+                assert self.now - self.fetched_at >= 1.0
+                self.fetched_at = self.now
+                self.awaited.append(Fetch)
+            case Look():
+                self.awaited.append(Look)
+            case Report(final=final):
+                if final:
+                    self.awaited.append(Report)
+            case Perform(action=action, expected=snapshot):
+                self.check_perform(action, snapshot)
+            case Finish():
+                self.finished = True
+            case _:
+                pass
+        assert len(self.awaited) <= 1, "one question at a time"
+
+    def check_perform(self, action: Action, snapshot: ExpectedState) -> None:
+        """One writer; only what the plan asks for, and what is neither put aside nor waiting for an image."""
+        assert self.performing is None
+        assert not self.state.memory.stopping
+        assert self.last_seen is not None
+        assert action in plan.outstanding(snapshot, self.last_seen, NodeType.WORKER)
+        key = retry.key(action)
+        assert not retry.is_waiting(self.state.memory.retries, key, self.now)
+        assert key not in self.state.memory.pulling
+        self.performing = action
+
+    def answers(self, kind: type[Effect]) -> bool:
+        """Whether an answer of that kind is awaited; then it is given."""
+        if kind not in self.awaited:
+            return False
+        self.awaited.remove(kind)
+        return True
+
+    @rule(pause=PAUSES)
+    def tick(self, pause: float) -> None:
+        """Time passes."""
+        self.now += pause
+        self.feed(Tick())
+
+    @rule()
+    def woken(self) -> None:
+        """A work item, say."""
+        self.feed(Woken())
+
+    @precondition(lambda self: self.now > 20.0)
+    @rule()
+    def stop_asked(self) -> None:
+        """SIGTERM."""
+        self.feed(StopAsked())
+
+    @rule(expected=st.none() | WANTED, pause=PAUSES)
+    def fetched(self, expected: ExpectedState | None, pause: float) -> None:
+        """The control plane answers, or does not."""
+        if self.answers(Fetch):
+            self.now += min(pause, 10.0)
+            self.feed(FetchFailed("x") if expected is None else Fetched(expected))
+
+    @rule(actual=st.none() | THERE)
+    def looked(self, actual: ActualState | None) -> None:
+        """The server looks like anything at all, or cannot be looked at."""
+        if self.answers(Look):
+            self.last_seen = actual
+            self.feed(LookFailed("x") if actual is None else Looked(actual))
+
+    @rule(outcome=OUTCOMES, pause=PAUSES)
+    def action_ended(self, outcome: Outcome, pause: float) -> None:
+        """The action that runs ends in any way."""
+        if self.performing is not None:
+            self.now += pause
+            ended, self.performing = self.performing, None
+            self.feed(ActionDone(ended, outcome))
+
+    @rule(image=st.sampled_from(IMAGES), failure=st.none() | st.just("x"))
+    def pull_ended(self, image: Image, failure: str | None) -> None:
+        """A pull ends, whether something waits for it or not."""
+        self.feed(PullEnded(image, failure))
+
+    @rule()
+    def reported(self) -> None:
+        """The last report of a round has gone out."""
+        if self.answers(Report):
+            self.feed(Reported())
+
+    @invariant()
+    def something_will_happen(self) -> None:
+        """Never stuck: an answer is awaited, or a time is set."""
+        assert self.awaited or self.performing is not None or machine.wake_at(self.state) is not None
+
+    @invariant()
+    def what_runs_is_known(self) -> None:
+        """While an action runs it is the one in hand, or remembered as unfinished; and nothing is remembered that has ended."""
+        unfinished = self.state.memory.unfinished
+        if self.performing is None:
+            assert unfinished is None
+        elif unfinished is None:
+            assert isinstance(self.state, Processing)
+            assert isinstance(self.state.phase, Changing)
+        else:
+            assert unfinished == retry.key(self.performing)
+
+    @invariant()
+    def a_stop_is_heard(self) -> None:
+        """In IDLE it is over; in PROCESSING it will be."""
+        if self.state.memory.stopping:
+            assert self.finished or isinstance(self.state, Processing)
+
+
+Rounds.TestCase.settings = settings(max_examples=80, stateful_step_count=60, deadline=None)
+TestRounds = Rounds.TestCase
+
+ACTIONS = plan.plan(want(*NAMES), ActualState(), NodeType.WORKER)
+ANY_EVENT: st.SearchStrategy[Event] = st.one_of(
+    st.sampled_from([Tick(), Woken(), StopAsked(), FetchFailed("x"), LookFailed("x"), Reported()]),
+    WANTED.map(Fetched),
+    THERE.map(Looked),
+    st.builds(ActionDone, st.sampled_from(ACTIONS), OUTCOMES),
+    st.builds(PullEnded, st.sampled_from(IMAGES), st.none() | st.just("x")),
+)
+
+
+@given(st.lists(st.tuples(ANY_EVENT, PAUSES), max_size=40))
+def test_the_machine_is_total(events: list[tuple[Event, float]]) -> None:
+    """Any event in any state, asked for or not: never an exception, and a state that goes on."""
+    now = 0.0
+    state, _ = machine.start(Memory(NodeType.PROXY), now)
+    for event, pause in events:
+        now += pause
+        state, _ = machine.step(state, event, now)
+        due = machine.wake_at(state)
+        assert due is None or due >= 0.0
+
+
+@given(WANTED, THERE, st.dictionaries(st.sampled_from(NAMES), st.integers(1, 3), max_size=3), st.integers(0, 5))
+def test_it_converges_once_things_stop_failing(
+    wanted: ExpectedState, there: ActualState, failures: dict[str, int], refused: int
+) -> None:
+    """Each container fails a few times, the control plane is away a few times: after that the server is as expected."""
+    left = dict(failures)
+    steady = replace(there, containers=tuple(replace(one, running_for_s=None) for one in there.containers))
+    server = Server(None if refused else wanted, steady)
+
+    def outcome(action: Action) -> Outcome:
+        name = subject(action)
+        left[name] = left.get(name, 0) - 1
+        return Failed("scripted") if left[name] >= 0 else Applied()
+
+    server.outcome = outcome
+    server.run(11.0 * refused)
+    server.expected = wanted
+    server.run(150.0)
+    assert server.converged

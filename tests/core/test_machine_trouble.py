@@ -1,0 +1,196 @@
+"""`core.machine`: trouble of all kinds, on virtual time: nothing fetched, nothing listed, bad or suspicious states, pulls, and the end."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from core.action import StopOrphan, subject
+from core.events import Applied, Deferred, Fetch, Finish, Perform, Remember, Report, StopAsked
+from core.machine import Changing, Closing, Fetching, Idle, Looking, LookingAgain, Processing, Waiting
+from core.state import ActualState, ExpectedState, Held
+from tests.builders import a_container_entry, an_expected_document, an_image, expected_of
+from tests.core.simulated_server import SLOW, Server, taking, there, want
+
+
+def test_an_image_that_is_pulled_holds_nothing_up() -> None:
+    """The others go on at once; when the image is here, its container follows within a second or two."""
+    server = Server(want("a", "b", "c"), pulls={SLOW: (600.0, None)})
+    here = False
+    server.outcome = lambda action: Deferred(SLOW) if subject(action) == "a" and not here else Applied()
+    server.run(5.0)
+    assert server.done() == ["deploy a", "deploy b", "deploy c"]
+    server.run(590.0)
+    assert len(server.done()) == 3
+    here = True
+    server.run(10.0)
+    assert server.converged
+
+
+def test_a_pull_that_fails_is_tried_again_with_growing_pauses() -> None:
+    """Like any other failure."""
+    server = Server(want("a", "b"), pulls={SLOW: (2.0, "no such tag")})
+    server.outcome = lambda action: Deferred(SLOW) if subject(action) == "a" else Applied()
+    server.run(300.0)
+    assert server.done().count("deploy b") == 1
+    assert 4 <= server.done().count("deploy a") <= 6
+
+
+def test_a_pull_that_brings_nothing_does_not_go_round_in_circles() -> None:
+    """L14: pulled, and still not here: that is a failure like any other."""
+    server = Server(want("a", "b"), pulls={SLOW: (0.01, None)})
+    server.outcome = lambda action: Deferred(SLOW) if subject(action) == "a" else Applied()
+    server.run(60.0)
+    assert server.done().count("deploy b") == 1
+    assert 4 <= server.done().count("deploy a") <= 8
+
+
+def test_a_stop_waits_for_its_successors_image_and_for_no_other() -> None:
+    """L18: the old one runs until the new image is here."""
+    server = Server(want("new"), there("old"), pulls={SLOW: (60.0, None)})
+    here = False
+    server.outcome = lambda action: Applied() if here else Deferred(SLOW)
+    server.run(59.0)
+    assert {one.name for one in server.actual.containers} == {"old"}
+    first = server.asked(Perform)[0][1]
+    assert isinstance(first, Perform)
+    assert isinstance(first.action, StopOrphan)
+    assert [one.name for one in first.action.successors] == ["new"]
+    here = True
+    server.run(5.0)
+    assert {one.name for one in server.actual.containers} == {"new"}
+
+
+def test_the_last_good_state_stays_in_force() -> None:
+    """L1: with the control plane away what breaks is still repaired; a report from a look goes out."""
+    server = Server(want("a"), there("a"))
+    server.run(5.0)
+    assert len(server.asked(Remember)) == 1
+    server.expected, server.actual = None, ActualState()
+    server.run(12.0)
+    assert server.done() == ["deploy a"]
+    assert len(server.asked(Remember)) == 1
+
+
+def test_from_the_start_with_the_control_plane_away() -> None:
+    """L29: the state that was kept on disk is used; without one nothing is changed."""
+    server = Server(None, ActualState(), in_force=want("a"))
+    server.run(2.0)
+    assert server.done() == ["deploy a"]
+    bare = Server(None, there("a"))
+    bare.run(60.0)
+    assert bare.done() == []
+    assert [type(effect) for _, effect in bare.asked(Report)] == [Report] * len(bare.asked(Fetch))
+
+
+def test_a_listing_that_failed_is_no_listing() -> None:
+    """L3: nothing is changed and nothing is reported from it."""
+    server = Server(want("a"), there("gone"), listing_works=False)
+    server.run(60.0)
+    assert (server.done(), server.asked(Report)) == ([], [])
+    assert len(server.said("containers not listed")) == len(server.asked(Fetch))
+    server.listing_works = True
+    server.run(12.0)
+    assert server.converged
+
+
+def test_a_listing_that_fails_in_the_middle_ends_the_round_without_a_report() -> None:
+    """L3: and the next poll goes on."""
+    server = Server(want("a", "b"), duration=taking(5.0, "a"))
+    server.run(3.0)
+    server.listing_works = False
+    server.run(4.0)
+    assert isinstance(server.state, Idle)
+    assert not any(effect.final for _, effect in server.asked(Report) if isinstance(effect, Report))
+    server.listing_works = True
+    server.run(12.0)
+    assert server.converged
+
+
+@pytest.mark.parametrize("wanted", [want(), want("a"), want("x", "y", "z")])
+def test_a_suspicious_state_is_acted_on_only_when_the_next_poll_says_the_same(wanted: ExpectedState) -> None:
+    """L2."""
+    server = Server(wanted, there("a", "b", "c", "d", "e"), in_force=want("a", "b", "c", "d", "e"))
+    server.run(9.0)
+    assert (server.done(), len(server.said("expected state held back"))) == ([], 1)
+    assert server.asked(Remember) == []
+    server.run(5.0)
+    assert server.converged
+
+
+def test_an_accident_of_one_poll_costs_nothing() -> None:
+    """L2: also when failed polls lie between, the last good state is what is kept up."""
+    whole = want("a", "b", "c", "d")
+    server = Server(ExpectedState(), there("a", "b", "c", "d"), in_force=whole)
+    server.run(5.0)
+    server.expected = None
+    server.run(60.0)
+    server.expected = whole
+    server.run(60.0)
+    assert server.done() == []
+    server.expected = ExpectedState()
+    server.run(9.0)
+    assert server.done() == []
+
+
+def test_another_suspicious_state_is_held_back_anew() -> None:
+    """L2: the next poll must say the same, not something as bad."""
+    names = ("a", "b", "c", "d", "e", "f", "g")
+    server = Server(want("a", "b", "c"), there(*names))
+    server.run(5.0)
+    server.expected = want("e", "f", "g")
+    server.run(10.0)
+    assert server.done() == []
+    server.run(10.0)
+    assert server.converged
+
+
+PHASES: dict[str, tuple[float, Callable[[Any], bool]]] = {
+    "waiting": (9.0, lambda state: isinstance(state.phase, Waiting)),
+    "fetching": (0.01, lambda state: isinstance(state.phase, Fetching)),
+    "looking": (0.06, lambda state: isinstance(state.phase, Looking)),
+    "changing": (0.1, lambda state: isinstance(state.phase, Changing)),
+    "looking again": (0.29, lambda state: isinstance(state.phase, LookingAgain)),
+    "closing": (0.56, lambda state: isinstance(state.phase, Closing)),
+}
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_asked_to_stop_it_ends(phase: str) -> None:
+    """In every phase: the change in hand is finished, a report goes out after it, no other change begins, and it says Finish."""
+    seconds, holds = PHASES[phase]
+    server = Server(want("a", "b"))
+    server.run(seconds)
+    assert holds(server.state), server.state
+    begun, was_processing = len(server.done()), isinstance(server.state, Processing)
+    server.say(StopAsked())
+    server.run(1.0)
+    assert server.finished
+    assert len(server.done()) == begun
+    assert isinstance(server.log[-1][1], Finish)
+    if was_processing:
+        assert any(isinstance(effect, Report) and effect.final for _, effect in server.log)
+
+
+def test_a_bad_entry_is_said_once_a_change() -> None:
+    """L7: not at every poll, and not because the list came in another order."""
+    good, bad = a_container_entry(deploymentId="a", name="a"), a_container_entry(deploymentId="b", name="b", image="")
+    server = Server(expected_of(an_expected_document([good, bad], [], [], [])), there("a"))
+    server.run(15.0)
+    server.expected = expected_of(an_expected_document([bad, good], [], [], []))
+    server.run(15.0)
+    assert len(server.said("entry rejected")) == 1
+    worse = {**bad, "image": "nginx", "ipAddress": "x"}
+    server.expected = expected_of(an_expected_document([worse, good], [], [], []))
+    server.run(15.0)
+    assert len(server.said("entry rejected")) == 2
+
+
+def test_what_is_held_stays() -> None:
+    """L7: neither stopped nor replaced, and the rest goes on."""
+    expected = replace(want("b"), held=Held(containers=frozenset({"a"})))
+    server = Server(expected, there("a", image=an_image("old")))
+    server.run(5.0)
+    assert server.done() == ["deploy b"]
+    assert {one.name for one in server.actual.containers} == {"a", "b"}
