@@ -1,0 +1,30 @@
+.DEFAULT_GOAL := help
+.PHONY: help setup demo lab test check bench
+
+BIN := .venv/bin
+# Two is what the smallest machine has; the tests wait more than they compute.
+WORKERS ?= 2
+
+help: ## List what one can do here.
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-6s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: ## Install what is needed on a Debian 12 machine (as root) and make .venv; does nothing when all is there.
+	@deploy/setup.sh
+
+demo: setup ## Watch an agent bring up, change and repair services on this machine, and clean up after itself.
+	@$(BIN)/python -m tests.lab.demo
+
+lab: setup ## Bring up simulated servers to play with; they are gone when you leave.
+	@$(BIN)/python -m tests.lab.playground
+
+test: setup check ## Run all checks and all tests, those on real components included (as root).
+	$(BIN)/pytest --numprocesses $(WORKERS) --dist worksteal
+
+check: setup ## Check format, lint, imports between modules, and types.
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/mypy
+
+bench: setup ## Measure against the thresholds of the benchmarks, which fail when they are missed.
+	@$(BIN)/python -m benchmarks

@@ -1,0 +1,107 @@
+"""A TCP relay that can be slow, silent or shut while it runs, to stand before a registry or a control plane.
+
+Decides when bytes go on. Knows nothing of what they mean.
+"""
+
+import contextlib
+import socket
+import threading
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
+
+_CHUNK_BYTES = 65536
+_CONNECT_S = 5
+_JOIN_S = 5
+# How soon a relay notices that it was told to stop or to speed up.
+_STEP_S = 0.05
+
+
+class Relay:
+    """Listens on a free port at `address` and passes connections to `target` (host, port). Use as a context manager."""
+
+    def __init__(self, target: tuple[str, int], address: str = "127.0.0.1") -> None:
+        self._target = target
+        self._listener = socket.create_server((address, 0))
+        self._flowing = threading.Event()
+        self._flowing.set()
+        self._closed = threading.Event()
+        self._bytes_per_s: int | None = None
+        self._sockets: list[socket.socket] = []
+        self._threads: list[threading.Thread] = []
+        port: int = self._listener.getsockname()[1]
+        self.address = f"{address}:{port}"
+        self._start(self._accept)
+
+    def flow(self, bytes_per_s: int | None = None) -> None:
+        """Pass bytes on, each connection and direction at most this fast; None is without a limit."""
+        self._bytes_per_s = bytes_per_s
+        self._flowing.set()
+
+    def hang(self) -> None:
+        """Accept connections and bytes, and pass nothing on until `flow` is called."""
+        self._flowing.clear()
+
+    def cut(self) -> None:
+        """Break all connections that are open now."""
+        for connection in self._sockets:
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Break everything and wait for the threads. Fine twice."""
+        self._closed.set()
+        self._flowing.set()
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self.cut()
+        for thread in tuple(self._threads):
+            thread.join(_JOIN_S)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        self.close()
+
+    def _start(self, work: Callable[..., None], *arguments: object) -> None:
+        thread = threading.Thread(target=work, args=arguments, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _accept(self) -> None:
+        while not self._closed.is_set():
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            self._start(self._serve, client)
+
+    def _serve(self, client: socket.socket) -> None:
+        with client:
+            try:
+                server = socket.create_connection(self._target, timeout=_CONNECT_S)
+            except OSError:
+                return
+            with server:
+                server.settimeout(None)
+                self._sockets += (client, server)
+                back = threading.Thread(target=self._pump, args=(server, client), daemon=True)
+                back.start()
+                self._pump(client, server)
+                back.join()
+
+    def _pump(self, source: socket.socket, sink: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while chunk := source.recv(self._chunk_bytes()):
+                self._flowing.wait()
+                if self._bytes_per_s is not None:
+                    self._closed.wait(len(chunk) / self._bytes_per_s)
+                sink.sendall(chunk)
+        with contextlib.suppress(OSError):
+            sink.shutdown(socket.SHUT_WR)
+
+    def _chunk_bytes(self) -> int:
+        limit = self._bytes_per_s
+        return _CHUNK_BYTES if limit is None else max(1, min(_CHUNK_BYTES, int(limit * _STEP_S)))
