@@ -1,0 +1,51 @@
+"""A server with DNS of ours on it, as its clients and its process list see it."""
+
+import contextlib
+
+import dns.exception
+import dns.message
+import dns.query
+import dns.rcode
+import psutil
+
+from core import dnsmasq
+from core.dns import Record
+from shell.adapters.dnsmasq import DnsmasqSettings
+
+GATEWAY = "10.200.77.1"
+LOOPBACK = dnsmasq.LOOPBACK
+UPSTREAMS = ("127.0.0.201", "127.0.0.202")
+OUTSIDE = {"127.0.0.201": "203.0.113.1", "127.0.0.202": "203.0.113.2"}
+WEB = Record("web.internal", ("10.200.1.2", "10.200.2.2", "10.200.3.2"))
+DATABASE = Record("database.internal", ("10.200.1.3",))
+RECORDS = (DATABASE, WEB)
+
+
+def ask(
+    name: str, kind: str = "A", server: str = LOOPBACK, timeout_s: float = 5, tcp: bool = False
+) -> tuple[str, set[str]]:
+    """Response code and addresses (or other data)."""
+    query = dns.message.make_query(name, kind)
+    ask = dns.query.tcp if tcp else dns.query.udp
+    answer = ask(query, server, timeout=timeout_s)
+    return dns.rcode.to_text(answer.rcode()), {data.to_text() for rows in answer.answer for data in rows}
+
+
+def answers(server: str, name: str) -> bool:
+    with contextlib.suppress(OSError, dns.exception.DNSException):
+        return ask(name, server=server, timeout_s=0.3)[0] == "NOERROR"
+    return False
+
+
+def pid(settings: DnsmasqSettings) -> int:
+    return int((settings.directory / "dnsmasq.pid").read_text())
+
+
+def ours(settings: DnsmasqSettings) -> list[int]:
+    """Every process, known to the pid file or not, that has a configuration in this place."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if any(f"{settings.directory}/dnsmasq-" in argument for argument in process.cmdline()):
+                found.append(process.pid)
+    return found
