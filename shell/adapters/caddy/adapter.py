@@ -1,0 +1,213 @@
+"""Reads what Caddy serves, and brings it to serve what it should. What differs and what is sent is decided in `core.caddy_change`.
+
+Every change is sent with the ETag of the configuration that it was computed from, so a change that somebody else makes in between is never
+overwritten: Caddy refuses ours, and it is computed anew. Nothing is written when anything could not be read.
+"""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+import anyio
+import anyio.to_thread
+from returns.pipeline import is_successful
+
+from core import caddy_base, caddy_change, caddy_config
+from core.caddy import Route
+from core.caddy_base import Base
+from core.caddy_change import Operation
+from core.caddy_config import OLDEST_VERSION, Object, Version
+from core.rejection import shown
+from shell.adapters.caddy import process
+from shell.adapters.caddy.admin import COMPONENT, Admin, Answer, ConnectionBrokeError, NobodyListensError
+from shell.failure import AdapterError
+from shell.log import logger
+
+_OK: Final = 200
+# One request is the rule; the base, a stray route and refusals for somebody else's changes may each take one more.
+_ROUNDS: Final = 8
+_UP_LIMIT_S: Final = 10.0  # Caddy answers within 0.1 s of its start
+_GRACE_S: Final = 2.0  # a Caddy that loads a configuration opens its admin address anew
+_UP_POLL_S: Final = 0.05
+_SETTLE_S: Final = 0.5  # until then a process that is not found may be one that is only just coming up
+_LONGEST_WORDS: Final = 400
+
+
+@dataclass(frozen=True, slots=True)
+class CaddySettings:
+    """`admin` is `host:port` or `unix//path`. `folder` is where a Caddy started by the agent keeps its files.
+
+    `unit` is the systemd unit that runs Caddy, None to start it as a process apart from the agent.
+    """
+
+    base: Base
+    folder: Path
+    admin: str = "localhost:2019"
+    unit: str | None = None
+    binary: str = "caddy"
+    timeout_s: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Snapshot:
+    config: Object
+    etag: str
+
+
+class Caddy:
+    """Our routes in the Caddy of this server. Remembers nothing but Caddy's version."""
+
+    def __init__(self, settings: CaddySettings) -> None:
+        self._settings = settings if settings.unit is not None else _self_contained(settings)
+        self._admin = Admin(settings.admin, settings.timeout_s)
+        self._child = process.Child(settings.binary, settings.folder)
+        self._version: Version | None = None
+
+    async def fetch(self) -> tuple[Route, ...]:
+        """The routes of ours that are served now, in canonical order.
+
+        AdapterError when Caddy does not answer or lacks what routes need to be served; `apply` brings up either.
+        """
+        snapshot = await self._snapshot()
+        found = caddy_change.read(snapshot.config, await self._base())
+        if not is_successful(found):
+            raise AdapterError(COMPONENT, "read the routes", found.failure(), "it is put right with the next update")
+        return found.unwrap()
+
+    async def apply(self, routes: tuple[Route, ...]) -> None:
+        """Serve exactly these routes; Caddy and its base configuration are brought up first where they are missing.
+
+        Returns when what was read back is what is wanted. Sends nothing when it already is.
+        """
+        for _ in range(_ROUNDS):
+            snapshot = await self._snapshot_or_start(routes)
+            operation = caddy_change.next_operation(snapshot.config, routes, await self._base())
+            if operation is None:
+                return
+            await self._send(operation, snapshot.etag)
+        raise AdapterError(
+            COMPONENT,
+            f"serve {len(routes)} routes",
+            f"its configuration is still another one after {_ROUNDS} requests",
+            "somebody else may be changing it; it is tried again",
+        )
+
+    async def version(self) -> Version:
+        """Major and minor version of the Caddy installed here; the oldest that is supported when that cannot be told."""
+        if self._version is None:
+            try:
+                said = await process.version(self._settings.binary)
+            except AdapterError as error:
+                logger().warning("caddy version not known", why=error.why, then="only what 2.6 knows is used")
+                said = ""
+            self._version = caddy_config.parse_version(said) or OLDEST_VERSION
+        return self._version
+
+    async def _base(self) -> Base:
+        return replace(self._settings.base, version=await self.version())
+
+    async def _snapshot(self) -> _Snapshot:
+        answer = await self._admin.get("/config/")
+        if answer.status != _OK:
+            raise AdapterError(COMPONENT, "read its configuration", _said(answer))
+        config = caddy_config.decode(answer.body)
+        if not is_successful(config):
+            raise AdapterError(COMPONENT, "read its configuration", config.failure())
+        if answer.etag is None:
+            why = f"what answers at {self._settings.admin} names no ETag, so it is not Caddy"
+            raise AdapterError(COMPONENT, "read its configuration", why, "nothing is written to it")
+        return _Snapshot(config.unwrap(), answer.etag)
+
+    async def _snapshot_or_start(self, routes: tuple[Route, ...]) -> _Snapshot:
+        try:
+            return await self._snapshot()
+        except NobodyListensError:
+            self._version = None  # it may come up as another one
+            await self._start(routes)
+        return await self._snapshot()
+
+    async def _send(self, operation: Operation, etag: str) -> None:
+        body = caddy_config.encode(operation.body)
+        try:
+            answer = await self._admin.send(operation.method, operation.path, body, etag)
+        except ConnectionBrokeError as error:
+            logger().info("caddy broke the connection", why=error.why, then="looking again")
+            return
+        if answer.status == _OK:
+            logger().info("caddy configured", request=f"{operation.method} {operation.path}")
+        elif answer.is_outdated:
+            logger().info("caddy was changed by somebody else", then="looking again")
+        elif b"unknown field" in answer.body and await self.version() > OLDEST_VERSION:
+            # The program on disk is newer than the one that runs.
+            logger().warning("caddy is older than its program", then="only what 2.6 knows is used")
+            self._version = OLDEST_VERSION
+        else:
+            why, then = _said(answer), "its configuration stays as it was"
+            raise AdapterError(COMPONENT, f"{operation.method} {operation.path}", why, then)
+
+    async def _start(self, routes: tuple[Route, ...]) -> None:
+        """Bring up a Caddy that does not run: by its unit, or as a process apart from the agent, already with these routes."""
+        unit = self._settings.unit
+        if unit is not None:
+            await process.start_unit(unit)
+        else:
+            if await self._found() and await self._is_up_within(_GRACE_S):
+                return
+            # One of ours that does not answer here is of another configuration or hangs. A second one beside it would not fail but
+            # share its ports.
+            await anyio.to_thread.run_sync(self._child.end)
+            await self._refuse_taken_port()
+            await self._child.start(await self._first_config(routes))
+        logger().info("caddy started", by=unit or "agent")
+        if not await self._is_up_within(_UP_LIMIT_S):
+            words = "" if unit is not None or await self._found() else self._child.last_words()
+            raise AdapterError(
+                COMPONENT, "start it", words or f"no answer at {self._settings.admin}", "it is tried again"
+            )
+
+    async def _found(self) -> bool:
+        return bool(await anyio.to_thread.run_sync(self._child.find))
+
+    async def _is_up_within(self, limit_s: float) -> bool:
+        """Whether it answers in time; no longer than needed is waited for a process that has ended."""
+        started = anyio.current_time()
+        while (waited_s := anyio.current_time() - started) < limit_s:
+            try:
+                await self._snapshot()
+            except NobodyListensError:
+                await anyio.sleep(_UP_POLL_S)
+            else:
+                return True
+            if self._settings.unit is None and waited_s > _SETTLE_S and not await self._found():
+                return False
+        return False
+
+    async def _first_config(self, routes: tuple[Route, ...]) -> bytes:
+        base = await self._base()
+        admin: Object = {"admin": {"listen": self._settings.admin, "config": {"persist": False}}}
+        return caddy_config.encode(caddy_change.with_routes(caddy_base.with_base(admin, base), routes, base))
+
+    async def _refuse_taken_port(self) -> None:
+        """Caddy shares ports with whoever lets it, without an error; each would get a part of the requests."""
+        base = self._settings.base
+        for port in (base.http_port, base.https_port):
+            try:
+                with anyio.fail_after(1):
+                    stream = await anyio.connect_tcp(base.listen.strip("[]") or "127.0.0.1", port)
+            except (OSError, TimeoutError):
+                continue
+            await stream.aclose()
+            why = f"something else listens on port {port}, but not on the admin address {self._settings.admin}"
+            raise AdapterError(COMPONENT, "start it", why, "stop that, or name its admin address")
+
+
+def _self_contained(settings: CaddySettings) -> CaddySettings:
+    """A process of the agent's has no home and no journal: certificates and messages go into its folder, also after it was emptied."""
+    base, folder = settings.base, settings.folder
+    storage, log = base.storage or str(folder / "storage"), base.process_log or str(folder / "caddy.log")
+    return replace(settings, base=replace(base, storage=storage, process_log=log))
+
+
+def _said(answer: Answer) -> str:
+    words = answer.body.decode(errors="replace").strip()
+    return f"answered {answer.status} {shown(words, _LONGEST_WORDS)}"
