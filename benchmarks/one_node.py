@@ -1,0 +1,90 @@
+"""One node without a network to its control plane: the agent's own loop on a real Podman, with a document that stays the same."""
+
+import json
+import time
+from pathlib import Path
+
+import anyio
+
+from core import state
+from core.events import Effect
+from core.machine import Idle, State, Waiting
+from core.memory import Memory
+from core.render import Json
+from core.state import ExpectedState, NodeType
+from shell import resources
+from shell.adapters.podman import Podman, PodmanSettings
+from shell.components import Components
+from shell.gather import Gather
+from shell.loops.reconcile import Reconcile, World
+from shell.loops.reports import Reports
+from shell.perform import Perform
+from shell.pulls import Pulls
+from tests.lab.podman_store import PodmanStore
+
+
+def expected_document(subnet_id: int, reference: str, containers: int) -> ExpectedState:
+    """So many containers of one image."""
+    entries: list[Json] = [
+        {
+            "deploymentId": f"deployment-{i:04}",
+            "serviceId": "service",
+            "serviceName": "Benchmark",
+            "name": f"service-{i:04}",
+            "image": reference,
+            "ipAddress": f"10.200.{subnet_id}.{i + 2}",
+            "ports": [],
+            "env": {},
+            "healthCheck": None,
+            "volumes": [],
+        }
+        for i in range(containers)
+    ]
+    empty: dict[str, Json] = {"dns": {"records": []}, "caddy": {"routes": []}, "wireguard": {"peers": []}}
+    return state.parse_expected(json.dumps({"containers": entries, **empty}).encode(), subnet_id).unwrap()
+
+
+async def converge_once(store: PodmanStore, expected: ExpectedState) -> int:
+    """Run the agent's loop until it rests; the number of containers that run then."""
+    podman = Podman(
+        PodmanSettings(
+            socket=store.socket_path, subnet_id=store.subnet_id, volumes_dir=Path(store.directory) / "volumes"
+        )
+    )
+    components = Components(podman)
+    at_rest = anyio.Event()
+
+    def observe(now: State, effects: tuple[Effect, ...]) -> None:
+        if (
+            isinstance(now, Idle)
+            and isinstance(now.phase, Waiting)
+            and now.memory.in_force is not None
+            and not now.memory.drift
+        ):
+            at_rest.set()
+
+    reconcile = Reconcile(Memory(NodeType.WORKER), observe)
+
+    async def fetch() -> ExpectedState:
+        return expected
+
+    async def send(body: dict[str, Json]) -> None:
+        json.dumps(body)
+
+    async def remember() -> None:
+        return None
+
+    gather = Gather(components)
+    reports = Reports(send, podman, lambda: reconcile.state.memory, resources.fetch, time.time)
+    async with anyio.create_task_group() as tasks:
+        perform = Perform(components, Pulls(podman, tasks, reconcile.pull_ended), None)
+        await tasks.start(reports.run)
+        world = World(
+            fetch, lambda: gather(time.time()), perform, reports.post, reports.deliver, remember, anyio.Lock()
+        )
+        tasks.start_soon(reconcile.run, world)
+        await at_rest.wait()
+        tasks.cancel_scope.cancel()
+    running = [one for one in await podman.containers(time.time()) if one.state == "running"]
+    await podman.aclose()
+    return len(running)

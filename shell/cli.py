@@ -1,0 +1,154 @@
+"""The command line: declares the commands, imports what one needs only when it runs, and turns failures into one line and a status.
+
+Every option can also be given as an environment variable, so that secrets need not stand on a command line.
+"""
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from shell.cli_options import with_node_options
+
+app = typer.Typer(
+    name="agent",
+    help="Makes this server run what its control plane expects, one safe change at a time.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+class NodeTypeName(StrEnum):
+    """A worker runs containers only; a proxy also runs Caddy."""
+
+    WORKER = "worker"
+    PROXY = "proxy"
+
+
+class Output(StrEnum):
+    """Text for a person, JSON for a script."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+Token = Annotated[
+    str | None,
+    typer.Option(
+        "--token", envvar="TECHULUS_TOKEN", help="Registration token, used once. Prefer the variable: ps shows options."
+    ),
+]
+
+
+@app.callback(invoke_without_command=True)
+def _agent(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)] = False,
+) -> None:
+    if version:
+        from importlib.metadata import version as installed
+
+        typer.echo(f"agent {installed('techulus-agent')}")
+        raise typer.Exit
+
+
+@app.command()
+@with_node_options
+def run(node: dict[str, Any], token: Token = None) -> None:
+    """Run the agent: register if need be, then keep this server as expected until told to stop."""
+    from shell.commands.running import run_agent
+
+    run_agent(node, token)
+
+
+@app.command()
+@with_node_options
+def apply(node: dict[str, Any]) -> None:
+    """Reconcile once, until converged; the exit status is 0 when it did."""
+    from shell.commands.applying import apply_once
+
+    apply_once(node)
+
+
+@app.command()
+@with_node_options
+def plan(
+    node: dict[str, Any],
+    expected: Annotated[
+        str | None, typer.Option("--expected", metavar="FILE", help="Expected state; else from the control plane.")
+    ] = None,
+    actual: Annotated[
+        str | None, typer.Option("--actual", metavar="FILE", help="Actual state; else from this server.")
+    ] = None,
+    node_type: Annotated[
+        NodeTypeName | None, typer.Option("--node-type", help="Default: the registered type; worker with both files.")
+    ] = None,
+    whole: Annotated[bool, typer.Option("--all", help="The whole plan, not only the next change.")] = False,
+    output: Annotated[Output, typer.Option("--output", help="Text for a person or JSON for a script.")] = Output.TEXT,
+    detailed_exitcode: Annotated[
+        bool, typer.Option("--detailed-exitcode", help="Exit with 2 when there is something to do.")
+    ] = False,
+) -> None:
+    """Show what would be done, without doing it."""
+    from shell.commands.planning import plan_once
+
+    converged = plan_once(
+        node, expected, actual, node_type and node_type.value, whole=whole, as_json=output is Output.JSON
+    )
+    if detailed_exitcode and not converged:
+        raise typer.Exit(_SOMETHING_TO_DO)
+
+
+@app.command("control-plane")
+def control_plane(
+    state: Annotated[Path, typer.Option("--state", envvar="TECHULUS_STATE", help="Folder of its files.")],
+    listen: Annotated[
+        str, typer.Option("--listen", envvar="TECHULUS_LISTEN", metavar="HOST:PORT", help="Address to serve.")
+    ] = "127.0.0.1:8000",
+    new_token: Annotated[
+        str | None,
+        typer.Option("--new-token", metavar="NAME", help="Print a registration token for a new server; exit."),
+    ] = None,
+    subnet: Annotated[
+        int | None,
+        typer.Option("--subnet", min=1, max=255, help="With --new-token: the server's subnet; else the lowest free."),
+    ] = None,
+) -> None:
+    """Serve the embedded control plane: for one machine, labs and tests."""
+    from shell.commands.serving import serve_control_plane
+
+    serve_control_plane(state, listen, new_token, subnet)
+
+
+_USAGE_ERROR = 2
+_SOMETHING_TO_DO = 102  # inside this module only
+_OWN_FLAGS = ("-h", "--help", "--version", "--install-completion", "--show-completion")
+
+
+def main() -> None:
+    """The entry point. Plain options without a command mean `run`, as installers call it."""
+    arguments = sys.argv[1:]
+    if arguments and arguments[0].startswith("-") and arguments[0] not in _OWN_FLAGS:
+        arguments = ["run", *arguments]
+    sys.exit(_status(arguments))
+
+
+def _status(arguments: list[str]) -> int:
+    from shell.failure import AdapterError, CommandError
+
+    try:
+        app(arguments)
+    except (CommandError, AdapterError) as error:
+        sys.stderr.write(f"agent: {error}\n")
+        return 1
+    except BrokenPipeError:  # the reader of our output has gone
+        return 1
+    except SystemExit as end:
+        status = end.code if isinstance(end.code, int) else 1
+        if arguments[:1] == ["plan"]:
+            # 2 is the dry run's answer "there is something to do", so its usage errors are plain errors.
+            return {_USAGE_ERROR: 1, _SOMETHING_TO_DO: 2}.get(status, status)
+        return status
+    return 0

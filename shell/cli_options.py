@@ -1,0 +1,78 @@
+"""The options that describe how a node runs, declared once for every command that needs them.
+
+Only Typer is imported here, so that help is instant; `shell.options.Options` checks the values when a command runs, and a test holds the
+two together. The environment variable of each option is TECHULUS_ and its name.
+"""
+
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from shell.log import LogFormat, LogLevel
+
+
+def _option(kind: object, flag: str, text: str, **more: Any) -> object:
+    variable = "TECHULUS_" + flag.removeprefix("--").upper().replace("-", "_")
+    return Annotated[kind, typer.Option(flag, envvar=variable, help=text, **more)]
+
+
+# name: (declaration, default)
+NODE_OPTIONS: dict[str, tuple[object, object]] = {
+    "url": (_option(str | None, "--url", "Base URL of the control plane (https)."), None),
+    "data_dir": (
+        _option(Path, "--data-dir", "Folder of keys, identity and volumes."),
+        Path("/var/lib/techulus-agent"),
+    ),
+    "logs_endpoint": (_option(str | None, "--logs-endpoint", "Base URL of VictoriaLogs."), None),
+    "proxy": (_option(bool, "--proxy", "Be a proxy node, which also runs Caddy."), False),
+    "allow_http": (_option(bool, "--allow-http", "Accept a control plane on another machine without TLS."), False),
+    "podman_socket": (_option(Path, "--podman-socket", "Podman's API socket."), Path("/run/podman/podman.sock")),
+    "network": (_option(str, "--network", "Name of the containers' network."), "techulus"),
+    "registry_auth_file": (
+        _option(Path | None, "--registry-auth-file", "Registry credentials, in the form of Podman's auth.json."),
+        None,
+    ),
+    "insecure_registry": (
+        _option(list[str] | None, "--insecure-registry", "HOST[:PORT] of a registry without TLS; repeatable."),
+        None,
+    ),
+    "container_log_mib": (
+        _option(int, "--container-log-mib", "Size limit of each container's log, in MiB.", min=1, max=65_536),
+        64,
+    ),
+    "unmanaged": (
+        _option(list[str] | None, "--unmanaged", "Leave dns, caddy or wireguard alone on this server; repeatable."),
+        None,
+    ),
+}
+
+LOG_OPTIONS: dict[str, tuple[object, object]] = {
+    "log_format": (_option(LogFormat, "--log-format", "How the agent's own events are written."), LogFormat.AUTO),
+    "log_level": (_option(LogLevel, "--log-level", "The least severe events that are written."), LogLevel.INFO),
+}
+
+
+def with_node_options(command: Callable[..., None]) -> Callable[..., None]:
+    """A command that takes `node: dict[str, object]` gains the node's options; it also sets up logging."""
+
+    def run(**given: Any) -> None:
+        from shell.log import set_up
+
+        set_up(given.pop("log_format"), given.pop("log_level"))
+        node = {name: given.pop(name) for name in NODE_OPTIONS}
+        command(node=node, **given)
+
+    declared = {**NODE_OPTIONS, **LOG_OPTIONS}
+    own = [one for name, one in inspect.signature(command).parameters.items() if name != "node"]
+    added = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)
+        for name, (kind, default) in declared.items()
+    ]
+    keyword_only = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in own]
+    run.__signature__ = inspect.Signature([*keyword_only, *added])  # type: ignore[attr-defined]  # functions take one
+    run.__annotations__ = {one.name: one.annotation for one in [*keyword_only, *added]}
+    run.__name__, run.__doc__ = command.__name__, command.__doc__
+    return run

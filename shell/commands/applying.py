@@ -1,0 +1,97 @@
+"""`agent apply`: reconcile once, until nothing is left that can be done now.
+
+The same state machine as the daemon's, ended when it rests: with nothing left (it converged), or with changes that failed.
+"""
+
+import sys
+import time
+from collections.abc import Mapping
+
+import anyio
+from rich.console import Console
+from rich.text import Text
+
+from core import render
+from core.events import Effect, Fetch, Note, Perform
+from core.machine import Idle, State, Waiting
+from core.memory import Memory, ready
+from shell import log
+from shell.commands.opening import checked, registered
+from shell.daemon import Daemon, run_until_stopped
+from shell.failure import CommandError
+from shell.files import DataDirLock
+
+
+def apply_once(given: Mapping[str, object]) -> None:
+    """Make this server as expected. Raises CommandError when it did not converge."""
+    options = checked(given)
+    log.set_up(log.LogFormat.AUTO, log.LogLevel.WARNING)  # the display tells the rest
+    node = registered(options)
+    with DataDirLock(options.data_dir):
+        display = Display(Console(stderr=True, highlight=False))
+        anyio.run(_apply, Daemon(node, display.observe), display)
+    display.verdict()
+
+
+async def _apply(daemon: Daemon, display: "Display") -> None:
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(_stop_at_rest, daemon, display)
+        await run_until_stopped(daemon)
+        tasks.cancel_scope.cancel()
+
+
+async def _stop_at_rest(daemon: Daemon, display: "Display") -> None:
+    await display.at_rest.wait()
+    await daemon.reconcile.stop()
+
+
+class Display:
+    """Shows each change as it is made, and knows when nothing more is to come."""
+
+    def __init__(self, console: Console) -> None:
+        self.at_rest = anyio.Event()
+        self._console = console
+        self._begun = time.monotonic()
+        self._memory: Memory | None = None
+        self._unreachable = ""
+        self._made = 0
+
+    def observe(self, state: State, effects: tuple[Effect, ...]) -> None:
+        """Hear of a new state of the machine."""
+        self._memory = state.memory
+        for effect in effects:
+            if isinstance(effect, Note) and effect.event == "expected state not fetched":
+                self._unreachable = str(dict(effect.facts)["why"])
+            elif isinstance(effect, Fetch):
+                self._unreachable = ""
+            elif isinstance(effect, Perform):
+                self._made += 1
+                kind, subject, reason = render.line(effect.action)
+                left = len(state.memory.drift)
+                self._console.print(
+                    Text.assemble((f"{left:>4} left  ", "dim"), (f"{kind:<16} ", "bold"), f"{subject}  ({reason})")
+                )
+        if _rests(state) and not self.at_rest.is_set():
+            self.at_rest.set()
+
+    def verdict(self) -> None:
+        """Say how it ended; CommandError when changes are left."""
+        memory = self._memory
+        if self._unreachable:
+            raise CommandError(self._unreachable)
+        if memory is None or memory.in_force is None:
+            raise CommandError("stopped before anything was known")
+        if memory.drift:
+            failures = [one.failure for one in memory.retries.values() if one.failure]
+            raise CommandError(f"{len(memory.drift)} changes are left; {failures[-1] if failures else 'stopped'}")
+        sys.stderr.write(f"converged: {self._made} changes in {time.monotonic() - self._begun:.1f} s\n")
+
+
+def _rests(state: State) -> bool:
+    """Whether the machine waits and nothing more can be done now."""
+    memory = state.memory
+    if not isinstance(state, Idle) or not isinstance(state.phase, Waiting) or memory.polls == 0:
+        return False
+    if memory.doubted is not None or memory.pulling or memory.woken:
+        return False
+    return not any(ready(memory, memory.drift, memory.last_poll_at))

@@ -1,0 +1,63 @@
+"""From options to a node: what every command that works on this server does first."""
+
+from collections.abc import Mapping
+
+from pydantic import ValidationError
+
+from shell import files, identity
+from shell.adapters.control_plane import ControlPlane, Signer, check_url
+from shell.failure import CommandError
+from shell.identity import Identity
+from shell.log import logger
+from shell.node import Node, build
+from shell.options import Options
+
+
+def checked(given: Mapping[str, object]) -> Options:
+    """The options as one value. Raises CommandError naming the first that makes no sense."""
+    try:
+        return Options.model_validate({name: value for name, value in given.items() if value is not None})
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        flag = "--" + ".".join(str(part) for part in first["loc"][:1]).replace("_", "-")
+        raise CommandError(f"{flag}: {first['msg']}") from error
+
+
+def registered(options: Options) -> Node:
+    """The node that is registered in the data directory. Raises CommandError when there is none."""
+    known = identity.load(options.data_dir) if options.data_dir.is_dir() else None
+    if known is None:
+        raise CommandError(
+            f"no registered identity in {options.data_dir}; run `agent run --url URL` with TECHULUS_TOKEN first"
+        )
+    return _node(options, known)
+
+
+async def registered_now(options: Options, token: str | None) -> Node:
+    """The node of the data directory, registered first if need be. The directory's lock is held by the caller."""
+    files.make_private_dir(options.data_dir)
+    known = identity.load(options.data_dir)
+    if known is not None:
+        return _node(options, known)
+    if options.url is None:
+        raise CommandError("this server is not registered: give the control plane's address with --url")
+    url = check_url(options.url, allow_http=options.allow_http)
+    plane = ControlPlane(url)
+    try:
+        known = await identity.register(options.data_dir, url, token, options.proxy, plane.register)
+    finally:
+        await plane.aclose()
+    logger().info("registered", server_id=known.server_id, subnet=known.subnet_id, proxy=known.is_proxy)
+    return _node(options, known)
+
+
+def _node(options: Options, known: Identity) -> Node:
+    url = check_url(options.url or known.url, allow_http=options.allow_http)
+    if url != known.url:
+        logger().warning("control plane differs from the registered one", registered=known.url, used=url)
+    if options.proxy != known.is_proxy:
+        kind = "proxy" if known.is_proxy else "worker"
+        logger().warning(
+            "--proxy differs from the registration", then=f"this server stays a {kind}; register anew to change that"
+        )
+    return build(options, known, ControlPlane(url, Signer(known.server_id, known.keys.signing)))

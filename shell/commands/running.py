@@ -1,0 +1,63 @@
+"""`agent run`: the daemon."""
+
+import os
+import signal
+import sys
+from collections.abc import Mapping
+
+import anyio
+
+from shell import files
+from shell.commands.opening import checked, registered_now
+from shell.daemon import Daemon, run_until_stopped
+from shell.failure import AdapterError
+from shell.files import DataDirLock
+from shell.log import logger
+from shell.options import Options
+
+_FIRST_PAUSE_S = 2.0
+_LONGEST_PAUSE_S = 60.0
+
+
+def run_agent(given: Mapping[str, object], token: str | None) -> None:
+    """Run until told to stop. Raises CommandError when the agent cannot begin."""
+    options = checked(given)
+    files.make_private_dir(options.data_dir)
+    signal.signal(signal.SIGTERM, _end)  # until the loops take over: a stop during registration ends at once
+    with DataDirLock(options.data_dir):
+        try:
+            anyio.run(_run, options, token)
+        except KeyboardInterrupt:
+            _leave(0)
+    _leave(0)
+
+
+async def _run(options: Options, token: str | None) -> None:
+    pause_s = _FIRST_PAUSE_S
+    while True:
+        try:
+            node = await registered_now(options, token)
+            break
+        except AdapterError as error:
+            logger().warning("not registered", why=str(error), then=f"tried again in {pause_s:.0f} s")
+        await anyio.sleep(pause_s)
+        pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+    logger().info(
+        "agent started",
+        server_id=node.identity.server_id,
+        node_type=node.node_type.value,
+        control_plane=node.control_plane.url,
+    )
+    await run_until_stopped(Daemon(node))
+    logger().info("agent stopped", then="containers go on")
+
+
+def _end(number: int, frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _leave(status: int) -> None:
+    """End now, even when a thread hangs in a component that does not answer."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)

@@ -1,0 +1,84 @@
+"""The outside components of one node, as gather and perform see them.
+
+A component that is None is left alone on this server: it is left out of the expected and the actual side alike.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from core.caddy import Route
+from core.containers import ActualContainer, ContainerId, ExpectedContainer
+from core.dns import Record
+from core.image import Image
+from core.state import Component
+from core.wireguard import Peer
+
+
+class ContainerEngine(Protocol):
+    """What the agent asks of Podman. Everything may raise AdapterError; everything is bounded in time."""
+
+    async def containers(self, wall_now_s: float) -> tuple[ActualContainer, ...]:
+        """All containers of ours, in one call."""
+
+    async def ensure_network(self) -> None:
+        """Make the containers' network if it is missing."""
+
+    async def has_image(self, image: Image) -> bool:
+        """Whether the image is here and complete."""
+
+    async def pull(self, image: Image, *, timeout_s: float) -> None:
+        """Fetch an image from its registry."""
+
+    async def create_and_start(self, container: ExpectedContainer, env: dict[str, str]) -> None:
+        """Create a container and start it; nothing is left over when that fails."""
+
+    async def start(self, container_id: ContainerId) -> None:
+        """Start a container that exists."""
+
+    async def stop_and_remove(self, container_id: ContainerId, grace_s: float = 10) -> None:
+        """Stop politely, then by force, remove, and check that it is gone."""
+
+
+class RecordServer(Protocol):
+    """What the agent asks of dnsmasq."""
+
+    async def fetch(self) -> tuple[Record, ...]:
+        """The records that are served now."""
+
+    async def apply(self, records: tuple[Record, ...]) -> None:
+        """Serve exactly these records."""
+
+
+class RouteServer(Protocol):
+    """What the agent asks of Caddy."""
+
+    async def fetch(self) -> tuple[Route, ...]:
+        """The routes of ours that are served now."""
+
+    async def apply(self, routes: tuple[Route, ...]) -> None:
+        """Serve exactly these routes."""
+
+
+class PeerInterface(Protocol):
+    """What the agent asks of WireGuard."""
+
+    async def fetch(self) -> tuple[Peer, ...]:
+        """The peers that are configured now."""
+
+    async def apply(self, upsert: tuple[Peer, ...], remove: tuple[str, ...]) -> None:
+        """Set these peers, remove those keys, touch no other."""
+
+
+@dataclass(frozen=True, slots=True)
+class Components:
+    """The components that are managed on this server."""
+
+    podman: ContainerEngine
+    dns: RecordServer | None = None
+    caddy: RouteServer | None = None
+    wireguard: PeerInterface | None = None
+
+    def left_out(self) -> frozenset[Component]:
+        """The components that are left alone here."""
+        managed: dict[Component, object] = {"dns": self.dns, "caddy": self.caddy, "wireguard": self.wireguard}
+        return frozenset(name for name, component in managed.items() if component is None)

@@ -1,0 +1,132 @@
+"""The running agent: its loops side by side, ended together.
+
+Nothing here waits for the control plane or for one broken component; what is missing is said, and its loop tries again. A first SIGTERM or
+Ctrl-C lets the change in hand finish, reports and ends within ten seconds; a second one ends at once.
+"""
+
+import signal
+import time
+from collections.abc import Callable
+
+import anyio
+import anyio.abc
+import msgspec
+from returns.pipeline import is_successful
+
+from core import state
+from core.events import Effect
+from core.machine import State
+from core.memory import Memory
+from core.render import Json
+from core.state import ActualState, ExpectedState
+from shell import resources
+from shell.failure import AdapterError
+from shell.gather import Gather
+from shell.log import logger
+from shell.loops.reconcile import Reconcile, World
+from shell.loops.reports import Reports
+from shell.node import Node
+from shell.perform import Perform
+from shell.pulls import Pulls
+
+STOP_LIMIT_S = 8.0  # for the change in hand and the last report, out of the ten seconds that a stop may take
+
+
+class Expected:
+    """Fetches the expected state. A document that is byte for byte the last one is not parsed again."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._raw: bytes | None = None
+        self._parsed: ExpectedState | None = None
+
+    async def fetch(self) -> ExpectedState:
+        """The expected state of this node. Raises AdapterError, also for a document of the wrong shape."""
+        raw = await self._node.control_plane.fetch_expected_state()
+        if self._parsed is not None and raw == self._raw:
+            return self._parsed
+        parsed = state.parse_expected(raw, self._node.identity.subnet_id)
+        if not is_successful(parsed):
+            raise AdapterError("control plane", "use the expected state", str(parsed.failure()))
+        self._raw, self._parsed = raw, state.without(parsed.unwrap(), self._node.components.left_out())
+        return self._parsed
+
+    async def remember(self) -> None:
+        """Keep the document that was fetched last as the one in force."""
+        if self._raw is not None:
+            await self._node.last_good.save(self._raw)
+
+
+class Daemon:
+    """One node's loops."""
+
+    def __init__(
+        self, node: Node, observe: Callable[[State, tuple[Effect, ...]], None] = lambda state, effects: None
+    ) -> None:
+        in_force = node.last_good.load()
+        left_out = node.components.left_out()
+        memory = Memory(
+            node_type=node.node_type,
+            in_force=None if in_force is None else state.without(in_force, left_out),
+            seed=node.identity.server_id,
+        )
+        self._node = node
+        self._expected = Expected(node)
+        self._gather = Gather(node.components)
+        self.reconcile = Reconcile(memory, observe)
+        self._reports = Reports(
+            send=self._send_report,
+            engine=node.components.podman,
+            memory=lambda: self.reconcile.state.memory,
+            resources=resources.fetch,
+            wall_clock=time.time,
+        )
+        for name in sorted(left_out):
+            logger().info("component left alone", component=name, then="not looked at and not changed on this server")
+
+    async def run(self) -> None:
+        """Work until `reconcile.stop`; then end everything."""
+        async with anyio.create_task_group() as tasks:
+            pulls = Pulls(self._node.components.podman, tasks, self.reconcile.pull_ended)
+            perform = Perform(self._node.components, pulls, self._node.identity.encryption_key)
+            await tasks.start(self._reports.run)
+            await self.reconcile.run(
+                World(
+                    fetch=self._expected.fetch,
+                    look=self._look,
+                    perform=perform,
+                    post=self._reports.post,
+                    deliver=self._reports.deliver,
+                    remember=self._expected.remember,
+                    writer=anyio.Lock(),
+                )
+            )
+            tasks.cancel_scope.cancel()
+
+    async def _look(self) -> ActualState:
+        return await self._gather(time.time())
+
+    async def _send_report(self, body: dict[str, Json]) -> None:
+        await self._node.control_plane.post_status(msgspec.json.encode(body))
+
+
+async def run_until_stopped(daemon: Daemon) -> None:
+    """Run, and stop on SIGTERM or Ctrl-C."""
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(_stop_on_signal, daemon, tasks.cancel_scope)
+        await daemon.run()
+        tasks.cancel_scope.cancel()
+
+
+async def _stop_on_signal(daemon: Daemon, everything: anyio.CancelScope) -> None:
+    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        asked = False
+        async for number in signals:
+            if asked:
+                logger().warning("stopping at once", signal=signal.Signals(number).name)
+                everything.cancel()
+                return
+            asked = True
+            logger().info("stopping", signal=signal.Signals(number).name, then="the change in hand is finished first")
+            everything.deadline = anyio.current_time() + STOP_LIMIT_S
+            await daemon.reconcile.stop()

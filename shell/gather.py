@@ -1,0 +1,91 @@
+"""The actual state in one pass: all components are read at the same time.
+
+A container listing that fails fails the whole look, since a server must never seem empty because it could not be seen. DNS, Caddy or
+WireGuard that cannot be read counts as unread, for that component alone.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import anyio
+
+from core.caddy import Route
+from core.containers import ActualContainer
+from core.dns import Record
+from core.state import UNREAD, ActualState, Unread
+from shell.components import Components
+from shell.failure import AdapterError
+from shell.log import logger
+
+T = TypeVar("T")
+
+LOOK_LIMIT_S = 30.0  # far beyond what a healthy component needs; the round is not held up longer by a hung one
+
+
+class Gather:
+    """Looks at a server.
+
+    Remembers what it has already complained about, so that a lasting fault is said once, and what was served when it could last be read.
+    """
+
+    def __init__(self, components: Components) -> None:
+        self._components = components
+        self._complaints: dict[str, str] = {}
+        self._dns_before: tuple[Record, ...] = ()
+        self._caddy_before: tuple[Route, ...] = ()
+
+    async def __call__(self, wall_now_s: float) -> ActualState:
+        """The state of everything that is managed here. Raises AdapterError when the containers cannot be listed."""
+        parts = self._components
+        async with anyio.create_task_group() as tasks:
+            containers = _start(tasks, lambda: _listed(parts, wall_now_s))
+            dns = _start(tasks, lambda: self._read("dns", parts.dns.fetch if parts.dns else _nothing))
+            caddy = _start(tasks, lambda: self._read("caddy", parts.caddy.fetch if parts.caddy else _nothing))
+            wireguard = _start(
+                tasks, lambda: self._read("wireguard", parts.wireguard.fetch if parts.wireguard else _nothing)
+            )
+        listed = containers[0]
+        if isinstance(listed, AdapterError):
+            raise listed
+        self._dns_before = self._dns_before if dns[0] is UNREAD else dns[0]
+        self._caddy_before = self._caddy_before if caddy[0] is UNREAD else caddy[0]
+        return ActualState(listed, dns[0], caddy[0], wireguard[0], self._dns_before, self._caddy_before)
+
+    async def _read(self, name: str, fetch: Callable[[], Awaitable[tuple[T, ...]]]) -> tuple[T, ...] | Unread:
+        try:
+            with anyio.fail_after(LOOK_LIMIT_S):
+                found = await fetch()
+        except (AdapterError, TimeoutError) as error:
+            why = str(error) or f"no answer within {LOOK_LIMIT_S:.0f} s"
+            if self._complaints.get(name) != why:
+                self._complaints[name] = why
+                logger().warning("component not read", component=name, why=why, then="its update brings it up")
+            return UNREAD
+        if self._complaints.pop(name, None):
+            logger().info("component read again", component=name)
+        return found
+
+
+def _start(tasks: anyio.abc.TaskGroup, read: Callable[[], Awaitable[T]]) -> list[T]:
+    """Run `read` in the task group; its answer is the list's one element when the group has ended."""
+    box: list[T] = []
+
+    async def run() -> None:
+        box.append(await read())
+
+    tasks.start_soon(run)
+    return box
+
+
+async def _listed(parts: Components, wall_now_s: float) -> tuple[ActualContainer, ...] | AdapterError:
+    try:
+        with anyio.fail_after(LOOK_LIMIT_S):
+            return await parts.podman.containers(wall_now_s)
+    except AdapterError as error:  # returned, since a task group would wrap it
+        return error
+    except TimeoutError:
+        return AdapterError("podman", "list containers", f"no answer within {LOOK_LIMIT_S:.0f} s")
+
+
+async def _nothing() -> tuple[()]:
+    return ()

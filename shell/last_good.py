@@ -1,0 +1,50 @@
+"""The last good expected state on disk, exactly as the control plane sent it, for a start without the control plane.
+
+Secrets in it are still encrypted; the file is readable by its owner only. A torn or foreign file is moved aside and is not fatal.
+"""
+
+from pathlib import Path
+
+import anyio.to_thread
+from returns.pipeline import is_successful
+
+from core.state import ExpectedState, parse_expected
+from shell import files
+from shell.log import logger
+
+NAME = "expected-state.json"
+
+
+class LastGood:
+    """Keeps the document that is in force."""
+
+    def __init__(self, data_dir: Path, subnet_id: int) -> None:
+        self._path = data_dir / NAME
+        self._subnet_id = subnet_id
+
+    def load(self) -> ExpectedState | None:
+        """What was in force last, or None."""
+        try:
+            raw = self._path.read_bytes()
+        except FileNotFoundError:
+            return None
+        parsed = parse_expected(raw, self._subnet_id)
+        if is_successful(parsed):
+            return parsed.unwrap()
+        moved = files.move_aside(self._path)
+        logger().warning(
+            "last good state not usable",
+            path=str(moved),
+            why=str(parsed.failure()),
+            then="waiting for the control plane",
+        )
+        return None
+
+    async def save(self, raw: bytes) -> None:
+        """Keep this document. A disk that does not take it costs only the start without the control plane."""
+        try:
+            await anyio.to_thread.run_sync(files.write_atomic, self._path, raw)
+        except OSError as error:
+            logger().warning(
+                "last good state not kept", path=str(self._path), why=str(error), then="tried again when it changes"
+            )

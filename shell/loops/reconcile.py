@@ -1,0 +1,162 @@
+"""Runs the state machine: waits for events, hands them to the pure transition function, carries out the effects.
+
+Decides nothing. Everything that takes time runs as a task of its own and answers with an event, so that the machine can always be told
+that time has passed or that it should stop.
+"""
+
+import math
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import assert_never
+
+import anyio
+import anyio.abc
+
+from core import machine
+from core.action import Action
+from core.events import (
+    ActionDone,
+    Effect,
+    Event,
+    Fetch,
+    Fetched,
+    FetchFailed,
+    Finish,
+    Look,
+    Looked,
+    LookFailed,
+    Note,
+    Outcome,
+    Perform,
+    PullEnded,
+    Remember,
+    Report,
+    Reported,
+    StopAsked,
+    Tick,
+    Woken,
+)
+from core.image import Image
+from core.machine import State
+from core.memory import Memory
+from core.state import ActualState, ExpectedState
+from core.status import Entry
+from shell.failure import AdapterError
+from shell.log import logger
+
+_QUEUE = 1024  # events that wait; more than ever arise at once, and a bound all the same
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """What the effects need of the outside, as plain functions.
+
+    `fetch` gives the expected state or raises AdapterError; `look` the actual one, likewise; `perform` the outcome of an action;
+    `post` and `deliver` take a report; `remember` keeps the last fetched expected state; `writer` is held while this server is changed.
+    """
+
+    fetch: Callable[[], Awaitable[ExpectedState]]
+    look: Callable[[], Awaitable[ActualState]]
+    perform: Callable[[Action], Awaitable[Outcome]]
+    post: Callable[[tuple[Entry, ...]], None]
+    deliver: Callable[[tuple[Entry, ...]], Awaitable[None]]
+    remember: Callable[[], Awaitable[None]]
+    writer: anyio.Lock
+
+
+class Reconcile:
+    """The loop. `observe` hears of every new state, for a progress display."""
+
+    def __init__(
+        self, memory: Memory, observe: Callable[[State, tuple[Effect, ...]], None] = lambda state, effects: None
+    ) -> None:
+        self._send, self._receive = anyio.create_memory_object_stream[Event](_QUEUE)
+        self._state: State = machine.Idle(memory, machine.Waiting(-math.inf))
+        self._observe = observe
+
+    @property
+    def state(self) -> State:
+        """The present state, for those who only look."""
+        return self._state
+
+    async def wake(self) -> None:
+        """Have the expected state polled soon."""
+        await self._send.send(Woken())
+
+    async def stop(self) -> None:
+        """Have the loop end after the change in hand and a last report."""
+        await self._send.send(StopAsked())
+
+    async def pull_ended(self, image: Image, failure: str | None) -> None:
+        """A pull that outlasted a change's patience has ended."""
+        await self._send.send(PullEnded(image, failure))
+
+    async def run(self, world: World) -> None:
+        """Work until told to stop."""
+        async with anyio.create_task_group() as tasks:
+            while True:
+                event = await self._next_event()
+                self._state, effects = machine.step(self._state, event, anyio.current_time())
+                self._observe(self._state, effects)
+                for effect in effects:
+                    if isinstance(effect, Finish):
+                        tasks.cancel_scope.cancel()
+                        return
+                    self._carry_out(effect, world, tasks)
+
+    async def _next_event(self) -> Event:
+        wake_at = machine.wake_at(self._state)
+        wait_s = math.inf if wake_at is None else max(0.0, wake_at - anyio.current_time())
+        with anyio.move_on_after(wait_s):
+            return await self._receive.receive()
+        return Tick()
+
+    def _carry_out(self, effect: Effect, world: World, tasks: anyio.abc.TaskGroup) -> None:
+        match effect:
+            case Fetch():
+                tasks.start_soon(self._fetch, world)
+            case Look():
+                tasks.start_soon(self._look, world)
+            case Perform():
+                tasks.start_soon(self._perform, world, effect)
+            case Report(entries=entries, final=True):
+                tasks.start_soon(self._deliver, world, entries)
+            case Report(entries=entries):
+                world.post(entries)
+            case Remember():
+                tasks.start_soon(self._remember, world)
+            case Note(level=level, event=event, facts=facts):
+                logger().log(_LEVELS[level], event, **dict(facts))
+            case Finish():
+                pass
+            case _:
+                assert_never(effect)
+
+    async def _fetch(self, world: World) -> None:
+        try:
+            event: Event = Fetched(await world.fetch())
+        except AdapterError as error:
+            event = FetchFailed(str(error))
+        await self._send.send(event)
+
+    async def _look(self, world: World) -> None:
+        try:
+            event: Event = Looked(await world.look())
+        except AdapterError as error:
+            event = LookFailed(str(error))
+        await self._send.send(event)
+
+    async def _perform(self, world: World, effect: Perform) -> None:
+        async with world.writer:
+            outcome = await world.perform(effect.action)
+        await self._send.send(ActionDone(effect.action, outcome))
+
+    async def _remember(self, world: World) -> None:
+        await world.remember()
+
+    async def _deliver(self, world: World, entries: tuple[Entry, ...]) -> None:
+        await world.deliver(entries)
+        await self._send.send(Reported())
+
+
+_LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}

@@ -1,0 +1,98 @@
+"""The heartbeat: status reports go out in every state, whatever else hangs.
+
+The state machine hands over what it saw; a later report replaces an earlier one that has not gone out, so reporting never holds a change
+back. When the machine has been silent for a while (a long pull, a hung component), this loop looks at the containers itself. A listing
+that fails makes no report.
+"""
+
+from collections.abc import Awaitable, Callable
+
+import anyio
+from anyio.abc import TaskStatus
+
+from core import status
+from core.memory import Memory
+from core.render import Json
+from core.status import Entry, Resources
+from shell.components import ContainerEngine
+from shell.failure import AdapterError
+from shell.log import logger
+
+HEARTBEAT_S = 20.0  # the control plane wants one every 30 s at least
+LEAST_SPACING_S = 1.0
+LOOK_LIMIT_S = 15.0
+
+
+class Reports:
+    """Sends status reports, one at a time, at least a second apart."""
+
+    def __init__(
+        self,
+        send: Callable[[dict[str, Json]], Awaitable[None]],
+        engine: ContainerEngine,
+        memory: Callable[[], Memory],
+        resources: Callable[[], Resources],
+        wall_clock: Callable[[], float],
+        public_ip: Callable[[], str | None] = lambda: None,
+    ) -> None:
+        self._send = send
+        self._engine = engine
+        self._memory = memory
+        self._resources = resources
+        self._wall_clock = wall_clock
+        self._public_ip = public_ip
+        self._wanted: tuple[Entry, ...] | None = None
+        self._waiting: list[anyio.Event] = []
+        self._wake = anyio.Event()
+        self._complaint: str | None = None
+
+    def post(self, entries: tuple[Entry, ...]) -> None:
+        """Have these entries reported soon; replaces what has not gone out yet."""
+        self._wanted = entries
+        self._wake.set()
+
+    async def deliver(self, entries: tuple[Entry, ...]) -> None:
+        """Have these entries reported and wait until that has been tried."""
+        tried = anyio.Event()
+        self._waiting.append(tried)
+        self.post(entries)
+        await tried.wait()
+
+    async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
+        """Send what is posted, and a heartbeat when nothing is."""
+        task_status.started()
+        while True:
+            with anyio.move_on_after(HEARTBEAT_S):
+                await self._wake.wait()
+            self._wake = anyio.Event()
+            entries, self._wanted = self._wanted, None
+            tried, self._waiting = self._waiting, []
+            if entries is None:
+                entries = await self._look()
+            if entries is not None:
+                await self._report(entries)
+            for one in tried:
+                one.set()
+            await anyio.sleep(LEAST_SPACING_S)
+
+    async def _look(self) -> tuple[Entry, ...] | None:
+        try:
+            with anyio.fail_after(LOOK_LIMIT_S):
+                seen = await self._engine.containers(self._wall_clock())
+        except (AdapterError, TimeoutError) as error:
+            logger().warning("no heartbeat", why=str(error) or "containers not listed in time", then="tried again")
+            return None
+        memory = self._memory()
+        return status.entries(seen, status.now_up(seen, memory.ever_up), memory.retries)
+
+    async def _report(self, entries: tuple[Entry, ...]) -> None:
+        try:
+            await self._send(status.body(entries, self._resources(), self._public_ip()))
+        except AdapterError as error:
+            if self._complaint != str(error):
+                logger().warning("report not sent", why=str(error), then="the next one is tried in time")
+            self._complaint = str(error)
+        else:
+            if self._complaint is not None:
+                logger().info("reports go out again")
+            self._complaint = None
