@@ -47,6 +47,17 @@ NODE_OPTIONS: dict[str, tuple[object, object]] = {
         _option(list[str] | None, "--unmanaged", "Leave dns, caddy or wireguard alone on this server; repeatable."),
         None,
     ),
+    "run_dir": (_option(Path, "--run-dir", "Folder of what lasts until a reboot."), Path("/run/techulus-agent")),
+    "dns_loopback": (_option(str, "--dns-loopback", "Loopback address that dnsmasq answers at."), "127.0.0.153"),
+    "tls_issuer": (_option(str, "--tls-issuer", "acme, or internal for labs: who signs Caddy's certificates."), "acme"),
+    "caddy_admin": (_option(str, "--caddy-admin", "Caddy's admin API, host:port or unix//path."), "localhost:2019"),
+    "caddy_access_log": (
+        _option(Path, "--caddy-access-log", "File of Caddy's access log."),
+        Path("/var/log/caddy/techulus.log"),
+    ),
+    "wireguard_interface": (_option(str, "--wireguard-interface", "Name of the tunnel's interface."), "wg0"),
+    "wireguard_port": (_option(int, "--wireguard-port", "UDP port of the tunnel.", min=1, max=65_535), 51_820),
+    "public_ip": (_option(str | None, "--public-ip", "Address at which the other servers reach this one."), None),
 }
 
 LOG_OPTIONS: dict[str, tuple[object, object]] = {

@@ -18,7 +18,7 @@ from core.events import Effect
 from core.machine import State
 from core.memory import Memory
 from core.render import Json
-from core.state import ActualState, ExpectedState
+from core.state import ActualState, ExpectedState, NodeType
 from shell import resources
 from shell.failure import AdapterError
 from shell.gather import Gather
@@ -80,8 +80,9 @@ class Daemon:
             memory=lambda: self.reconcile.state.memory,
             resources=resources.fetch,
             wall_clock=time.time,
+            public_ip=lambda: node.public_ip,
         )
-        for name in sorted(left_out):
+        for name in sorted(left_out - ({"caddy"} if node.node_type is NodeType.WORKER else set())):
             logger().info("component left alone", component=name, then="not looked at and not changed on this server")
 
     async def run(self) -> None:

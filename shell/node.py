@@ -2,8 +2,11 @@
 
 from dataclasses import dataclass
 
-from core.state import NodeType
+from core.caddy_base import Base
+from core.state import COMPONENTS, NodeType
+from shell.adapters.caddy import Caddy, CaddySettings, systemd_unit
 from shell.adapters.control_plane import ControlPlane
+from shell.adapters.dnsmasq import Dnsmasq, DnsmasqSettings, systemd_runs
 from shell.adapters.podman import Podman, PodmanSettings
 from shell.components import Components
 from shell.identity import Identity
@@ -22,10 +25,13 @@ class Node:
     control_plane: ControlPlane
     components: Components
     last_good: LastGood
+    public_ip: str | None
 
 
 def build(options: Options, identity: Identity, control_plane: ControlPlane) -> Node:
-    """The node that these options and this identity describe."""
+    """The node that these options and this identity describe. Workers get no Caddy at all."""
+    managed = frozenset(COMPONENTS) - frozenset(options.unmanaged)
+    dns = _dns(options, identity) if "dns" in managed else None
     podman = Podman(
         PodmanSettings(
             socket=options.podman_socket,
@@ -34,14 +40,32 @@ def build(options: Options, identity: Identity, control_plane: ControlPlane) -> 
             volumes_dir=options.data_dir / "volumes",
             registry_auth_file=options.registry_auth_file,
             insecure_registries=frozenset(options.insecure_registry),
-            dns=(),
+            dns=() if dns is None else (dns.resolver_for_containers(),),
             log_size_bytes=options.container_log_mib * _MIB,
         )
     )
+    caddy = _caddy(options, control_plane.url) if "caddy" in managed and identity.is_proxy else None
     return Node(
         identity=identity,
         node_type=NodeType.PROXY if identity.is_proxy else NodeType.WORKER,
         control_plane=control_plane,
-        components=Components(podman),
+        components=Components(podman, dns, caddy),
         last_good=LastGood(options.data_dir, identity.subnet_id),
+        public_ip=None if options.public_ip is None else str(options.public_ip),
     )
+
+
+def _dns(options: Options, identity: Identity) -> Dnsmasq:
+    return Dnsmasq(
+        DnsmasqSettings(
+            gateway=f"10.200.{identity.subnet_id}.1",
+            directory=options.run_dir / "dns",
+            loopback=str(options.dns_loopback),
+            systemd=systemd_runs(),
+        )
+    )
+
+
+def _caddy(options: Options, control_plane: str) -> Caddy:
+    base = Base(control_plane, options.tls_issuer, access_log=str(options.caddy_access_log))
+    return Caddy(CaddySettings(base, options.data_dir / "caddy", admin=options.caddy_admin, unit=systemd_unit()))

@@ -1,13 +1,17 @@
 """The agent's options as one value, checked once. What each means stands with the command line's help and in docs/options.md."""
 
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from core.state import COMPONENTS, Component
 
 DEFAULT_DATA_DIR = Path("/var/lib/techulus-agent")
+DEFAULT_RUN_DIR = Path("/run/techulus-agent")
+DEFAULT_ACCESS_LOG = Path("/var/log/caddy/techulus.log")
+DEFAULT_DNS_LOOPBACK = IPv4Address("127.0.0.153")
 DEFAULT_PODMAN_SOCKET = Path("/run/podman/podman.sock")
 
 
@@ -27,11 +31,26 @@ class Options(BaseModel):
     insecure_registry: tuple[str, ...] = ()
     container_log_mib: Annotated[int, Field(ge=1, le=65_536)] = 64
     unmanaged: tuple[Component, ...] = ()
+    run_dir: Path = DEFAULT_RUN_DIR
+    dns_loopback: IPv4Address = DEFAULT_DNS_LOOPBACK
+    tls_issuer: Literal["acme", "internal"] = "acme"
+    caddy_admin: str = "localhost:2019"
+    caddy_access_log: Path = DEFAULT_ACCESS_LOG
+    wireguard_interface: Annotated[str, Field(pattern=r"^[a-zA-Z0-9_.-]{1,15}$")] = "wg0"
+    wireguard_port: Annotated[int, Field(ge=1, le=65_535)] = 51_820
+    public_ip: IPv4Address | IPv6Address | None = None
 
-    @field_validator("data_dir", "podman_socket", "registry_auth_file")
+    @field_validator("data_dir", "podman_socket", "registry_auth_file", "run_dir", "caddy_access_log")
     @classmethod
     def _absolute(cls, path: Path | None) -> Path | None:
         return None if path is None else path.absolute()
+
+    @field_validator("public_ip")
+    @classmethod
+    def _reachable(cls, address: IPv4Address | IPv6Address | None) -> IPv4Address | IPv6Address | None:
+        if address is not None and (address.is_unspecified or address.is_loopback or address.is_multicast):
+            raise ValueError(f"{address} is not an address of a server")
+        return address
 
     @field_validator("unmanaged", mode="before")
     @classmethod

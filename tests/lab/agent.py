@@ -24,12 +24,15 @@ _START_S = 20
 
 
 class Plane:
-    """`agent control-plane` on a loopback port, with its state in `directory`."""
+    """`agent control-plane` with its state in `directory`, for agents that reach it at `host`."""
 
     def __init__(self, directory: Path, host: str = "127.0.0.1") -> None:
         self.directory = directory
         directory.mkdir(parents=True, exist_ok=True)
         self.host, self.port = host, free_port(host)
+        # Its lab endpoints answer on loopback only.
+        self._listen = host if host.startswith("127.") else "0.0.0.0"
+        self._lab = f"http://127.0.0.1:{self.port}/lab"
         self._child: Child | None = None
 
     @property
@@ -39,7 +42,7 @@ class Plane:
 
     def start(self) -> None:
         """Serve; returns when it answers."""
-        argv = (str(AGENT), "control-plane", "--state", str(self.directory), "--listen", f"{self.host}:{self.port}")
+        argv = (str(AGENT), "control-plane", "--state", str(self.directory), "--listen", f"{self._listen}:{self.port}")
         child = self._child = Child(argv, self.directory / "plane.log")
         wait_for(lambda: accepts(self.host, self.port) or not child.running(), _START_S, "the control plane to answer")
         if not child.running():
@@ -66,13 +69,13 @@ class Plane:
 
     def lab(self, what: str) -> Any:
         """One of the plane's lab lists: servers, services, deployments, rollouts, work, builds, reports."""
-        answer = httpx.get(f"{self.url}/lab/{what}", timeout=10)
+        answer = httpx.get(f"{self._lab}/{what}", timeout=10)
         answer.raise_for_status()
         return answer.json()[what]
 
     def lab_post(self, what: str, body: Mapping[str, Any] | None = None) -> Any:
         """Ask something of the plane that a user would ask in its web page."""
-        answer = httpx.post(f"{self.url}/lab/{what}", json=dict(body or {}), timeout=10)
+        answer = httpx.post(f"{self._lab}/{what}", json=dict(body or {}), timeout=10)
         answer.raise_for_status()
         return answer.json()
 
