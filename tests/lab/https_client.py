@@ -1,4 +1,4 @@
-"""An HTTPS client that keeps its connection, verifies the server against one root, and asks by any name at one loopback port."""
+"""An HTTPS client that keeps its connection, verifies the server against one root, and asks by any name at one address."""
 
 import http.client
 import socket
@@ -19,8 +19,8 @@ class Reply:
 class HttpsClient:
     """Requests for one host. A connection that has served and was closed since is opened again, once a request."""
 
-    def __init__(self, port: int, host: str, root: Path) -> None:
-        self._port, self._host = port, host
+    def __init__(self, port: int, host: str, root: Path, address: str = "127.0.0.1") -> None:
+        self._address, self._port, self._host = address, port, host
         self._context = ssl.create_default_context(cafile=str(root))
         self._connection: http.client.HTTPConnection | None = None
         self.reopened = 0
@@ -60,7 +60,7 @@ class HttpsClient:
             self._connection = None
 
     def _open(self) -> ssl.SSLSocket:
-        raw = socket.create_connection(("127.0.0.1", self._port), timeout=_TIMEOUT_S)
+        raw = socket.create_connection((self._address, self._port), timeout=_TIMEOUT_S)
         try:
             return self._context.wrap_socket(raw, server_hostname=self._host)
         except OSError:

@@ -188,7 +188,7 @@ def _entries(report: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _page(address: str) -> str:
-    host, slash, path = address.partition("/")
+    host, _, path = address.partition("/")
     try:
         with urllib.request.urlopen(f"http://{host}/{path}", timeout=2) as answer:
             text: str = answer.read().decode()

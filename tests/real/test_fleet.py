@@ -1,0 +1,200 @@
+"""One proxy and two workers, each with all of its components, driven by one control plane."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+
+from tests.lab.fleet import Fleet, Node
+from tests.lab.https_client import HttpsClient
+from tests.lab.traffic import Traffic
+from tests.lab.wait import wait_for
+
+pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
+
+_TWO_POLLS_S = 25.0
+_CHECK = {"cmd": "test -e /www/health", "interval": 1, "timeout": 2, "retries": 3, "start_period": 1}
+
+
+@pytest.fixture(scope="module")
+def fleet(private_network: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    """A fleet that serves `web` on both workers and `db` on the first."""
+    with Fleet(tmp_path_factory.mktemp("fleet")) as running:
+        running.want(_services(running))
+        running.until_running(3)
+        proxy = running.node("proxy-1")
+        wait_for(lambda: _get(proxy), 60, f"the first answer; {proxy.last_words()}")
+        yield running
+
+
+def test_a_request_reaches_containers_on_other_servers(fleet: Fleet) -> None:
+    """TLS at the proxy, verified against its root; through the tunnel; both replicas answer."""
+    proxy = fleet.node("proxy-1")
+    hosts: set[str] = set()
+
+    def both_answer() -> bool:
+        hosts.add(_hostname(proxy))
+        return len(hosts - {""}) == 2
+
+    wait_for(both_answer, 20, "both replicas to answer")
+
+
+def test_containers_reach_services_by_name_across_servers(fleet: Fleet) -> None:
+    """`http://<service>.internal/` from inside a container, to this server and to the other."""
+    for name in ("worker-1", "worker-2"):
+        node = fleet.node(name)
+        container = node.run("podman", "ps", "-q", "--filter", "label=techulus.service.name=web").split()[0]
+        found = node.run("podman", "exec", container, "nslookup", "web.internal")
+        assert {one.split()[-1] for one in found.splitlines() if "Address: 10.200." in one} == set(
+            _addresses(fleet, "web")
+        )
+        assert node.run("podman", "exec", container, "wget", "-qO-", "http://db.internal/").strip() == "v1"
+
+
+def test_a_worker_has_nothing_to_do_with_caddy(fleet: Fleet) -> None:
+    """No process, no port, no file, no word in its log."""
+    worker = fleet.node("worker-1")
+    assert "caddy" not in worker.last_words()
+    assert "caddy" not in worker.run("ps", "-e", "-o", "args")
+    assert not (worker.data_dir / "caddy").exists()
+    assert fleet.node("proxy-1").run("pgrep", "-c", "caddy").strip() == "1"
+
+
+def test_nothing_is_lost_when_an_agent_is_killed(fleet: Fleet) -> None:
+    """What serves outlives the agent: requests, queries and pings go on while every agent is killed and started again."""
+    proxy, worker = fleet.node("proxy-1"), fleet.node("worker-1")
+    with ExitStack() as stack:
+        requests = stack.enter_context(Traffic(_asking(stack, fleet), 20))
+        queries = stack.enter_context(Traffic(lambda: _query(worker), 10))
+        pings = stack.enter_context(Traffic(lambda: _ping(proxy, "10.100.2.1"), 10))
+        for node in fleet.nodes.values():
+            node.kill()
+            node.start()
+        for node in fleet.nodes.values():
+            wait_for(lambda node=node: node.last_words().count("agent started") >= 1, 30, "the agent")  # type: ignore[misc]  # bound early
+        wait_for(lambda: requests.asked >= 200, 60, "enough requests")
+    assert (requests.failures, queries.failures, pings.failures) == ([], [], [])
+    assert min(queries.asked, pings.asked) > 20
+
+
+@pytest.mark.parametrize("what", ["dnsmasq", "records", "caddy", "routes", "wireguard-go", "peers", "container"])
+def test_whatever_is_killed_or_emptied_is_back_within_two_polls(fleet: Fleet, what: str) -> None:
+    """L4: actual state is what is served now."""
+    proxy = fleet.node("proxy-1")
+    worker = fleet.node("worker-1")
+    _break(what, proxy, worker)
+    wait_for(
+        lambda: _get(proxy) and _whole(fleet), _TWO_POLLS_S, f"everything to be back after {what}; {proxy.last_words()}"
+    )
+
+
+def test_a_replica_moves_without_a_failed_request(fleet: Fleet) -> None:
+    """The new one is healthy before the old one goes; clients through the proxy and by name notice nothing."""
+    services = _services(fleet)
+    worker = fleet.node("worker-2")
+    with ExitStack() as stack:
+        requests = stack.enter_context(Traffic(_asking(stack, fleet), 20))
+        queries = stack.enter_context(Traffic(lambda: _query(worker), 10))
+        services["web"]["servers"] = ["worker-1", "worker-1"]
+        fleet.want(services)
+        wait_for(lambda: _where(fleet, "web") == ["worker-1", "worker-1"], 150, "the replica to move")
+        before = requests.asked
+        wait_for(lambda: requests.asked > before + 40, 30, "some more requests")
+    assert (requests.failures, queries.failures) == ([], [])
+    assert requests.asked > 200
+
+
+def _services(fleet: Fleet) -> dict[str, Any]:
+    return {
+        "web": {
+            "image": fleet.registry.offer("health"),
+            "replicas": 2,
+            "servers": ["worker-1", "worker-2"],
+            "ports": [{"container": 80, "domain": "app.test"}],
+        },
+        "db": {"image": fleet.registry.offer("web"), "servers": ["worker-1"], "ports": [{"container": 80}]},
+    }
+
+
+def _client(node: Node) -> HttpsClient:
+    root = node.data_dir / "caddy/storage/pki/authorities/local/root.crt"
+    return HttpsClient(443, "app.test", root, node.server.address)
+
+
+def _get(node: Node, path: str = "/") -> str:
+    try:
+        with _client(node) as client:
+            reply = client.get(path)
+    except OSError:
+        return ""
+    return reply.body.strip() if reply.status == 200 else ""
+
+
+def _hostname(node: Node) -> str:
+    return _get(node, "/hostname")
+
+
+def _asking(stack: ExitStack, fleet: Fleet) -> Any:
+    client = stack.enter_context(_client(fleet.node("proxy-1")))
+
+    def ask() -> str | None:
+        reply = client.get()
+        return None if (reply.status, reply.body.strip()) == (200, "v1") else f"{reply.status} {reply.body[:100]!r}"
+
+    return ask
+
+
+def _query(node: Node) -> str | None:
+    found = node.run("dig", "+short", "+tries=1", "+time=2", "@127.0.0.153", "web.internal").split()
+    return None if found and all(one.startswith("10.200.") for one in found) else f"answered {found}"
+
+
+def _ping(node: Node, address: str) -> str | None:
+    said = node.run("sh", "-c", f"ping -c 1 -W 1 {address} || true")
+    return None if "1 received" in said else said
+
+
+def _addresses(fleet: Fleet, service: str) -> list[str]:
+    return sorted(one["ipAddress"] for one in fleet.plane.lab("deployments") if one["service"] == service)
+
+
+def _where(fleet: Fleet, service: str) -> list[str]:
+    rows = [one for one in fleet.plane.lab("deployments") if one["service"] == service]
+    done = all(one["status"] == "running" and not one["moving"] and not one["leaving"] for one in rows)
+    return sorted(one["server"] for one in rows) if done else []
+
+
+def _whole(fleet: Fleet) -> bool:
+    """Every container runs, both workers answer names, and every tunnel passes a ping."""
+    proxy, worker = fleet.node("proxy-1"), fleet.node("worker-1")
+    running = worker.run("podman", "ps", "-q").split()
+    return (
+        len(running) == 2
+        and _query(worker) is None
+        and _ping(proxy, "10.100.2.1") is None
+        and _ping(worker, "10.100.3.1") is None
+    )
+
+
+def _break(what: str, proxy: Node, worker: Node) -> None:
+    match what:
+        case "dnsmasq" | "wireguard-go":
+            worker.run("pkill", "-KILL", "-f", f"^[^ ]*{what}")
+        case "caddy":
+            proxy.run("pkill", "-KILL", "-f", "^[^ ]*caddy")
+        case "records":
+            worker.run(
+                "sh",
+                "-c",
+                "for f in $(grep -rl web.internal /run/techulus-agent/dns); do : > $f; done; pkill -HUP dnsmasq",
+            )
+        case "routes":
+            proxy.run("curl", "-sf", "-X", "DELETE", "http://localhost:2019/id/techulus")
+        case "peers":
+            keys = worker.run("wg", "show", "wg0", "peers").split()
+            worker.run("wg", "set", "wg0", "peer", keys[0], "remove")
+        case "container":
+            worker.run("sh", "-c", "podman kill $(podman ps -q | head -1)")
+        case _:
+            raise AssertionError(what)
