@@ -87,6 +87,13 @@ class Daemon:
 
     async def run(self) -> None:
         """Work until `reconcile.stop`; then end everything."""
+        try:
+            await self._run()
+        finally:
+            with anyio.CancelScope(shield=True):
+                await self._node.aclose()
+
+    async def _run(self) -> None:
         async with anyio.create_task_group() as tasks:
             pulls = Pulls(self._node.components.podman, tasks, self.reconcile.pull_ended)
             perform = Perform(self._node.components, pulls, self._node.identity.encryption_key)

@@ -27,6 +27,12 @@ class Node:
     last_good: LastGood
     public_ip: str | None
 
+    async def aclose(self) -> None:
+        """Close the connections to the control plane and to Podman."""
+        await self.control_plane.aclose()
+        if isinstance(self.components.podman, Podman):
+            await self.components.podman.aclose()
+
 
 def build(options: Options, identity: Identity, control_plane: ControlPlane) -> Node:
     """The node that these options and this identity describe. Workers get no Caddy at all."""

@@ -30,5 +30,5 @@ async def _complete(
         )
         there = actual if actual is not None else await Gather(node.components)(time.time())
     finally:
-        await node.control_plane.aclose()
+        await node.aclose()
     return wanted, there, node.node_type

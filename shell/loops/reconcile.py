@@ -93,7 +93,7 @@ class Reconcile:
 
     async def run(self, world: World) -> None:
         """Work until told to stop."""
-        async with anyio.create_task_group() as tasks:
+        async with self._send, self._receive, anyio.create_task_group() as tasks:
             while True:
                 event = await self._next_event()
                 self._state, effects = machine.step(self._state, event, anyio.current_time())

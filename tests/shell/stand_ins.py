@@ -1,0 +1,211 @@
+"""Recording stand-ins of the outside components: they check what they are given, keep it, and answer as the test says.
+
+They share one journal, so that the order of calls to different components can be seen.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+import anyio
+from anyio.abc import TaskGroup
+
+from core.caddy import Route
+from core.containers import ActualContainer, ContainerId, ExpectedContainer
+from core.dns import Record
+from core.image import Image
+from core.state import ActualState
+from core.wireguard import Peer
+from shell.components import Components
+from shell.failure import AdapterError
+from shell.pulls import Pulls
+
+T = TypeVar("T")
+
+Journal = list[tuple[Any, ...]]
+Script = Callable[[], Awaitable[None]]
+
+
+def failing(what: str, why: str = "it is broken") -> Script:
+    """A script that fails as an adapter does."""
+
+    async def fail() -> None:
+        raise AdapterError("stand-in", what, why)
+
+    return fail
+
+
+def taking(seconds: float, then: Script | None = None) -> Script:
+    """A script that takes its time."""
+
+    async def wait() -> None:
+        await anyio.sleep(seconds)
+        if then is not None:
+            await then()
+
+    return wait
+
+
+hanging = taking(float("inf"))
+
+
+@dataclass
+class Podman:
+    """A container engine with containers and images that a test sets up. `scripts` run inside the call of their name."""
+
+    journal: Journal = field(default_factory=list)
+    there: dict[str, ActualContainer] = field(default_factory=dict)
+    images: set[Image] = field(default_factory=set)
+    scripts: dict[str, Script] = field(default_factory=dict)
+    changing: int = 0
+
+    async def containers(self, wall_now_s: float) -> tuple[ActualContainer, ...]:
+        """What is there."""
+        assert wall_now_s >= 0
+        await self._scripted("containers")
+        return tuple(self.there.values())
+
+    async def ensure_network(self) -> None:
+        """Only written down."""
+        await self._change("ensure_network")
+
+    async def has_image(self, image: Image) -> bool:
+        """Whether it has been pulled or was set up."""
+        await self._scripted("has_image")
+        return image in self.images
+
+    async def pull(self, image: Image, *, timeout_s: float) -> None:
+        """Have the image, unless the script fails."""
+        assert 0 < timeout_s < 3600
+        self.journal.append(("pull", str(image)))
+        with anyio.move_on_after(timeout_s) as limit:
+            await self._scripted("pull")
+        if limit.cancelled_caught:
+            raise AdapterError("stand-in", f"pull {image}", "no answer in time")
+        self.images.add(image)
+
+    async def create_and_start(self, container: ExpectedContainer, env: dict[str, str]) -> None:
+        """The image must be here and the name free."""
+        assert container.image in self.images, "an image is here before a container is made of it"
+        assert all(one.name != container.name for one in self.there.values()), "a name is used once"
+        assert env.keys() == dict(container.env).keys()
+        await self._change("create_and_start", container.name, tuple(sorted(env.items())))
+
+    async def start(self, container_id: ContainerId) -> None:
+        """The container must exist."""
+        assert container_id in self.there
+        await self._change("start", container_id)
+
+    async def stop_and_remove(self, container_id: ContainerId, grace_s: float = 10) -> None:
+        """The container must exist; it is gone afterwards."""
+        assert container_id in self.there
+        assert grace_s >= 0
+        await self._change("stop_and_remove", container_id)
+        del self.there[container_id]
+
+    async def _change(self, name: str, *facts: Any) -> None:
+        self.journal.append((name, *facts))
+        self.changing += 1
+        try:
+            assert self.changing == 1, "one change at a time"
+            await self._scripted(name)
+        finally:
+            self.changing -= 1
+
+    async def _scripted(self, name: str) -> None:
+        await anyio.lowlevel.checkpoint()
+        script = self.scripts.get(name)
+        if script is not None:
+            await script()
+
+
+@dataclass
+class Served(Generic[T]):
+    """A component that serves a list: DNS records or routes."""
+
+    name: str
+    journal: Journal = field(default_factory=list)
+    now: tuple[T, ...] = ()
+    scripts: dict[str, Script] = field(default_factory=dict)
+
+    async def fetch(self) -> tuple[T, ...]:
+        """What is served."""
+        await anyio.lowlevel.checkpoint()
+        if "fetch" in self.scripts:
+            await self.scripts["fetch"]()
+        return self.now
+
+    async def apply(self, wanted: tuple[T, ...]) -> None:
+        """Serve this, unless the script fails."""
+        assert isinstance(wanted, tuple)
+        self.journal.append((self.name, wanted))
+        if "apply" in self.scripts:
+            await self.scripts["apply"]()
+        self.now = wanted
+
+
+@dataclass
+class Tunnel:
+    """A WireGuard interface."""
+
+    journal: Journal = field(default_factory=list)
+    now: dict[str, Peer] = field(default_factory=dict)
+    scripts: dict[str, Script] = field(default_factory=dict)
+
+    async def fetch(self) -> tuple[Peer, ...]:
+        """The peers that are there."""
+        await anyio.lowlevel.checkpoint()
+        if "fetch" in self.scripts:
+            await self.scripts["fetch"]()
+        return tuple(self.now.values())
+
+    async def apply(self, upsert: tuple[Peer, ...], remove: tuple[str, ...]) -> None:
+        """Only keys that are there can be removed."""
+        assert set(remove) <= set(self.now)
+        self.journal.append(("wireguard", upsert, remove))
+        self.now = {key: peer for key, peer in self.now.items() if key not in remove}
+        self.now |= {peer.public_key: peer for peer in upsert}
+
+
+@dataclass
+class Stage:
+    """All components of one server, with one journal."""
+
+    journal: Journal = field(default_factory=list)
+    podman: Podman = field(init=False)
+    dns: Served[Record] = field(init=False)
+    caddy: Served[Route] = field(init=False)
+    wireguard: Tunnel = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.podman = Podman(self.journal)
+        self.dns = Served("dns", self.journal)
+        self.caddy = Served("caddy", self.journal)
+        self.wireguard = Tunnel(self.journal)
+
+    @property
+    def components(self) -> Components:
+        """As the agent is given them."""
+        return Components(self.podman, self.dns, self.caddy, self.wireguard)
+
+    def serve(self, state: ActualState) -> None:
+        """Have this state here."""
+        assert isinstance(state.dns, tuple) and isinstance(state.caddy, tuple) and isinstance(state.wireguard, tuple)
+        self.podman.there = {one.id: one for one in state.containers}
+        self.dns.now, self.caddy.now = state.dns, state.caddy
+        self.wireguard.now = {peer.public_key: peer for peer in state.wireguard}
+
+
+class PullEnds:
+    """Hears of the pulls that outlasted a change's patience."""
+
+    def __init__(self) -> None:
+        self.heard: list[tuple[str, str | None]] = []
+
+    async def __call__(self, image: Image, failure: str | None) -> None:
+        """Write it down."""
+        self.heard.append((str(image), failure))
+
+    def pulls(self, podman: Podman, tasks: TaskGroup) -> Pulls:
+        """Pulls that report here."""
+        return Pulls(podman, tasks, self)
