@@ -8,6 +8,7 @@ from shell.adapters.caddy import Caddy, CaddySettings, systemd_unit
 from shell.adapters.control_plane import ControlPlane
 from shell.adapters.dnsmasq import Dnsmasq, DnsmasqSettings, systemd_runs
 from shell.adapters.podman import Podman, PodmanSettings
+from shell.adapters.wireguard import WireGuard, WireGuardSettings
 from shell.components import Components
 from shell.identity import Identity
 from shell.last_good import LastGood
@@ -50,12 +51,13 @@ def build(options: Options, identity: Identity, control_plane: ControlPlane) -> 
             log_size_bytes=options.container_log_mib * _MIB,
         )
     )
+    wireguard = _wireguard(options, identity) if "wireguard" in managed else None
     caddy = _caddy(options, control_plane.url) if "caddy" in managed and identity.is_proxy else None
     return Node(
         identity=identity,
         node_type=NodeType.PROXY if identity.is_proxy else NodeType.WORKER,
         control_plane=control_plane,
-        components=Components(podman, dns, caddy),
+        components=Components(podman, dns, caddy, wireguard),
         last_good=LastGood(options.data_dir, identity.subnet_id),
         public_ip=None if options.public_ip is None else str(options.public_ip),
     )
@@ -75,3 +77,16 @@ def _dns(options: Options, identity: Identity) -> Dnsmasq:
 def _caddy(options: Options, control_plane: str) -> Caddy:
     base = Base(control_plane, options.tls_issuer, access_log=str(options.caddy_access_log))
     return Caddy(CaddySettings(base, options.data_dir / "caddy", admin=options.caddy_admin, unit=systemd_unit()))
+
+
+def _wireguard(options: Options, identity: Identity) -> WireGuard:
+    return WireGuard(
+        WireGuardSettings(
+            address=identity.wireguard_ip,
+            subnet_id=identity.subnet_id,
+            private_key=identity.keys.wireguard,
+            state_dir=options.data_dir / "wireguard",
+            interface=options.wireguard_interface,
+            listen_port=options.wireguard_port,
+        )
+    )

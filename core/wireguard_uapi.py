@@ -1,0 +1,121 @@
+"""What a WireGuard interface says of itself, and the text that its userspace implementation takes and gives.
+
+The protocol is that of wireguard.com/xplatform: lines of `key=value`, keys of 32 bytes in hexadecimal, an empty line at the end, `errno=0`
+for success. A set request is not atomic: what stands before a bad line stays applied, so the result is always read back.
+"""
+
+import base64
+import binascii
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from returns.result import Failure, Result, Success
+
+from core import address
+from core.wireguard import KEY_BYTES, Peer, canonical_peers
+
+KEEPALIVE_S: Final = 25  # below the time after which common firewalls forget a UDP flow
+GET: Final = "get=1\n\n"
+
+
+@dataclass(frozen=True, slots=True)
+class DevicePeer:
+    """A peer as the interface has it: base64 key, networks in CIDR form, the endpoint it last heard from or was given."""
+
+    public_key: str
+    networks: tuple[str, ...]
+    endpoint: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """An interface: its raw private key (None while it has none), port and peers."""
+
+    private_key: bytes | None = field(repr=False)
+    listen_port: int
+    peers: tuple[DevicePeer, ...]
+
+
+def peers_of(device: Device, endpoints: Mapping[str, str | None]) -> tuple[Peer, ...]:
+    """The peers in canonical form. A key in `endpoints` has the endpoint that it was given there, wherever it has roamed since."""
+    return canonical_peers(
+        Peer(
+            peer.public_key,
+            tuple(sorted(peer.networks)),
+            endpoints.get(peer.public_key, peer.endpoint),
+        )
+        for peer in device.peers
+    )
+
+
+def render_interface(private_key: bytes, listen_port: int) -> str:
+    """The request that gives an interface its key and port, and touches no peer."""
+    return f"set=1\nprivate_key={private_key.hex()}\nlisten_port={listen_port}\n\n"
+
+
+def render_peers(upsert: Iterable[Peer], remove: Iterable[str]) -> str:
+    """The request that removes and sets these peers and touches no other.
+
+    Removals come first, so that a network that moves from one of them to another ends where it should.
+    """
+    lines = ["set=1"]
+    for key in remove:
+        lines += [f"public_key={_hex(key)}", "remove=true"]
+    for peer in upsert:
+        lines += [f"public_key={_hex(peer.public_key)}", "replace_allowed_ips=true"]
+        lines += [f"endpoint={peer.endpoint}"] if peer.endpoint is not None else []
+        lines += [f"persistent_keepalive_interval={KEEPALIVE_S}"]
+        lines += [f"allowed_ip={network}" for network in peer.networks]
+    return "\n".join(lines) + "\n\n"
+
+
+def parse_errno(answer: str) -> Result[None, str]:
+    """Whether a set request was taken."""
+    values = [line.partition("=")[2] for line in answer.splitlines() if line.startswith("errno=")]
+    return Success(None) if values == ["0"] else Failure(f"it answered {answer.strip()[:100]!r}")
+
+
+def parse_device(answer: str) -> Result[Device, str]:
+    """The interface from the answer to a get request."""
+    private_key: bytes | None = None
+    port = 0
+    peers: list[tuple[str, list[str], list[str]]] = []
+    done = False
+    try:
+        for line in answer.splitlines():
+            name, _, value = line.partition("=")
+            match name:
+                case "private_key":
+                    private_key = bytes.fromhex(value)
+                case "listen_port":
+                    port = int(value)
+                case "public_key":
+                    peers.append((_base64(value), [], []))
+                case "allowed_ip":
+                    peers[-1][1].append(value)
+                case "endpoint":
+                    peers[-1][2].append(value)
+                case "errno":
+                    done = value == "0"
+    except (ValueError, IndexError):
+        done = False
+    if not done:
+        return Failure("its answer makes no sense")
+    found = tuple(DevicePeer(key, tuple(nets), _endpoint(ends)) for key, nets, ends in peers)
+    return Success(Device(private_key if private_key and any(private_key) else None, port, found))
+
+
+def _endpoint(given: list[str]) -> str | None:
+    return (address.endpoint(given[-1]) or given[-1]) if given else None
+
+
+def _hex(key: str) -> str:
+    return base64.b64decode(key).hex()
+
+
+def _base64(text: str) -> str:
+    raw = bytes.fromhex(text)
+    if len(raw) != KEY_BYTES:
+        raise binascii.Error("a key has 32 bytes")
+    return base64.b64encode(raw).decode("ascii")

@@ -1,0 +1,198 @@
+"""The tunnel of this server: reads which peers it has, and changes exactly those that differ.
+
+What is configured is what the interface says, together with address, routes and forwarding around it; anything less is a failure to read,
+and the next update brings it up. Only the endpoint is what this agent last gave, since a peer may roam.
+
+An interface is ours when it has our private key, or no key yet and a mark on the disk that we were about to make it. Any other one of that
+name is never touched.
+"""
+
+import json
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, Literal, TypeVar
+
+import anyio.to_thread
+
+from core import wireguard_uapi as uapi
+from core.wireguard import Peer
+from core.wireguard_uapi import Device
+from shell import files
+from shell.adapters.wireguard import process
+from shell.adapters.wireguard.failures import COMPONENT, failures
+from shell.adapters.wireguard.kernel import Kernel
+from shell.adapters.wireguard.links import Links
+from shell.adapters.wireguard.userspace import Userspace
+from shell.failure import AdapterError
+from shell.log import logger
+
+T = TypeVar("T")
+
+MTU: Final = 1420  # what is left of 1500 in a WireGuard packet, whatever carries it
+_FIREWALL_EVERY_S: Final = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class WireGuardSettings:
+    """`address` is this server's in the mesh, 10.100.<subnet>.1. `state_dir` keeps the endpoints that were given."""
+
+    address: str
+    subnet_id: int
+    private_key: bytes = field(repr=False)
+    state_dir: Path
+    interface: str = "wg0"
+    listen_port: int = 51_820
+    mtu: int = MTU
+    mode: Literal["auto", "kernel", "userspace"] = "auto"
+    binary: str = "wireguard-go"
+
+
+class WireGuard:
+    """One interface of ours. Its methods run one at a time in worker threads, since netlink and sockets block; each wait has its limit."""
+
+    def __init__(self, settings: WireGuardSettings) -> None:
+        self._settings = settings
+        self._links = Links(settings.interface, settings.address, f"10.200.{settings.subnet_id}.0/24", settings.mtu)
+        self._turn = threading.Lock()
+        self._firewall_at = float("-inf")
+
+    async def fetch(self) -> tuple[Peer, ...]:
+        """The peers that are configured now, in canonical order; AdapterError when that is not known or the tunnel cannot work."""
+        return await self._thread(self._fetch)
+
+    async def apply(self, upsert: tuple[Peer, ...], remove: tuple[str, ...]) -> None:
+        """Set these peers and remove those keys; the interface is brought up first when it is not. Verified by reading back."""
+        await self._thread(lambda: self._apply(upsert, remove))
+
+    async def ensure_up(self) -> None:
+        """Bring the interface up without touching a peer."""
+        await self._thread(self._ensure_up)
+
+    async def stop(self) -> None:
+        """Take down the interface, its routes and rules. For taking a lab down and for uninstalling; agents leave it up."""
+        await self._thread(self._stop)
+
+    async def _thread(self, run: Callable[[], T]) -> T:
+        def in_turn() -> T:
+            with self._turn:
+                return run()
+
+        return await anyio.to_thread.run_sync(in_turn, abandon_on_cancel=True)
+
+    def _fetch(self) -> tuple[Peer, ...]:
+        device = self._ours(self._links.kind()).read()
+        self._check(device)
+        networks = [network for peer in device.peers for network in peer.networks]
+        fault = self._links.fault(networks)
+        if fault is None and time.monotonic() - self._firewall_at > _FIREWALL_EVERY_S:
+            fault = self._links.forwarding_fault()
+            self._firewall_at = time.monotonic()
+        if fault is not None:
+            raise AdapterError(COMPONENT, f"use {self._settings.interface}", fault, "its update puts it right")
+        return uapi.peers_of(device, self._endpoints())
+
+    def _apply(self, upsert: tuple[Peer, ...], remove: tuple[str, ...]) -> None:
+        self._ensure_up()
+        implementation = self._ours(self._links.kind())
+        # What is remembered must never be older than what is configured: a peer without a memory counts by its live endpoint.
+        endpoints = {key: given for key, given in self._endpoints().items() if key not in remove}
+        self._remember({**endpoints, **{peer.public_key: peer.endpoint for peer in upsert}})
+        implementation.change(upsert, remove)
+        device = implementation.read()
+        self._verify(device, upsert, remove)
+        self._links.set_routes(network for peer in device.peers for network in peer.networks)
+
+    def _verify(self, device: Device, upsert: tuple[Peer, ...], remove: tuple[str, ...]) -> None:
+        there = {peer.public_key: frozenset(peer.networks) for peer in device.peers}
+        wrong = [peer.public_key for peer in upsert if there.get(peer.public_key) != frozenset(peer.networks)]
+        wrong += [key for key in remove if key in there]
+        if wrong:
+            raise AdapterError(
+                COMPONENT, f"set peers of {self._settings.interface}", f"{wrong[0]} is not as it was set", "tried again"
+            )
+
+    def _ensure_up(self) -> None:
+        kind = self._links.kind()
+        if kind is None:
+            self._make()
+            kind = self._links.kind()
+        elif kind == "tun" and not process.find(self._settings.binary, self._settings.interface):
+            raise self._foreign("it is a tunnel of another program")
+        implementation = self._ours(kind)
+        device = implementation.read()
+        if device.private_key is None and self._mark().exists():
+            implementation.configure(self._settings.private_key, self._settings.listen_port)
+        elif device.private_key != self._settings.private_key:
+            raise self._foreign("it has another private key")
+        elif device.listen_port != self._settings.listen_port:
+            implementation.configure(self._settings.private_key, self._settings.listen_port)
+        self._links.set_up()
+        self._links.set_routes(network for peer in device.peers for network in peer.networks)
+        self._links.allow_forwarding()
+        self._firewall_at = time.monotonic()
+
+    def _make(self) -> None:
+        settings = self._settings
+        with failures(f"make {settings.interface}"):
+            files.make_private_dir(settings.state_dir)
+            files.write_atomic(self._mark(), b"")
+        if settings.mode != "userspace" and self._links.add_kernel_link():
+            logger().info("wireguard interface made", interface=settings.interface, implementation="kernel")
+            return
+        if settings.mode == "kernel":
+            raise AdapterError(COMPONENT, f"make {settings.interface}", "the kernel has no WireGuard")
+        process.end(settings.binary, settings.interface)
+        process.start(settings.binary, settings.interface, settings.state_dir / "wireguard-go.log")
+
+    def _ours(self, kind: str | None) -> Kernel | Userspace:
+        name = self._settings.interface
+        match kind:
+            case "wireguard":
+                return Kernel(name)
+            case "tun":
+                return Userspace(name)
+            case None:
+                raise AdapterError(COMPONENT, f"read {name}", "the interface is missing", "its update makes it")
+            case other:
+                raise self._foreign(f"it is of kind {other}")
+
+    def _check(self, device: Device) -> None:
+        if device.private_key != self._settings.private_key:
+            if device.private_key is None and self._mark().exists():
+                raise AdapterError(
+                    COMPONENT, f"read {self._settings.interface}", "it has no key yet", "its update gives it one"
+                )
+            raise self._foreign("it has another private key")
+        if device.listen_port != self._settings.listen_port:
+            why = f"it listens on port {device.listen_port}, expected {self._settings.listen_port}"
+            raise AdapterError(COMPONENT, f"use {self._settings.interface}", why, "its update puts it right")
+
+    def _foreign(self, why: str) -> AdapterError:
+        then = "it is left alone; remove it, or name another with --wireguard-interface"
+        return AdapterError(COMPONENT, f"use {self._settings.interface}", f"{why}, so it is not the agent's", then)
+
+    def _mark(self) -> Path:
+        return self._settings.state_dir / f"made-{self._settings.interface}"
+
+    def _endpoints(self) -> dict[str, str | None]:
+        """The endpoints that were given, by key; empty when that is not known, and then the interface's own count."""
+        try:
+            found = json.loads((self._settings.state_dir / "endpoints.json").read_bytes())
+            return {str(key): None if given is None else str(given) for key, given in found["endpoints"].items()}
+        except (OSError, ValueError, KeyError, AttributeError, TypeError):
+            return {}
+
+    def _remember(self, endpoints: dict[str, str | None]) -> None:
+        content = json.dumps({"version": 1, "endpoints": endpoints}).encode()
+        with failures("keep the peers' endpoints"):
+            files.make_private_dir(self._settings.state_dir)
+            files.write_atomic(self._settings.state_dir / "endpoints.json", content)
+
+    def _stop(self) -> None:
+        process.end(self._settings.binary, self._settings.interface)
+        self._links.remove_link()
+        self._links.forbid_forwarding()
+        self._mark().unlink(missing_ok=True)
