@@ -39,7 +39,12 @@ class Tick:
 
 @dataclass(frozen=True, slots=True)
 class Woken:
-    """Something says that the expected state has changed, or that a look is worth while."""
+    """Something says that the expected state has changed, or that a look is worth while.
+
+    `removed` are deployments that a work item has just taken off this server: an older snapshot must not bring them back.
+    """
+
+    removed: frozenset[DeploymentId] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

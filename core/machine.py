@@ -137,8 +137,9 @@ def step(state: State, event: Event, now: float) -> Step:
         case ActionDone(action=action) if state.memory.unfinished == retry.key(action):
             memory = replace(record(state.memory, action, event.outcome, now), unfinished=None, woken=True)
             return _noting(_again(replace(state, memory=memory), now), _said(memory, event, now))
-        case Woken():
-            return _again(replace(state, memory=replace(state.memory, woken=True)), now)
+        case Woken(removed=removed):
+            memory = replace(state.memory, woken=True, removed=state.memory.removed | removed)
+            return _again(replace(state, memory=memory), now)
         case _:
             return _idle(state, event, now) if isinstance(state, Idle) else _processing(state, event, now)
 
@@ -162,7 +163,7 @@ def _idle(state: Idle, event: Event, now: float) -> Step:
     match phase, event:
         case Waiting(poll_at=poll_at, look_at=look_at), Tick():
             if now >= poll_at:
-                memory = replace(memory, polls=memory.polls + 1, last_poll_at=now, woken=False)
+                memory = replace(memory, polls=memory.polls + 1, last_poll_at=now, woken=False, removed=frozenset())
                 return Idle(memory, Fetching()), (Fetch(),)
             if look_at is not None and now >= look_at:
                 return Idle(memory, Looking(None)), (Look(),)

@@ -10,8 +10,8 @@ from enum import Enum
 from typing import Final, assert_never
 
 from core import retry
-from core.action import Action
-from core.containers import ContainerId
+from core.action import Action, Deploy, Redeploy, Start
+from core.containers import ContainerId, DeploymentId
 from core.events import Applied, Deferred, Failed, Outcome
 from core.image import Image
 from core.plan import orphans
@@ -43,7 +43,8 @@ class Memory:
     `in_force` is the last good expected state; `retries` and `pulling` say what is put aside; `pulled` what need not wait for the same
     image again, so that a pull that brings nothing cannot go round in circles; `doubted` holds the containers that a
     suspicious expected state would remove, until the next poll says the same; `unfinished` is the key of an action that still ran when
-    its PROCESSING ended; `drift` is what the last look found to be done, put aside or not.
+    its PROCESSING ended; `drift` is what the last look found to be done, put aside or not;
+    `removed` are deployments that work items took away since the last poll.
     """
 
     node_type: NodeType
@@ -58,6 +59,7 @@ class Memory:
     woken: bool = False
     stopping: bool = False
     ended_early: frozenset[Image] = frozenset()
+    removed: frozenset[DeploymentId] = frozenset()
     polls: int = 0
     last_poll_at: float = float("-inf")
     seed: str = ""
@@ -86,6 +88,8 @@ def ready(memory: Memory, drift: tuple[Action, ...], now: float) -> Iterator[Act
     """Those changes that are not put aside, in their order."""
     for action in drift:
         key = retry.key(action)
+        if isinstance(action, Start | Deploy | Redeploy) and key[1] in memory.removed:
+            continue
         if key not in memory.pulling and not retry.is_waiting(memory.retries, key, now):
             yield action
 

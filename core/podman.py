@@ -1,34 +1,27 @@
-"""What Podman's API reads and writes, rendered and parsed: the request that creates a container, the network's, and a listing.
+"""What Podman's API is asked: the request that creates a container, and that of the containers' network.
 
-Facts about the API are those of libpod 4.3 to 5.x. A listing with one item that makes no sense is refused whole: an incomplete listing must
-never be taken for a complete one.
+Decides how a container of ours is confined. Field names are those of the libpod API, 4.3 to 5. Refuses to know how requests are sent.
 """
 
-import base64
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from ipaddress import IPv4Address
 from typing import Final, TypeAlias
 
-import msgspec
-from returns.result import Failure, Result, Success
-
-from core import image
 from core.containers import (
     DEPLOYMENT_LABEL,
+    LABEL_PREFIX,
     SERVICE_LABEL,
     SERVICE_NAME_LABEL,
-    ActualContainer,
-    ContainerId,
     ExpectedContainer,
-    deployment_of,
-    is_ours,
+    HealthCheck,
+    Volume,
 )
 from core.image import Image
 
 Json: TypeAlias = str | int | bool | list["Json"] | dict[str, "Json"] | None
 
+# What images of services need to start as root, change owners, drop to a user, serve a low port and ping. Everything else is dropped.
 CAPABILITIES: Final = (
     "CAP_CHOWN",
     "CAP_DAC_OVERRIDE",
@@ -40,54 +33,43 @@ CAPABILITIES: Final = (
     "CAP_SETPCAP",
     "CAP_SETUID",
 )
-RESTARTS: Final = 5
+RESTARTS: Final = 5  # after that it stays down until the agent starts it, with its own growing pauses
 PIDS: Final = 4096  # far above what services need; a fork bomb stays in its container
-MTU: Final = 1420  # what fits into a WireGuard packet
+MTU: Final = 1420  # the largest packet that fits into the tunnel between servers
+NETWORK_LABEL: Final = LABEL_PREFIX + "network"
 _NS: Final = 1_000_000_000
-_NO_HEALTH: Final = "none"
 
 
-class _Auth(msgspec.Struct, frozen=True):
-    auth: str = ""
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """A resource limit (`nofile`, `nproc`) as it is to be set."""
 
-
-class _AuthFile(msgspec.Struct, frozen=True):
-    auths: dict[str, _Auth]
+    name: str
+    soft: int
+    hard: int
 
 
 @dataclass(frozen=True, slots=True)
 class CreateOptions:
-    """What a container needs to know of this server."""
+    """What a container is given by this server: its network, where volumes lie, resolvers (none: Podman's own choice), log size.
+
+    `limits` is empty as long as Podman's defaults work.
+    """
 
     network: str
     volumes_dir: str
     dns: tuple[str, ...]
     log_size_bytes: int
-
-
-class _Item(msgspec.Struct, frozen=True, rename="pascal"):
-    """One container in the answer of `GET /containers/json`.
-
-    Start and exit in whole seconds since the epoch, negative when they never were; creation as RFC 3339 text.
-    """
-
-    id: str
-    names: list[str]
-    image: str
-    state: str
-    created: datetime
-    labels: dict[str, str] | None = None
-    started_at: int = 0
-    exited_at: int = 0
-    exit_code: int = 0
-    status: str = ""
+    limits: tuple[Limit, ...] = ()
 
 
 def create_request(container: ExpectedContainer, options: CreateOptions, env: Mapping[str, str]) -> dict[str, Json]:
-    """The body of `POST /containers/create`; `env` is decrypted."""
-    network: dict[str, Json] = {}
-    if container.address is not None:
-        network = {"static_ips": [container.address], "static_mac": mac_for(container.address)}
+    """The body of `POST /containers/create`; `env` is decrypted.
+
+    A container with an address is reached there and publishes no port; only one without (a damaged row) publishes its host ports.
+    """
+    address = container.address
+    network: dict[str, Json] = {"static_ips": [address], "static_mac": mac_for(address)} if address else {}
     request: dict[str, Json] = {
         "name": container.name,
         "image": reference(container.image),
@@ -99,127 +81,99 @@ def create_request(container: ExpectedContainer, options: CreateOptions, env: Ma
         "env": dict(env),
         "netns": {"nsmode": "bridge"},
         "Networks": {options.network: network},
+        "portmappings": [] if address else _published(container),
+        "dns_search": ["."],  # Podman's word for no search domain; without it the server's own would be tried
         "restart_policy": "on-failure",
         "restart_tries": RESTARTS,
-        "cap_drop": ["ALL"],
+        "privileged": False,
+        # First nothing, then what is named: whatever the server's containers.conf adds by default is gone.
+        "cap_drop": ["all"],
         "cap_add": list(CAPABILITIES),
+        "no_new_privileges": False,  # breaks common images (ping, sudo, set-uid entry points)
         "resource_limits": {"pids": {"limit": PIDS}},
         "log_configuration": {"driver": "k8s-file", "size": options.log_size_bytes},
-        "mounts": [
-            {
-                "type": "bind",
-                "source": f"{options.volumes_dir}/{container.service_id}/{volume.name}",
-                "destination": volume.container_path,
-                "options": ["rbind", "rw"],
-            }
-            for volume in container.volumes
-        ],
+        "healthconfig": _health_config(container.health_check),
+        "mounts": [_mount(container, volume, options) for volume in container.volumes],
     }
     if options.dns:
-        request |= {"dns_server": list(options.dns), "dns_search": ["internal"]}
-    if container.address is None:  # reached by its host ports, since nothing knows its address
-        request["portmappings"] = [
-            {"container_port": port.container_port, "host_port": port.host_port, "protocol": "tcp"}
-            for port in container.ports
-        ]
-    check = container.health_check
-    if check is not None:
-        request["healthconfig"] = {
-            "Test": ["CMD-SHELL", check.command],
-            "Interval": check.interval_s * _NS,
-            "Timeout": check.timeout_s * _NS,
-            "Retries": check.retries,
-            "StartPeriod": check.start_period_s * _NS,
-        }
+        request["dns_server"] = list(options.dns)
+    if options.limits:
+        request["r_limits"] = [{"type": one.name, "soft": one.soft, "hard": one.hard} for one in options.limits]
     return request
 
 
 def mac_for(address: str) -> str:
-    """A locally administered MAC that follows from the address, so that a new container is known at once to its neighbours."""
-    tail = hashlib.sha256(address.encode()).digest()[:5]
-    return ":".join(f"{byte:02x}" for byte in (0x02, *tail))
+    """The locally administered MAC address that belongs to an IPv4 address.
+
+    A new container with the old one's address is then reached at once: no neighbour's table goes stale.
+    """
+    return ":".join(f"{byte:02x}" for byte in (0x02, 0x74, *IPv4Address(address).packed))
+
+
+def reference(wanted: Image) -> str:
+    """How Podman is asked for an image: by digest where there is one, since it takes no tag beside it."""
+    return f"{wanted.registry}/{wanted.repository}@{wanted.digest}" if wanted.digest else str(wanted)
 
 
 def network_request(name: str, subnet_id: int) -> dict[str, Json]:
-    """The body of `POST /networks/create`. Addresses without a wish come from the top of the subnet, where no static one is given out."""
-    prefix = f"10.200.{subnet_id}"
+    """The body of `POST /networks/create`.
+
+    Containers without an address of their own get one from the top, since the control plane gives out the lowest free ones.
+    """
+    prefix = _prefix(subnet_id)
     return {
         "name": name,
         "driver": "bridge",
         "dns_enabled": False,
-        "labels": {"techulus.network": "containers"},
+        "labels": {NETWORK_LABEL: "containers"},
         "options": {"mtu": str(MTU)},
         "subnets": [
             {
-                "subnet": f"{prefix}.0/24",
-                "gateway": f"{prefix}.1",
+                "subnet": subnet(subnet_id),
+                "gateway": gateway(subnet_id),
                 "lease_range": {"start_ip": f"{prefix}.240", "end_ip": f"{prefix}.254"},
             }
         ],
     }
 
 
-def parse_listing(raw: bytes, wall_now_s: float) -> Result[tuple[ActualContainer, ...], str]:
-    """The containers of ours in a listing; the failure says what makes no sense."""
-    try:
-        items = msgspec.json.decode(raw, type=list[_Item] | None)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        return Failure(f"the listing makes no sense: {error}")
-    return Success(tuple(_container(item, wall_now_s) for item in items or () if is_ours(item.labels or {})))
+def subnet(subnet_id: int) -> str:
+    """The subnet of a server's containers."""
+    return f"{_prefix(subnet_id)}.0/24"
 
 
-def reference(wanted: Image) -> str:
-    """How Podman is asked for an image: by its digest when there is one, since it takes no tag beside it."""
-    return f"{wanted.registry}/{wanted.repository}@{wanted.digest}" if wanted.digest else str(wanted)
+def gateway(subnet_id: int) -> str:
+    """The server's own address in the subnet of its containers."""
+    return f"{_prefix(subnet_id)}.1"
 
 
-def registry_auth(auth_file: bytes, wanted: Image) -> Result[str | None, str]:
-    """The `X-Registry-Auth` header for an image from an `auth.json`, None when it names no such registry.
-
-    The most specific entry counts (`host/namespace/repository` before `host`). A failure never shows what is in the file.
-    """
-    try:
-        auths = msgspec.json.decode(auth_file, type=_AuthFile).auths
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return Failure("it is not an auth.json")
-    path = f"{wanted.registry}/{wanted.repository}"
-    while path:
-        if path in auths:
-            return _header(auths[path].auth)
-        path = path.rpartition("/")[0]
-    return Success(None)
+def _prefix(subnet_id: int) -> str:
+    return f"10.200.{subnet_id}"
 
 
-def _header(encoded: str) -> Result[str | None, str]:
-    try:
-        user, colon, password = base64.b64decode(encoded, validate=True).decode("utf-8").partition(":")
-    except ValueError:
-        colon = ""
-    if not colon:
-        return Failure("its entry for the registry is not base64 of user:password")
-    return Success(
-        base64.urlsafe_b64encode(msgspec.json.encode({"username": user, "password": password})).decode("ascii")
-    )
+def _published(container: ExpectedContainer) -> list[Json]:
+    return [
+        {"container_port": one.container_port, "host_port": one.host_port, "protocol": "tcp"} for one in container.ports
+    ]
 
 
-def _container(item: _Item, wall_now_s: float) -> ActualContainer:
-    labels = item.labels or {}
-    state = item.state.lower()
-    running = state == "running" and item.started_at > 0
-    lived = state != "running" and 0 < item.started_at <= item.exited_at
-    return ActualContainer(
-        id=ContainerId(item.id),
-        name=item.names[0] if item.names else "",
-        image=image.parse(item.image),
-        image_text=item.image,
-        state=state,
-        created=int(item.created.timestamp()),
-        health=item.status or _NO_HEALTH,
-        deployment_id=deployment_of(labels),
-        service_id=labels.get(SERVICE_LABEL, ""),
-        service_name=labels.get(SERVICE_NAME_LABEL, ""),
-        # The times have whole seconds: these are the least that can have passed.
-        running_for_s=max(0.0, wall_now_s - item.started_at - 1) if running else None,
-        lived_s=max(0.0, float(item.exited_at - item.started_at - 1)) if lived else None,
-        exit_code=item.exit_code,
-    )
+def _health_config(check: HealthCheck | None) -> dict[str, Json]:
+    if check is None:
+        # An image's own check is switched off: the control plane did not ask for it, and it would wait for its result for ever.
+        return {"Test": ["NONE"]}
+    return {
+        "Test": ["CMD-SHELL", check.command],
+        "Interval": check.interval_s * _NS,
+        "Timeout": check.timeout_s * _NS,
+        "Retries": check.retries,
+        "StartPeriod": check.start_period_s * _NS,
+    }
+
+
+def _mount(container: ExpectedContainer, volume: Volume, options: CreateOptions) -> Json:
+    return {
+        "type": "bind",
+        "source": f"{options.volumes_dir}/{container.service_id}/{volume.name}",
+        "destination": volume.container_path,
+        "options": ["rbind", "rw"],
+    }

@@ -12,6 +12,9 @@ from returns.result import Failure, Result, Success
 M = TypeVar("M", bound=BaseModel)
 
 _SHOWN_ID = Field(min_length=1, max_length=1024)
+_HEADER_ID = Field(pattern=r"^[!-~]{1,1024}$")  # it travels in a header, which carries nothing else unharmed
+_LONGEST_PATH = 200
+_LONGEST_ERROR = 200_000  # as much as the control plane has been seen to take
 
 
 class _Message(BaseModel):
@@ -21,7 +24,7 @@ class _Message(BaseModel):
 class RegistrationRequest(_Message):
     """What a new server sends: its token, public keys (base64 of 32 bytes) and kind."""
 
-    token: str
+    token: Annotated[str, Field(repr=False)]
     wireguard_public_key: str
     signing_public_key: str
     is_proxy: bool
@@ -31,10 +34,10 @@ class RegistrationRequest(_Message):
 class RegistrationAnswer(_Message):
     """Who this server is from now on. `encryption_key` is absent when the installation has none."""
 
-    server_id: Annotated[str, _SHOWN_ID]
+    server_id: Annotated[str, _HEADER_ID]
     subnet_id: Annotated[int, Field(ge=1, le=255)]
     wireguard_ip: str
-    encryption_key: Annotated[str, Field(pattern=r"^[0-9a-fA-F]{64}$")] | None = None
+    encryption_key: Annotated[str, Field(pattern=r"^[0-9a-fA-F]{64}$")] | None = Field(default=None, repr=False)
 
 
 class WorkItem(_Message):
@@ -103,8 +106,15 @@ def parse(raw: bytes, kind: type[M]) -> Result[M, str]:
         return Success(kind.model_validate_json(raw))
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
-        path = ".".join(str(part) for part in first["loc"]) or "document"
+        path = ".".join(str(part) for part in first["loc"])[:_LONGEST_PATH] or "document"
         return Failure(f"{path}: {first['msg']}")
+
+
+def sendable(text: str) -> str:
+    """An error's text as the control plane can store it: no NUL, no half characters, and not endless (the end says most)."""
+    return (
+        text[-_LONGEST_ERROR:].replace("\x00", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode("utf-8")
+    )
 
 
 def registration_fault(answer: RegistrationAnswer) -> str | None:

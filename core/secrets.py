@@ -6,7 +6,7 @@ whole installation. No error text ever contains a value, plain or encrypted.
 
 import base64
 import binascii
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from cryptography.exceptions import InvalidTag
@@ -18,6 +18,7 @@ IV_BYTES = 12
 TAG_BYTES = 16
 MASK = "***"
 _SHORTEST_MASKED = 4  # shorter secrets would mask half of every text, and hide nothing
+_SHORTEST_LINE_MASKED = 8  # a line alone may be an ordinary word such as "true" or "server"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +34,7 @@ def parse_key(text: str) -> Result[EncryptionKey, str]:
         raw = bytes.fromhex(text)
     except ValueError:
         raw = b""
-    if len(raw) != KEY_BYTES:
+    if len(raw) != KEY_BYTES or len(text) != 2 * KEY_BYTES:
         return Failure("the encryption key is not 64 hex digits")
     return Success(EncryptionKey(raw))
 
@@ -62,8 +63,42 @@ def encrypt(key: EncryptionKey, text: str, iv: bytes) -> str:
 
 
 def mask(text: str, secrets: Iterable[str]) -> str:
-    """The text with every known secret replaced, longest first so that none survives inside another."""
-    for secret in sorted(set(secrets), key=len, reverse=True):
+    """The text with every known secret replaced, and with every line of one that has several, since texts are often cut at lines.
+
+    Secrets that overlap are replaced together, so that no part of the second is left over.
+    """
+    kept: list[str] = []
+    end = 0
+    for first, last in _merged(span for word in _masked_words(secrets) for span in _occurrences(text, word)):
+        kept += [text[end:first], MASK]
+        end = last
+    return "".join(kept) + text[end:]
+
+
+def _masked_words(secrets: Iterable[str]) -> frozenset[str]:
+    words = set()
+    for secret in secrets:
         if len(secret) >= _SHORTEST_MASKED:
-            text = text.replace(secret, MASK)
-    return text
+            words.add(secret)
+        words |= {line for line in secret.splitlines() if len(line) >= _SHORTEST_LINE_MASKED}
+    return frozenset(words)
+
+
+def _occurrences(text: str, word: str) -> Iterator[tuple[int, int]]:
+    at = text.find(word)
+    while at >= 0:
+        yield at, at + len(word)
+        at = text.find(word, at + 1)
+
+
+def _merged(spans: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """Overlapping spans as one, in order."""
+    first, last = 0, 0
+    for start, end in sorted(spans):
+        if start >= last:
+            if last > first:
+                yield first, last
+            first = start
+        last = max(last, end)
+    if last > first:
+        yield first, last

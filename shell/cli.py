@@ -3,6 +3,7 @@
 Every option can also be given as an environment variable, so that secrets need not stand on a command line.
 """
 
+import os
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -132,7 +133,7 @@ def main() -> None:
     arguments = sys.argv[1:]
     if arguments and arguments[0].startswith("-") and arguments[0] not in _OWN_FLAGS:
         arguments = ["run", *arguments]
-    sys.exit(_status(arguments))
+    sys.exit(_written(_status(arguments)))
 
 
 def _status(arguments: list[str]) -> int:
@@ -141,10 +142,11 @@ def _status(arguments: list[str]) -> int:
     try:
         app(arguments)
     except (CommandError, AdapterError) as error:
-        sys.stderr.write(f"agent: {error}\n")
-        return 1
+        return _failed(str(error))
     except BrokenPipeError:  # the reader of our output has gone
         return 1
+    except OSError as error:  # a folder that cannot be made, a disk that is full
+        return _failed(f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror or error))
     except SystemExit as end:
         status = end.code if isinstance(end.code, int) else 1
         if arguments[:1] == ["plan"]:
@@ -152,3 +154,18 @@ def _status(arguments: list[str]) -> int:
             return {_USAGE_ERROR: 1, _SOMETHING_TO_DO: 2}.get(status, status)
         return status
     return 0
+
+
+def _failed(why: str) -> int:
+    sys.stderr.write(f"agent: {' '.join(why.splitlines())}\n")
+    return 1
+
+
+def _written(status: int) -> int:
+    """The exit status, once all output has really been written; what could not be is not tried again by the interpreter."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1 if status == 1 or isinstance(error, BrokenPipeError) else _failed(f"standard output: {error.strerror}")
+    return status

@@ -2,21 +2,26 @@
 
 import fcntl
 import os
+import re
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Self
+from typing import Self
 
 from shell.failure import CommandError
 
 PRIVATE_FILE = 0o600
 PRIVATE_DIR = 0o700
 _ASIDE_LIMIT = 1000
+_UNFINISHED = re.compile(r"\..+\.[0-9]+\.new")
 
 
 def make_private_dir(path: Path) -> None:
-    """Make a directory that only its owner can enter; its parents as usual. Fine when it is there."""
-    path.mkdir(mode=PRIVATE_DIR, parents=True, exist_ok=True)
-    path.chmod(PRIVATE_DIR)
+    """Make a directory that only its owner can enter; its parents as usual. Fine when it is there. Raises CommandError."""
+    try:
+        path.mkdir(mode=PRIVATE_DIR, parents=True, exist_ok=True)
+        path.chmod(PRIVATE_DIR)
+    except OSError as error:
+        raise CommandError(f"{path} cannot be used as a folder: {error.strerror}") from error
 
 
 def write_atomic(path: Path, content: bytes, mode: int = PRIVATE_FILE) -> None:
@@ -33,7 +38,7 @@ def write_atomic(path: Path, content: bytes, mode: int = PRIVATE_FILE) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-    except OSError:
+    except BaseException:  # a signal's too: it may hold a key
         temporary.unlink(missing_ok=True)
         raise
     sync_dir(path.parent)
@@ -48,15 +53,29 @@ def sync_dir(path: Path) -> None:
         os.close(descriptor)
 
 
+def remove_unfinished(folder: Path) -> None:
+    """Remove what writers that were killed left half-written; only while no other one can be writing here."""
+    for path in folder.iterdir():
+        if _UNFINISHED.fullmatch(path.name):
+            path.unlink(missing_ok=True)
+
+
 def move_aside(path: Path) -> Path:
-    """Rename a file that makes no sense to the first free `<name>.corrupt-N`, so that nothing is lost; its new path."""
+    """Rename a file that makes no sense to the first free `<name>.corrupt-N`, so that nothing is lost; its new path.
+
+    Raises CommandError when it cannot be moved.
+    """
     for number in range(1, _ASIDE_LIMIT):
         target = path.with_name(f"{path.name}.corrupt-{number}")
-        if not target.exists():
-            path.rename(target)
+        if not os.path.lexists(target):
+            try:
+                path.rename(target)
+                sync_dir(path.parent)
+            except OSError as error:
+                raise CommandError(f"{path} makes no sense and cannot be moved aside: {error.strerror}") from error
             return target
     raise CommandError(
-        f"{path} makes no sense, and there are {_ASIDE_LIMIT} such files already; look into {path.parent}"
+        f"{path} makes no sense, and there are {_ASIDE_LIMIT - 1} such files already; look into {path.parent}"
     )
 
 
@@ -65,26 +84,31 @@ class DataDirLock:
 
     def __init__(self, data_dir: Path) -> None:
         self._path = data_dir / "agent.lock"
-        self._file: IO[str] | None = None
+        self._descriptor: int | None = None
 
     def __enter__(self) -> Self:
-        file = self._path.open("a+", encoding="ascii")
+        descriptor = None
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, PRIVATE_FILE)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.ftruncate(descriptor, 0)
+            os.write(descriptor, f"{os.getpid()}\n".encode())
+            remove_unfinished(self._path.parent)
         except OSError as error:
-            file.seek(0)
-            holder = file.read(20).strip() or "unknown"
-            file.close()
-            raise CommandError(
-                f"another agent (process {holder}) works on {self._path.parent}; stop it first"
-            ) from error
-        file.truncate(0)
-        file.write(f"{os.getpid()}\n")
-        file.flush()
-        self._file = file
+            raise self._refused(descriptor, error) from error
+        self._descriptor = descriptor
         return self
 
+    def _refused(self, descriptor: int | None, error: OSError) -> CommandError:
+        if descriptor is None:
+            return CommandError(f"{self._path} cannot be opened: {error.strerror}")
+        holder = os.pread(descriptor, 20, 0).decode("ascii", "replace").strip() or "unknown"
+        os.close(descriptor)
+        if isinstance(error, BlockingIOError):
+            return CommandError(f"another agent (process {holder}) works on {self._path.parent}; stop it first")
+        return CommandError(f"{self._path} cannot be locked: {error.strerror}")
+
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None

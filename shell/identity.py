@@ -6,6 +6,7 @@ used again by the next run.
 """
 
 import base64
+import contextlib
 import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -28,6 +29,7 @@ SIGNING_KEY = "signing.key"
 WIREGUARD_KEY = "wireguard.key"
 VERSION = 1
 _KEY_BYTES = 32
+_REGISTER_ANEW = "delete that server in the control plane, add it again, and run with the new token"
 
 Write = Callable[[Path, bytes], None]
 
@@ -63,21 +65,39 @@ class Identity:
     encryption_key: EncryptionKey | None
 
 
+@dataclass(frozen=True, slots=True)
+class _Registration:
+    """What `config.json` says, and the kept answer before it."""
+
+    answer: RegistrationAnswer
+    is_proxy: bool
+    url: str
+
+    def as_file(self) -> bytes:
+        document = {
+            "version": VERSION,
+            "isProxy": self.is_proxy,
+            "url": self.url,
+            "registration": self.answer.model_dump(by_alias=True),
+        }
+        return json.dumps(document, indent=2).encode() + b"\n"
+
+
 def load(data_dir: Path) -> Identity | None:
     """The registered identity; None when registration is not complete. Raises CommandError when files contradict each other."""
-    config = _read_json(data_dir / CONFIG)
-    if config is None:
+    known = _read(data_dir / CONFIG)
+    if known is None:
         return None
-    if config.get("version") != VERSION:
-        raise CommandError(
-            f"{data_dir / CONFIG} is of version {config.get('version')!r}; this agent knows version {VERSION}"
-        )
-    answer = _parse_answer(data_dir / CONFIG, json.dumps(config.get("registration")).encode())
-    is_proxy, url = config.get("isProxy"), config.get("url")
     keys = _load_keys(data_dir)
-    if keys is None or not isinstance(is_proxy, bool) or not isinstance(url, str):
-        raise CommandError(f"{data_dir} holds {CONFIG} but not the keys it belongs to; restore them, or register anew")
-    return _identity(answer, is_proxy, url, keys)
+    if keys is None:
+        raise CommandError(
+            f"{data_dir} holds {CONFIG} but not the keys that belong to it; restore {SIGNING_KEY} and {WIREGUARD_KEY}, or register anew: "
+            f"delete this server in the control plane, add it again, move {CONFIG} away, and run with the new token"
+        )
+    # A run that was killed right after `config.json` leaves it; it must not be taken for the answer to a later registration.
+    with contextlib.suppress(OSError):
+        (data_dir / ANSWER).unlink(missing_ok=True)
+    return _identity(known, keys)
 
 
 async def register(
@@ -89,30 +109,45 @@ async def register(
     write: Write = files.write_atomic,
 ) -> Identity:
     """Complete the registration, from wherever an earlier run was stopped. Raises CommandError and ControlPlaneError."""
-    keys = _load_keys(data_dir) or _make_keys(data_dir, write)
-    stored = _read_json(data_dir / ANSWER)
-    if stored is None:
-        if not token:
-            raise CommandError(
-                "this server is not registered: give a registration token, in TECHULUS_TOKEN or with --token"
-            )
-        raw = await _ask(keys, token, is_proxy, call)
-        answer = _parse_answer(Path("the control plane's answer"), raw)
-        stored = {"isProxy": is_proxy, "url": url, "registration": json.loads(raw), "version": VERSION}
-        write(data_dir / ANSWER, _dump(stored))
+    keys = _load_keys(data_dir)
+    known = _read(data_dir / ANSWER)
+    if known is not None and keys is None:
+        raise CommandError(
+            f"{data_dir} holds {ANSWER}, the answer to an earlier run, but not the keys that belong to it; {_REGISTER_ANEW}, and move "
+            f"{ANSWER} away before"
+        )
+    if known is None:
+        token = _require(token, data_dir)
+        keys = keys or _make_keys(data_dir, write)
+        known = _Registration(await _ask(keys, token, is_proxy, call), is_proxy, url)
+        _keep(
+            write,
+            data_dir / ANSWER,
+            known.as_file(),
+            f"this server is registered, but its answer is lost: {_REGISTER_ANEW}",
+        )
     else:
-        answer = _parse_answer(data_dir / ANSWER, json.dumps(stored.get("registration")).encode())
         logger().info("registration goes on", then="the control plane's answer was kept by an earlier run")
-    was_proxy = bool(stored.get("isProxy"))
-    config = {"version": VERSION, "isProxy": was_proxy, "url": url, "registration": answer.model_dump(by_alias=True)}
-    write(data_dir / CONFIG, _dump(config))
-    (data_dir / ANSWER).unlink(missing_ok=True)
-    return _identity(answer, was_proxy, url, keys)
+    _keep(write, data_dir / CONFIG, known.as_file(), "the next run goes on from here")
+    with contextlib.suppress(OSError):
+        (data_dir / ANSWER).unlink(missing_ok=True)
+    assert keys is not None
+    return _identity(known, keys)
+
+
+def _require(token: str | None, data_dir: Path) -> str:
+    if token:
+        return token
+    moved = sorted(data_dir.glob(f"{CONFIG}.corrupt-*"))
+    lost = f" ({moved[-1]} made no sense and was moved there)" if moved else ""
+    raise CommandError(
+        f"this server is not registered{lost}: give a registration token, in TECHULUS_TOKEN or with --token"
+    )
 
 
 async def _ask(
     keys: Keys, token: str, is_proxy: bool, call: Callable[[RegistrationRequest], Awaitable[bytes]]
-) -> bytes:
+) -> RegistrationAnswer:
     request = RegistrationRequest(
         token=token,
         wireguard_public_key=keys.wireguard_public,
@@ -120,59 +155,97 @@ async def _ask(
         is_proxy=is_proxy,
     )
     try:
-        return await call(request)
+        raw = await call(request)
     except ControlPlaneError as error:
         if error.status != 401:
             raise
         raise CommandError(
             f"{error}. A token works once and for 24 hours. If an earlier run of this agent was stopped while it registered, its "
-            "answer is lost: delete that server in the control plane, add it again, and run with the new token"
+            f"answer is lost: {_REGISTER_ANEW}"
         ) from error
+    return _parse_answer("the control plane's answer", raw)
 
 
 def _make_keys(data_dir: Path, write: Write) -> Keys:
-    keys = Keys(Ed25519PrivateKey.generate().private_bytes_raw(), X25519PrivateKey.generate().private_bytes_raw())
-    write(data_dir / SIGNING_KEY, _text(keys.signing).encode() + b"\n")
-    write(data_dir / WIREGUARD_KEY, _text(keys.wireguard).encode() + b"\n")
+    keys = Keys(
+        Ed25519PrivateKey.generate().private_bytes_raw(), _clamped(X25519PrivateKey.generate().private_bytes_raw())
+    )
+    for name, raw in ((SIGNING_KEY, keys.signing), (WIREGUARD_KEY, keys.wireguard)):
+        _keep(write, data_dir / name, _text(raw).encode() + b"\n", "nothing was sent; the next run begins anew")
     return keys
+
+
+def _clamped(raw: bytes) -> bytes:
+    """The form in which WireGuard keeps a private key, so that what is read back from it is what was given."""
+    return bytes([raw[0] & 248, *raw[1:31], raw[31] & 127 | 64])
+
+
+def _keep(write: Write, path: Path, content: bytes, then: str) -> None:
+    try:
+        write(path, content)
+    except OSError as error:
+        raise CommandError(f"{path} could not be written: {error.strerror or error}; {then}") from error
 
 
 def _load_keys(data_dir: Path) -> Keys | None:
     """Both keys, or None when either is missing: one alone was never sent anywhere, and both are made anew."""
-    raw = [_load_key(data_dir / name) for name in (SIGNING_KEY, WIREGUARD_KEY)]
-    return None if raw[0] is None or raw[1] is None else Keys(raw[0], raw[1])
+    signing, wireguard = (_load_key(data_dir / name) for name in (SIGNING_KEY, WIREGUARD_KEY))
+    return None if signing is None or wireguard is None else Keys(signing, wireguard)
 
 
 def _load_key(path: Path) -> bytes | None:
-    try:
-        raw = base64.b64decode(path.read_bytes(), validate=False)
-    except FileNotFoundError:
+    text = _bytes_of(path)
+    if text is None:
         return None
+    try:
+        raw = base64.b64decode(text.strip(), validate=True)
     except ValueError:
         raw = b""
     if len(raw) == _KEY_BYTES:
         return raw
-    moved = files.move_aside(path)
-    logger().warning("key file makes no sense", path=str(path), then=f"moved to {moved}")
+    _set_aside(path)
     return None
 
 
-def _read_json(path: Path) -> dict[str, object] | None:
-    """An object from a file; a file that is not one is moved aside and counts as missing."""
+def _read(path: Path) -> _Registration | None:
+    """A registration from its file. A file that is torn or somebody else's is moved aside and counts as missing.
+
+    Raises CommandError for one that is ours and not to be used: of another version, or edited into nonsense.
+    """
+    raw = _bytes_of(path)
+    if raw is None:
+        return None
     try:
-        found = json.loads(path.read_bytes())
+        found = json.loads(raw)
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict) or "version" not in found:
+        _set_aside(path)
+        return None
+    if found["version"] != VERSION:
+        raise CommandError(f"{path} is of version {found['version']!r}; this agent knows version {VERSION}")
+    answer = _parse_answer(str(path), json.dumps(found.get("registration")).encode())
+    is_proxy, url = found.get("isProxy"), found.get("url")
+    if not isinstance(is_proxy, bool) or not isinstance(url, str):
+        raise CommandError(f"{path} has no isProxy or no url")
+    return _Registration(answer, is_proxy, url)
+
+
+def _bytes_of(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
     except FileNotFoundError:
         return None
-    except ValueError:
-        found = None
-    if isinstance(found, dict):
-        return found
+    except OSError as error:
+        raise CommandError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def _set_aside(path: Path) -> None:
     moved = files.move_aside(path)
     logger().warning("file makes no sense", path=str(path), then=f"moved to {moved}")
-    return None
 
 
-def _parse_answer(where: Path, raw: bytes) -> RegistrationAnswer:
+def _parse_answer(where: str, raw: bytes) -> RegistrationAnswer:
     parsed = parse(raw, RegistrationAnswer)
     fault = registration_fault(parsed.unwrap()) if is_successful(parsed) else parsed.failure()
     if fault is not None:
@@ -180,13 +253,10 @@ def _parse_answer(where: Path, raw: bytes) -> RegistrationAnswer:
     return parsed.unwrap()
 
 
-def _identity(answer: RegistrationAnswer, is_proxy: bool, url: str, keys: Keys) -> Identity:
+def _identity(known: _Registration, keys: Keys) -> Identity:
+    answer = known.answer
     key = None if answer.encryption_key is None else parse_key(answer.encryption_key).unwrap()
-    return Identity(answer.server_id, answer.subnet_id, answer.wireguard_ip, is_proxy, url, keys, key)
-
-
-def _dump(document: dict[str, object]) -> bytes:
-    return json.dumps(document, indent=2).encode() + b"\n"
+    return Identity(answer.server_id, answer.subnet_id, answer.wireguard_ip, known.is_proxy, known.url, keys, key)
 
 
 def _text(raw: bytes) -> str:

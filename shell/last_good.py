@@ -10,6 +10,7 @@ from returns.pipeline import is_successful
 
 from core.state import ExpectedState, parse_expected
 from shell import files
+from shell.failure import CommandError
 from shell.log import logger
 
 NAME = "expected-state.json"
@@ -28,17 +29,21 @@ class LastGood:
             raw = self._path.read_bytes()
         except FileNotFoundError:
             return None
+        except OSError as error:
+            self._not_usable(str(error.strerror), "left where it is; waiting for the control plane")
+            return None
         parsed = parse_expected(raw, self._subnet_id)
         if is_successful(parsed):
             return parsed.unwrap()
-        moved = files.move_aside(self._path)
-        logger().warning(
-            "last good state not usable",
-            path=str(moved),
-            why=str(parsed.failure()),
-            then="waiting for the control plane",
-        )
+        try:
+            then = f"moved to {files.move_aside(self._path)}; waiting for the control plane"
+        except CommandError as error:
+            then = f"{error}; waiting for the control plane"
+        self._not_usable(str(parsed.failure()), then)
         return None
+
+    def _not_usable(self, why: str, then: str) -> None:
+        logger().warning("last good state not usable", path=str(self._path), why=why, then=then)
 
     async def save(self, raw: bytes) -> None:
         """Keep this document. A disk that does not take it costs only the start without the control plane."""

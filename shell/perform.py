@@ -5,12 +5,12 @@ Everything that can fail without touching what runs comes first: the image, the 
 
 from typing import assert_never
 
-from core.secrets import EncryptionKey, decrypt
 from returns.pipeline import is_successful
 
-from core.action import Action, Deploy, Redeploy, Start, StopOrphan, UpdateCaddy, UpdateDns, UpdateWireGuard
+from core.action import Action, Deploy, Redeploy, Start, StopOrphan, UpdateCaddy, UpdateDns, UpdateWireGuard, kind
 from core.containers import ContainerId, ExpectedContainer
 from core.events import Applied, Deferred, Failed, Outcome
+from core.secrets import EncryptionKey, decrypt
 from shell.components import Components
 from shell.failure import AdapterError
 from shell.pulls import Pulls
@@ -76,7 +76,7 @@ class Perform:
             case UpdateWireGuard(upsert=upsert, remove=remove) if parts.wireguard is not None:
                 await parts.wireguard.apply(upsert, remove)
             case _:
-                raise AdapterError("agent", f"do {action}", "this component is not managed on this server")
+                raise AdapterError("agent", f"do {kind(action)}", "this component is not managed on this server")
 
     def _decrypted(self, container: ExpectedContainer) -> dict[str, str]:
         env: dict[str, str] = {}

@@ -16,6 +16,9 @@ from shell.log import logger
 
 PATIENCE_S = 10.0  # long enough for most images that are nearly here; short enough that other changes hardly notice
 PULL_LIMIT_S = 1800.0
+REFRESH_LIMIT_S = (
+    240.0  # of a moving tag's pull when an older image is here: a registry that hangs must not stop a repair for long
+)
 RECENT_S = 600.0  # a moving tag that was looked up this recently is not looked up again
 
 
@@ -54,7 +57,7 @@ class Pulls:
         pull = self._under_way.get(image)
         if pull is None:
             pull = self._under_way[image] = _Pull()
-            self._tasks.start_soon(self._run, image, pull)
+            self._tasks.start_soon(self._run, image, pull, REFRESH_LIMIT_S if here else PULL_LIMIT_S)
         with anyio.move_on_after(self._patience_s):
             await pull.ended.wait()
         if not pull.ended.is_set():
@@ -68,10 +71,15 @@ class Pulls:
         moving = image.tag == "latest" and image.digest is None
         return moving and anyio.current_time() - self._looked_up_at.get(image, float("-inf")) > RECENT_S
 
-    async def _run(self, image: Image, pull: _Pull) -> None:
+    def _looked_up_now(self, image: Image) -> None:
+        now = anyio.current_time()
+        recent = {one: at for one, at in self._looked_up_at.items() if now - at <= RECENT_S}
+        self._looked_up_at = {**recent, image: now}
+
+    async def _run(self, image: Image, pull: _Pull, limit_s: float) -> None:
         logger().info("pull started", image=str(image))
         try:
-            await self._engine.pull(image, timeout_s=PULL_LIMIT_S)
+            await self._engine.pull(image, timeout_s=limit_s)
         except AdapterError as error:
             pull.failure = error
             logger().warning("pull failed", image=str(image), why=error.why)
@@ -79,7 +87,7 @@ class Pulls:
             logger().info("pull done", image=str(image))
         finally:
             self._under_way.pop(image, None)
-            self._looked_up_at[image] = anyio.current_time()
+            self._looked_up_now(image)
             pull.ended.set()
         if pull.left_behind:
             await self._on_end(image, None if pull.failure is None else str(pull.failure))

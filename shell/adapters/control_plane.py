@@ -4,10 +4,11 @@ Retries connection errors and 5xx answers only, a few times with jitter, and nev
 wrong; a clock that is off is named, since it makes every call fail. Interprets no document.
 """
 
+import ssl
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from ipaddress import ip_address
 from typing import Final
@@ -18,17 +19,19 @@ import httpx
 import msgspec
 import stamina
 
-from core import signing
-from core.protocol import RegistrationRequest
+from core import refusal, signing
+from core.protocol import RegistrationRequest, sendable
 from shell.failure import AdapterError, CommandError
+from shell.log import logger
 
 COMPONENT: Final = "control plane"
 LARGEST_ANSWER: Final = 16 * 1024**2
+_LARGEST_REFUSAL: Final = 64 * 1024
 _CONNECT_S: Final = 5.0
 _CALL_S: Final = 10.0
 _SLOW_CALL_S: Final = 60.0  # `completed` makes the control plane deploy before it answers
 _ATTEMPTS: Final = 3
-_TOLERATED_SKEW_S: Final = 30.0  # half of what the control plane tolerates
+_PAUSE_S: Final = 0.2
 _BASE: Final = "/api/v1/agent"
 
 
@@ -53,23 +56,43 @@ class Signer:
     """Who signs: the server id and the raw Ed25519 key."""
 
     server_id: str
-    signing_key: bytes
+    signing_key: bytes = field(repr=False)
 
-    def __repr__(self) -> str:
-        return f"Signer({self.server_id})"
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """One call: what it is for, its exact bytes, how often and how long it is tried, and what no message may repeat."""
+
+    what: str
+    method: str
+    path: str
+    body: bytes = field(default=b"", repr=False)
+    signed: bool = True
+    once: bool = False
+    limit_s: float | None = None
+    hidden: tuple[str, ...] = field(default=(), repr=False)
+
+    @property
+    def then(self) -> str:
+        """What follows when no answer came."""
+        return "whether it was done is not known" if self.once else "tried again later"
 
 
 def check_url(url: str, *, allow_http: bool) -> str:
     """The base URL without a trailing slash. Plain HTTP is refused unless it stays on this machine or is allowed by name.
 
-    Registration answers with the key that protects every secret, so it must not cross a network in the clear.
+    Registration answers with the key that protects every secret, so it must not cross a network in the clear. Raises CommandError, which
+    repeats no more of the URL than its host: a password may stand in it.
     """
+    url = url.strip()
     try:
-        parts = urlsplit(url.strip())
+        parts = urlsplit(url)
         host = parts.hostname
-        _ = parts.port
-    except ValueError as error:
-        raise CommandError(f"--url is not a URL: {error}") from error
+        _ = parts.port, httpx.URL(url)
+        if not url.isprintable() or " " in url:
+            raise ValueError
+    except (ValueError, httpx.InvalidURL):
+        raise CommandError("--url is not a valid URL") from None
     if parts.scheme not in ("http", "https") or not host:
         raise CommandError("--url must be the http or https address of a control plane")
     if parts.username is not None or parts.query or parts.fragment:
@@ -84,13 +107,18 @@ def check_url(url: str, *, allow_http: bool) -> str:
 class ControlPlane:
     """The calls an agent makes. Every method may raise ControlPlaneError; every one is bounded in time and size."""
 
-    def __init__(self, url: str, signer: Signer | None = None, *, timeout_s: float = _CALL_S) -> None:
+    def __init__(
+        self, url: str, signer: Signer | None = None, *, timeout_s: float = _CALL_S, pause_s: float = _PAUSE_S
+    ) -> None:
+        """`timeout_s` bounds one try of a call, `pause_s` is the pause before the second, which jitter and the third multiply."""
         self.url = url
         self._signer = signer
         self._timeout_s = timeout_s
+        self._pause_s = pause_s
         self._client = httpx.AsyncClient(
             base_url=url + _BASE,
-            timeout=httpx.Timeout(timeout_s, connect=_CONNECT_S),
+            verify=_authorities(url),
+            timeout=httpx.Timeout(None, connect=min(_CONNECT_S, timeout_s)),  # the whole call has its limit below
             limits=httpx.Limits(max_connections=8, max_keepalive_connections=4, keepalive_expiry=60),
             headers={"accept": "application/json", "accept-encoding": "identity", "user-agent": "techulus-agent"},
             follow_redirects=False,
@@ -104,170 +132,177 @@ class ControlPlane:
     async def register(self, request: RegistrationRequest) -> bytes:
         """Register; the answer's bytes. Tried once: the token may be used up even when no answer came."""
         body = request.model_dump_json(by_alias=True, exclude_none=True).encode()
-        return await self._call("register", "POST", "/register", body, signed=False, attempts=1)
+        return await self._answer_to(
+            _Call("register", "POST", "/register", body, signed=False, once=True, hidden=(request.token,))
+        )
 
     async def fetch_expected_state(self) -> bytes:
         """The expected state's bytes."""
-        return await self._call("fetch the expected state", "GET", "/expected-state")
+        return await self._answer_to(_Call("fetch the expected state", "GET", "/expected-state"))
 
     async def post_status(self, body: bytes) -> None:
         """Send a status report."""
-        await self._call("send the status report", "POST", "/status", body)
+        await self._answer_to(_Call("send the status report", "POST", "/status", body))
 
     async def fetch_work(self) -> bytes:
         """The pending work items' bytes."""
-        return await self._call("fetch the work queue", "GET", "/work-queue")
+        return await self._answer_to(_Call("fetch the work queue", "GET", "/work-queue"))
 
     async def complete_work(self, item_id: str, error: str | None = None) -> None:
         """Acknowledge a work item as completed, or as failed with a reason."""
-        body = (
-            {"id": item_id, "status": "completed"}
-            if error is None
-            else {"id": item_id, "status": "failed", "error": error}
-        )
-        await self._call("acknowledge a work item", "POST", "/work-queue", msgspec.json.encode(body))
+        status = "completed" if error is None else "failed"
+        body = _with_error({"id": item_id, "status": status}, error)
+        await self._answer_to(_Call("acknowledge a work item", "POST", "/work-queue", body))
 
     async def fetch_pending_build(self) -> bytes:
         """The oldest pending build's bytes."""
-        return await self._call("fetch the pending build", "GET", "/pending-builds")
+        return await self._answer_to(_Call("fetch the pending build", "GET", "/pending-builds"))
 
     async def claim_build(self, build_id: str) -> bytes:
         """Claim a build; status 409 in the error means that somebody else has it. Tried once: the claim may be stored."""
-        return await self._call("claim a build", "POST", f"/builds/{quote(build_id, safe='')}/claim", attempts=1)
+        return await self._answer_to(_Call("claim a build", "POST", f"{_build(build_id)}/claim", once=True))
 
     async def post_build_status(self, build_id: str, status: str, error: str | None = None) -> bytes:
         """Send a build's status. `completed` deploys, so it is tried once and waited for longer."""
-        body = {"status": status} if error is None else {"status": status, "error": error}
         final = status == "completed"
-        return await self._call(
-            f"report the build {status}",
-            "POST",
-            f"/builds/{quote(build_id, safe='')}/status",
-            msgspec.json.encode(body),
-            attempts=1 if final else _ATTEMPTS,
-            timeout_s=_SLOW_CALL_S if final else None,
+        return await self._answer_to(
+            _Call(
+                f"report the build {status}",
+                "POST",
+                f"{_build(build_id)}/status",
+                _with_error({"status": status}, error),
+                once=final,
+                limit_s=_SLOW_CALL_S if final else None,
+            )
         )
 
     async def fetch_build_status(self, build_id: str) -> bytes:
         """A build's status, as bytes."""
-        return await self._call("fetch the build's status", "GET", f"/builds/{quote(build_id, safe='')}/status")
+        return await self._answer_to(_Call("fetch the build's status", "GET", f"{_build(build_id)}/status"))
 
-    async def _call(
-        self,
-        what: str,
-        method: str,
-        path: str,
-        body: bytes = b"",
-        *,
-        signed: bool = True,
-        attempts: int = _ATTEMPTS,
-        timeout_s: float | None = None,
-    ) -> bytes:
-        limit_s = self._timeout_s if timeout_s is None else timeout_s
+    async def _answer_to(self, call: _Call) -> bytes:
+        """The answer to a call, retried within about twice its time limit."""
+        limit_s = self._timeout_s if call.limit_s is None else call.limit_s
+        attempts = 1 if call.once else _ATTEMPTS
+        tries = stamina.retry_context(
+            on=_RetryError,
+            attempts=attempts,
+            timeout=limit_s,
+            wait_initial=self._pause_s,
+            wait_max=10 * self._pause_s,
+            wait_jitter=2 * self._pause_s,
+        )
         try:
-            async for attempt in stamina.retry_context(
-                on=_RetryError, attempts=attempts, timeout=limit_s, wait_initial=0.2, wait_max=2.0, wait_jitter=0.5
-            ):
+            async for attempt in tries:
                 with attempt:
-                    return await self._once(what, method, path, body, signed, limit_s)
+                    return await self._once(call, limit_s)
         except _RetryError as last:
             raise last.error from last.__cause__
         raise AssertionError("a retry loop ends by returning or raising")
 
-    async def _once(self, what: str, method: str, path: str, body: bytes, signed: bool, limit_s: float) -> bytes:
-        headers = {"content-type": "application/json"} if body else {}
-        if signed:
+    async def _once(self, call: _Call, limit_s: float) -> bytes:
+        headers = {"content-type": "application/json"} if call.body else {}
+        if call.signed:
             if self._signer is None:
-                raise ControlPlaneError(what, "this server is not registered")
-            headers |= signing.headers(
-                self._signer.server_id, self._signer.signing_key, time.time_ns() // 1_000_000, body
-            )
-        async with _failures(what, self.url, limit_s):
+                raise ControlPlaneError(call.what, "this server is not registered")
+            stamp_ms = time.time_ns() // 1_000_000
+            headers |= signing.headers(self._signer.server_id, self._signer.signing_key, stamp_ms, call.body)
+        async with _failures(call, self.url, limit_s):
             with anyio.fail_after(limit_s):
-                async with self._client.stream(method, path, content=body or None, headers=headers) as response:
-                    content = await _bounded(what, response)
-        return _checked(what, response, content)
+                async with self._client.stream(
+                    call.method, call.path, content=call.body or None, headers=headers
+                ) as response:
+                    content = await _bounded(call, response)
+        return _checked(call, response, content)
 
 
 @asynccontextmanager
-async def _failures(what: str, url: str, limit_s: float) -> AsyncIterator[None]:
+async def _failures(call: _Call, url: str, limit_s: float) -> AsyncIterator[None]:
     """Turn whatever the library raises into our failure; connection trouble may be tried again."""
     where = urlsplit(url).netloc
     try:
         yield
     except TimeoutError as error:
-        raise ControlPlaneError(
-            what, f"{where} gave no whole answer within {limit_s:.0f} s", "tried again later"
-        ) from error
-    except httpx.TimeoutException as error:
-        raise ControlPlaneError(what, f"{where} did not answer in time", "tried again later") from error
+        raise ControlPlaneError(call.what, f"{where} gave no whole answer within {limit_s:g} s", call.then) from error
+    except (httpx.ConnectError, httpx.ConnectTimeout) as error:  # nothing was sent
+        why = f"{where} cannot be reached: {refusal.one_line(str(error)) or 'no connection in time'}"
+        raise _RetryError(ControlPlaneError(call.what, why, "tried again later")) from error
     except httpx.TransportError as error:
-        why = f"{where}: {str(error) or type(error).__name__}"
-        raise _RetryError(ControlPlaneError(what, why, "tried again later")) from error
+        why = f"{where}: {refusal.one_line(str(error)) or type(error).__name__}"
+        raise _RetryError(ControlPlaneError(call.what, why, call.then)) from error
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise ControlPlaneError(what, f"{where}: {error}") from error
+        raise ControlPlaneError(call.what, f"{where}: {refusal.one_line(str(error))}", call.then) from error
 
 
-async def _bounded(what: str, response: httpx.Response) -> bytes:
-    parts: list[bytes] = []
-    size = 0
-    async for part in response.aiter_raw():
-        size += len(part)
-        if size > LARGEST_ANSWER:
-            raise ControlPlaneError(
-                what, f"the answer is larger than {LARGEST_ANSWER // 1024**2} MiB", "it is not used"
-            )
-        parts.append(part)
-    return b"".join(parts)
+async def _bounded(call: _Call, response: httpx.Response) -> bytes:
+    """The body. What is too large is not read to its end; of a refusal only the first part is of interest."""
+    if response.status_code != 200:
+        return await _start_of(response, _LARGEST_REFUSAL)
+    announced = response.headers.get("content-length", "")
+    if not announced.isdecimal() or int(announced) <= LARGEST_ANSWER:
+        content = await _start_of(response, LARGEST_ANSWER + 1)
+        if len(content) <= LARGEST_ANSWER:
+            return content
+    raise ControlPlaneError(
+        call.what, f"the answer is larger than {LARGEST_ANSWER // 1024**2} MiB", "it is not used", response.status_code
+    )
 
 
-def _checked(what: str, response: httpx.Response, content: bytes) -> bytes:
+async def _start_of(response: httpx.Response, limit: int) -> bytes:
+    content = bytearray()
+    parts = response.aiter_raw()
+    assert isinstance(parts, AsyncGenerator)  # one that is left in the middle must be closed by whoever leaves it
+    async with aclosing(parts):
+        async for part in parts:
+            content += part
+            if len(content) >= limit:
+                break
+    return bytes(content[:limit])
+
+
+def _checked(call: _Call, response: httpx.Response, content: bytes) -> bytes:
+    """The body of a good answer."""
     status = response.status_code
-    if status >= 500:
-        raise _RetryError(
-            ControlPlaneError(what, f"HTTP {status}{_said(response, content)}", "tried again later", status)
-        )
     if status != 200:
-        raise ControlPlaneError(what, f"HTTP {status}{_said(response, content)}", _hint(status, response), status)
-    if "json" not in response.headers.get("content-type", ""):
-        kind = response.headers.get("content-type", "no content type")
-        raise ControlPlaneError(
-            what, f"the answer is not JSON but {kind[:60]!r}", "is --url the control plane's?", status
-        )
+        raise _refused(call, response, refusal.said(content, call.hidden))
+    kind = response.headers.get("content-type", "no content type")
+    if "json" not in kind:
+        why = f"the answer is not JSON but {refusal.one_line(kind)[:60]!r}"
+        raise ControlPlaneError(call.what, why, "is --url the control plane's?", status)
+    encoding = response.headers.get("content-encoding", "identity")
+    if encoding != "identity":
+        why = f"the answer is encoded as {refusal.one_line(encoding)[:60]!r}, which was not asked for"
+        raise ControlPlaneError(call.what, why, "look into what stands before the control plane", status)
     return content
 
 
-def _said(response: httpx.Response, content: bytes) -> str:
-    """The control plane's own words, cut short and on one line; nothing when the body is no error of its form."""
-    try:
-        text = msgspec.json.decode(content, type=dict[str, object]).get("error")
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return ""
-    return f" {' '.join(str(text).split())[:300]!r}" if text else ""
-
-
-def _hint(status: int, response: httpx.Response) -> str:
-    skew_s = _skew_s(response)
-    if status == 401 and skew_s is not None and abs(skew_s) > _TOLERATED_SKEW_S:
-        side = "behind" if skew_s > 0 else "ahead of"
-        return f"this server's clock is {abs(skew_s):.0f} s {side} the control plane's; set it (NTP)"
-    match status:
-        case 401:
-            return "the control plane does not know this key or token"
-        case 404:
-            return "the control plane does not know this server; was it deleted there?"
-        case 301 | 302 | 307 | 308:
-            return "redirects are not followed; is --url complete?"
-        case _:
-            return ""
+def _refused(call: _Call, response: httpx.Response, words: str) -> Exception:
+    """What a status other than 200 comes to; one that may pass is tried again."""
+    status = response.status_code
+    why = f"HTTP {status}" + (f" {words!r}" if words else "")
+    if status >= 500:
+        return _RetryError(ControlPlaneError(call.what, why, call.then, status))
+    hint = refusal.hint(status, words, signed=call.signed, skew_s=_skew_s(response))
+    return ControlPlaneError(call.what, why, hint, status)
 
 
 def _skew_s(response: httpx.Response) -> float | None:
     """How far the control plane's clock is ahead of this one's, from the answer's Date."""
     try:
         return parsedate_to_datetime(response.headers["date"]).timestamp() - time.time()
-    except (KeyError, ValueError, TypeError):
+    except (KeyError, ValueError, TypeError, OverflowError):
         return None
+
+
+def _with_error(body: dict[str, str], error: str | None) -> bytes:
+    return msgspec.json.encode(body if error is None else body | {"error": sendable(error)})
+
+
+def _build(build_id: str) -> str:
+    name = quote(build_id, safe="")
+    return (
+        f"/builds/{name.replace('.', '%2E') if build_id in ('.', '..') else name}"  # which would lead out of the path
+    )
 
 
 def _is_loopback(host: str) -> bool:
@@ -277,3 +312,20 @@ def _is_loopback(host: str) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def _authorities(url: str) -> ssl.SSLContext:
+    """Public authorities, and those that this server's operator trusts; nobody where no TLS is spoken (reading them takes a while)."""
+    if not url.startswith("https:"):
+        return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context = httpx.create_ssl_context(trust_env=False)
+    context.load_default_certs()
+    return context
+
+
+def _tried_again(details: stamina.instrumentation.RetryDetails) -> None:
+    logger().debug("tried again", why=str(details.caused_by), after_s=round(details.wait_for, 2))
+
+
+# The library would announce every retry in its own words, as a warning; of a call that fails in the end its caller tells.
+stamina.instrumentation.set_on_retry_hooks([_tried_again])

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 from core import render
-from core.events import Effect, Fetch, Note, Perform
+from core.events import Effect, Fetch, Note, Perform, Report
 from core.machine import Idle, State, Waiting
 from core.memory import Memory, ready
 from shell import log
@@ -54,6 +54,7 @@ class Display:
         self._begun = time.monotonic()
         self._memory: Memory | None = None
         self._unreachable = ""
+        self._unseen = "stopped before anything was known"
         self._made = 0
 
     def observe(self, state: State, effects: tuple[Effect, ...]) -> None:
@@ -62,8 +63,12 @@ class Display:
         for effect in effects:
             if isinstance(effect, Note) and effect.event == "expected state not fetched":
                 self._unreachable = str(dict(effect.facts)["why"])
+            elif isinstance(effect, Note) and effect.event == "containers not listed":
+                self._unseen = str(dict(effect.facts)["why"])
             elif isinstance(effect, Fetch):
                 self._unreachable = ""
+            elif isinstance(effect, Report):  # made from a look, and from nothing else
+                self._unseen = ""
             elif isinstance(effect, Perform):
                 self._made += 1
                 kind, subject, reason = render.line(effect.action)
@@ -71,27 +76,27 @@ class Display:
                 self._console.print(
                     Text.assemble((f"{left:>4} left  ", "dim"), (f"{kind:<16} ", "bold"), f"{subject}  ({reason})")
                 )
-        if _rests(state) and not self.at_rest.is_set():
+        if _waits(state) and (self._unseen or _rests(state.memory)):
             self.at_rest.set()
 
     def verdict(self) -> None:
         """Say how it ended; CommandError when changes are left."""
         memory = self._memory
-        if self._unreachable:
-            raise CommandError(self._unreachable)
-        if memory is None or memory.in_force is None:
-            raise CommandError("stopped before anything was known")
-        if memory.drift:
+        if self._unreachable or self._unseen:
+            raise CommandError(self._unreachable or self._unseen)
+        if memory is not None and memory.drift:
             failures = [one.failure for one in memory.retries.values() if one.failure]
             raise CommandError(f"{len(memory.drift)} changes are left; {failures[-1] if failures else 'stopped'}")
         sys.stderr.write(f"converged: {self._made} changes in {time.monotonic() - self._begun:.1f} s\n")
 
 
-def _rests(state: State) -> bool:
-    """Whether the machine waits and nothing more can be done now."""
-    memory = state.memory
-    if not isinstance(state, Idle) or not isinstance(state.phase, Waiting) or memory.polls == 0:
-        return False
+def _waits(state: State) -> bool:
+    """Whether a round has ended."""
+    return isinstance(state, Idle) and isinstance(state.phase, Waiting) and state.memory.polls > 0
+
+
+def _rests(memory: Memory) -> bool:
+    """Whether nothing more can be done now."""
     if memory.doubted is not None or memory.pulling or memory.woken:
         return False
     return not any(ready(memory, memory.drift, memory.last_poll_at))

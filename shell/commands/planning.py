@@ -77,7 +77,7 @@ def decide(expected: ExpectedState, actual: ActualState, node_type: NodeType, *,
         following = plan.next_action(expected, actual, node_type)
         actions = (following,) if following else ()
     document = render.answer(node_type, expected, following, actions if whole else None, state.hashes(expected, actual))
-    return Answer(document, tuple(render.line(action) for action in actions), following is None)
+    return Answer(document, tuple(_printable(render.line(action)) for action in actions), following is None)
 
 
 def show_json(answer: Answer) -> None:
@@ -109,6 +109,12 @@ def _table(answer: Answer) -> None:
     Console().print(table)
 
 
+def _printable(row: tuple[str, str, str]) -> tuple[str, str, str]:
+    """The row with control characters spelled out: a container's name or label must not write lines or colours of its own."""
+    kind, subject, reason = ("".join(one if one.isprintable() else ascii(one)[1:-1] for one in text) for text in row)
+    return kind, subject, reason
+
+
 def _parse(what: str, source: str, parse: Callable[[bytes], Result[T, ShapeFault]]) -> T:
     name = "standard input" if source == _STDIN else source
     parsed = parse(_read(what, source))
@@ -120,6 +126,8 @@ def _parse(what: str, source: str, parse: Callable[[bytes], Result[T, ShapeFault
 def _read(what: str, source: str) -> bytes:
     try:
         if source == _STDIN:
+            if sys.stdin is None:  # closed by the caller
+                raise CommandError(f"{what}: standard input is closed")
             raw = sys.stdin.buffer.read(MAX_DOCUMENT_BYTES + 1)
         else:
             with Path(source).open("rb") as file:

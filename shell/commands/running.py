@@ -1,5 +1,6 @@
 """`agent run`: the daemon."""
 
+import contextlib
 import os
 import signal
 import sys
@@ -23,12 +24,10 @@ def run_agent(given: Mapping[str, object], token: str | None) -> None:
     """Run until told to stop. Raises CommandError when the agent cannot begin."""
     options = checked(given)
     files.make_private_dir(options.data_dir)
-    signal.signal(signal.SIGTERM, _end)  # until the loops take over: a stop during registration ends at once
-    with DataDirLock(options.data_dir):
-        try:
-            anyio.run(_run, options, token)
-        except KeyboardInterrupt:
-            _leave(0)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _end)  # until the loops take over
+    with DataDirLock(options.data_dir), contextlib.suppress(KeyboardInterrupt):
+        anyio.run(_run, options, token)
     _leave(0)
 
 
@@ -53,7 +52,8 @@ async def _run(options: Options, token: str | None) -> None:
 
 
 def _end(number: int, frame: object) -> None:
-    raise KeyboardInterrupt
+    """A stop before the loops run ends at once: nothing is being changed, and registration survives even SIGKILL."""
+    os._exit(0)
 
 
 def _leave(status: int) -> None:

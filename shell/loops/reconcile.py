@@ -4,6 +4,7 @@ Decides nothing. Everything that takes time runs as a task of its own and answer
 that time has passed or that it should stop.
 """
 
+import contextlib
 import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -81,15 +82,20 @@ class Reconcile:
 
     async def wake(self) -> None:
         """Have the expected state polled soon."""
-        await self._send.send(Woken())
+        await self._tell(Woken())
 
     async def stop(self) -> None:
         """Have the loop end after the change in hand and a last report."""
-        await self._send.send(StopAsked())
+        await self._tell(StopAsked())
 
     async def pull_ended(self, image: Image, failure: str | None) -> None:
         """A pull that outlasted a change's patience has ended."""
-        await self._send.send(PullEnded(image, failure))
+        await self._tell(PullEnded(image, failure))
+
+    async def _tell(self, event: Event) -> None:
+        """News from outside. What comes after the loop has ended is for nobody."""
+        with contextlib.suppress(anyio.ClosedResourceError, anyio.BrokenResourceError):
+            await self._send.send(event)
 
     async def run(self, world: World) -> None:
         """Work until told to stop."""

@@ -19,6 +19,7 @@ from shell.failure import AdapterError
 from shell.log import logger
 
 HEARTBEAT_S = 20.0  # the control plane wants one every 30 s at least
+LOOK_AGAIN_S = 5.0  # after a listing that failed, so that one hiccup does not make the server look offline
 LEAST_SPACING_S = 1.0
 LOOK_LIMIT_S = 15.0
 
@@ -45,6 +46,7 @@ class Reports:
         self._waiting: list[anyio.Event] = []
         self._wake = anyio.Event()
         self._complaint: str | None = None
+        self._is_blind = False
 
     def post(self, entries: tuple[Entry, ...]) -> None:
         """Have these entries reported soon; replaces what has not gone out yet."""
@@ -61,14 +63,16 @@ class Reports:
     async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         """Send what is posted, and a heartbeat when nothing is."""
         task_status.started()
+        pause_s = HEARTBEAT_S
         while True:
-            with anyio.move_on_after(HEARTBEAT_S):
+            with anyio.move_on_after(pause_s):
                 await self._wake.wait()
             self._wake = anyio.Event()
             entries, self._wanted = self._wanted, None
             tried, self._waiting = self._waiting, []
             if entries is None:
                 entries = await self._look()
+            pause_s = LOOK_AGAIN_S if entries is None else HEARTBEAT_S
             if entries is not None:
                 await self._report(entries)
             for one in tried:
@@ -80,8 +84,14 @@ class Reports:
             with anyio.fail_after(LOOK_LIMIT_S):
                 seen = await self._engine.containers(self._wall_clock())
         except (AdapterError, TimeoutError) as error:
-            logger().warning("no heartbeat", why=str(error) or "containers not listed in time", then="tried again")
+            if not self._is_blind:
+                why = str(error) or f"no answer within {LOOK_LIMIT_S:.0f} s"
+                logger().warning("no heartbeat", why=why, then="nothing is reported until the containers can be listed")
+            self._is_blind = True
             return None
+        if self._is_blind:
+            logger().info("heartbeat goes on")
+        self._is_blind = False
         memory = self._memory()
         return status.entries(seen, status.now_up(seen, memory.ever_up), memory.retries)
 

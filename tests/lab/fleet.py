@@ -5,6 +5,7 @@ The same fixture serves the tests and `make lab`. Decides what is where; what th
 
 import contextlib
 import os
+import signal
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -68,6 +69,19 @@ class Node:
     def run(self, *argv: str, timeout_s: float = 30) -> str:
         """Output of a command on this server."""
         return self.server.run(argv, timeout_s=timeout_s)
+
+    def agent(self, *words: str) -> str:
+        """Output of another command of the agent on this server."""
+        return self.server.run((str(AGENT), *words, *self.options()), timeout_s=60)
+
+    def exit_status(self, limit_s: float = 10) -> int:
+        """Ask the agent to end; its exit status. LabError when it takes longer than `limit_s`."""
+        if self._child is None:
+            raise LabError("the agent is not running")
+        self._child.signal(signal.SIGTERM)
+        status = self._child.wait(limit_s)
+        self._child = None
+        return status
 
     def last_words(self) -> str:
         """The end of the agent's log."""

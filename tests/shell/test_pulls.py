@@ -171,9 +171,8 @@ def test_a_registry_that_hangs_holds_a_moving_tag_up_for_minutes_at_most() -> No
         podman.images.add(LATEST)
         podman.scripts["pull"] = hanging
         assert not await pulls.ensure(LATEST)
-        while not ends.heard:
-            await anyio.sleep(1)
-        assert anyio.current_time() <= 300
+        await anyio.sleep(300)
+        assert len(ends.heard) == 1
         assert await pulls.ensure(LATEST)
         assert len(podman.journal) == 1
 

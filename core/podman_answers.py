@@ -1,0 +1,194 @@
+"""What Podman answers, as the core's values: the listing of containers, one container, the network.
+
+Decides what Podman's words mean here. A listing with one item of the wrong shape is refused whole, since an incomplete listing must never
+pass for a complete one. Field names are those of the libpod API, 4.3 to 5.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final, TypeVar
+
+import msgspec
+from returns.pipeline import is_successful
+from returns.result import Failure, Result, Success
+
+from core import image
+from core.containers import (
+    SERVICE_LABEL,
+    SERVICE_NAME_LABEL,
+    ActualContainer,
+    ContainerId,
+    deployment_of,
+    is_ours,
+)
+from core.podman import Limit, gateway, subnet
+
+T = TypeVar("T")
+
+# Podman's words for a state, and what they mean to whoever decides. `configured` and `initialized` are steps between creation and first
+# start, `stopped` is an exit whose cleaning up is not done: all of them are startable like the state beside them.
+_STATES: Final[Mapping[str, str]] = {
+    "created": "created",
+    "configured": "created",
+    "initialized": "created",
+    "running": "running",
+    "stopped": "exited",
+    "exited": "exited",
+    "paused": "paused",
+    "stopping": "stopping",
+    "removing": "removing",
+    "dead": "dead",
+}
+_UNKNOWN: Final = "unknown"
+_HEALTH: Final[Mapping[str, str]] = {"": "none", "starting": "starting", "healthy": "healthy", "unhealthy": "unhealthy"}
+# A later Podman's word is no result yet: "none" would count as healthy at the control plane.
+_NO_RESULT: Final = "starting"
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """A container that was looked at by id or name: whose it is, and how it is."""
+
+    id: ContainerId
+    name: str
+    state: str
+    ours: bool
+    deployment_id: str | None
+    limits: tuple[Limit, ...]
+
+
+class _Item(msgspec.Struct, frozen=True, rename="pascal"):
+    """One container of `GET /containers/json`. Start and exit in whole seconds since the epoch, negative when they never were."""
+
+    id: str
+    names: list[str]
+    image: str
+    state: str
+    created: datetime
+    labels: dict[str, str] | None = None
+    started_at: int = -1
+    exited_at: int = -1
+    exit_code: int = 0
+    status: str = ""
+
+
+class _Ulimit(msgspec.Struct, frozen=True, rename="pascal"):
+    name: str
+    soft: int
+    hard: int
+
+
+class _State(msgspec.Struct, frozen=True, rename="pascal"):
+    status: str
+
+
+class _Config(msgspec.Struct, frozen=True, rename="pascal"):
+    labels: dict[str, str] | None = None
+
+
+class _HostConfig(msgspec.Struct, frozen=True, rename="pascal"):
+    ulimits: list[_Ulimit] | None = None
+
+
+class _Inspected(msgspec.Struct, frozen=True, rename="pascal"):
+    id: str
+    name: str
+    state: _State
+    config: _Config
+    host_config: _HostConfig = _HostConfig()
+
+
+class _Subnet(msgspec.Struct, frozen=True):
+    subnet: str
+    gateway: str = ""
+
+
+class _Network(msgspec.Struct, frozen=True):
+    driver: str
+    subnets: list[_Subnet] | None = None
+    dns_enabled: bool = False
+    internal: bool = False
+
+
+def network_fault(raw: bytes, subnet_id: int) -> str | None:
+    """Why an existing network cannot be the containers' network, None when it can."""
+    decoded = _decode(raw, _Network)
+    if not is_successful(decoded):
+        return decoded.failure()
+    found = decoded.unwrap()
+    has = [(one.subnet, one.gateway) for one in found.subnets or ()]
+    if has != [(subnet(subnet_id), gateway(subnet_id))]:
+        spelled = ", ".join(f"{its} with gateway {address or 'none'}" for its, address in has) or "no subnet"
+        return f"it exists with {spelled}; this server's is {subnet(subnet_id)} with gateway {gateway(subnet_id)}"
+    if found.driver != "bridge" or found.internal:
+        return f"it exists as {'internal ' if found.internal else ''}{found.driver} network, not as a bridge that leads out"
+    return "it exists with Podman's own DNS switched on" if found.dns_enabled else None
+
+
+def parse_listing(raw: bytes, wall_now_s: float) -> Result[tuple[ActualContainer, ...], str]:
+    """The containers of ours in the answer of `GET /containers/json?all=true`; the failure says what makes no sense in it."""
+    return _decode(raw, list[_Item]).map(
+        lambda items: tuple(_container(item, wall_now_s) for item in items if is_ours(item.labels or {}))
+    )
+
+
+def parse_inspection(raw: bytes) -> Result[Holder, str]:
+    """The container in the answer of `GET /containers/<id>/json`."""
+    return _decode(raw, _Inspected).map(_holder)
+
+
+def repaired_limits(holder: Holder) -> tuple[Limit, ...]:
+    """The limits that were meant for a container whose limits cannot be set, empty when they are in order.
+
+    Podman 4.3's API takes the server's `default_ulimits` with soft and hard swapped, which no kernel accepts when they differ. Sent
+    with the request, limits are taken as they are, and replace the defaults.
+    """
+    if all(one.soft <= one.hard or one.hard < 0 for one in holder.limits):
+        return ()
+    return tuple(
+        Limit(one.name.removeprefix("RLIMIT_").lower(), min(one.soft, one.hard), max(one.soft, one.hard))
+        for one in holder.limits
+    )
+
+
+def _decode(raw: bytes, kind: type[T]) -> Result[T, str]:
+    try:
+        return Success(msgspec.json.decode(raw, type=kind))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        return Failure(f"Podman's answer makes no sense: {error}")
+
+
+def _holder(found: _Inspected) -> Holder:
+    labels = found.config.labels or {}
+    return Holder(
+        id=ContainerId(found.id),
+        name=found.name,
+        state=_STATES.get(found.state.status.lower(), _UNKNOWN),
+        ours=is_ours(labels),
+        deployment_id=deployment_of(labels),
+        limits=tuple(Limit(one.name, one.soft, one.hard) for one in found.host_config.ulimits or ()),
+    )
+
+
+def _container(item: _Item, wall_now_s: float) -> ActualContainer:
+    labels = item.labels or {}
+    state = _STATES.get(item.state.lower(), _UNKNOWN)
+    runs = state == "running" and item.started_at > 0
+    ended = state == "exited" and 0 < item.started_at <= item.exited_at
+    return ActualContainer(
+        id=ContainerId(item.id),
+        name=item.names[0] if item.names else "",
+        image=image.parse(item.image),
+        image_text=item.image,
+        state=state,
+        created=int(item.created.timestamp()),
+        health=_HEALTH.get(item.status.lower(), _NO_RESULT),
+        deployment_id=deployment_of(labels),
+        service_id=labels.get(SERVICE_LABEL, ""),
+        service_name=labels.get(SERVICE_NAME_LABEL, ""),
+        # Podman's times are cut to whole seconds: these are the least that can have passed.
+        running_for_s=max(0.0, wall_now_s - item.started_at - 1) if runs else None,
+        lived_s=max(0.0, float(item.exited_at - item.started_at - 1)) if ended else None,
+        exit_code=item.exit_code,
+    )

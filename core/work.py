@@ -1,0 +1,190 @@
+"""Work items: what the control plane asks for that an expected state cannot express, and what each comes to on this server.
+
+Payloads are texts from outside: they are parsed into a closed union, and one that makes no sense fails alone. An item acts only on
+containers of ours that carry the label that it names. What is to be done with each is decided here; the loop only does it.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final, TypeAlias, assert_never
+
+import msgspec
+from returns.result import Failure, Result, Success
+
+from core.containers import ActualContainer, ContainerId, DeploymentId
+from core.protocol import WorkItem
+from core.rejection import has_control, id_fault, shown
+
+_AT_REST: Final = frozenset({"exited", "created", "configured", "dead"})
+WAKE_UPS: Final = frozenset({"deploy", "update_wireguard", "sync_caddy"})
+
+
+@dataclass(frozen=True, slots=True)
+class Restart:
+    """Restart the container of a deployment."""
+
+    deployment_id: DeploymentId
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Stop and remove the containers of a deployment."""
+
+    deployment_id: DeploymentId
+
+
+@dataclass(frozen=True, slots=True)
+class ForceCleanup:
+    """Remove by force those of these containers that belong to the service."""
+
+    service_id: str
+    container_ids: tuple[ContainerId, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CleanupVolumes:
+    """Delete the volumes of a service."""
+
+    service_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class WakeUp:
+    """The expected state has changed; it rules, so nothing else is to be done."""
+
+    kind: str
+
+
+Task: TypeAlias = Restart | Stop | ForceCleanup | CleanupVolumes | WakeUp
+
+
+@dataclass(frozen=True, slots=True)
+class RestartContainer:
+    """Restart this container."""
+
+    container_id: ContainerId
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveContainers:
+    """Remove these containers, in this order; by force when there is no time for a polite stop."""
+
+    containers: tuple[ActualContainer, ...]
+    by_force: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveVolumes:
+    """Delete the folder of this service's volumes."""
+
+    service_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Nothing:
+    """It is done already, or asks for no change of its own."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """It is not done; why, on one line."""
+
+    why: str
+
+
+Step: TypeAlias = RestartContainer | RemoveContainers | RemoveVolumes | Nothing | Refuse
+
+
+class _ForDeployment(msgspec.Struct, frozen=True, rename="camel"):
+    deployment_id: str
+
+
+class _ForService(msgspec.Struct, frozen=True, rename="camel"):
+    service_id: str
+
+
+class _ForContainers(msgspec.Struct, frozen=True, rename="camel"):
+    service_id: str
+    container_ids: list[str]
+
+
+def in_order(items: Iterable[WorkItem]) -> tuple[WorkItem, ...]:
+    """Distinct items, oldest first (the queue has no order of its own)."""
+    return tuple(sorted({item.id: item for item in items}.values(), key=lambda item: (item.created_at, item.id)))
+
+
+def parse(item: WorkItem) -> Result[Task, str]:
+    """What an item asks for; the failure says why it cannot be told."""
+    try:
+        return _parse(item)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        return Failure(f"the payload of {shown(item.type)} makes no sense: {error}")
+
+
+def decide(task: Task, containers: tuple[ActualContainer, ...]) -> Step:
+    """What a task comes to, given all containers of ours."""
+    match task:
+        case Restart(deployment_id=wanted):
+            found = sorted(_of(wanted, containers), key=lambda one: (one.state != "running", -one.created, one.id))
+            return (
+                RestartContainer(found[0].id, found[0].name)
+                if found
+                else Refuse("the deployment has no container here")
+            )
+        case Stop(deployment_id=wanted):
+            found = sorted(_of(wanted, containers), key=lambda one: one.id)
+            return RemoveContainers(tuple(found), by_force=False) if found else Nothing("no container is left")
+        case ForceCleanup(service_id=service, container_ids=ids):
+            mine = [one for one in containers if one.id in ids and one.service_id == service]
+            found = sorted(mine, key=lambda one: one.id)
+            return RemoveContainers(tuple(found), by_force=True) if found else Nothing("no such container is left")
+        case CleanupVolumes(service_id=service):
+            using = [one for one in containers if one.service_id == service and one.state not in _AT_REST]
+            if using:
+                return Refuse(f"container {using[0].name} of the service is {using[0].state}")
+            return RemoveVolumes(service)
+        case WakeUp(kind=kind):
+            return Nothing(f"{kind} follows from the expected state")
+        case _:
+            assert_never(task)
+
+
+def touched(step: Step) -> frozenset[DeploymentId]:
+    """The deployments that a step removes from this server; an older expected state must not bring them back."""
+    if not isinstance(step, RemoveContainers):
+        return frozenset()
+    return frozenset(one.deployment_id for one in step.containers if one.deployment_id is not None)
+
+
+def _parse(item: WorkItem) -> Result[Task, str]:
+    if item.type in WAKE_UPS:  # whatever the payload says, the expected state rules
+        return Success(WakeUp(item.type))
+    raw = item.payload.encode()
+    match item.type:
+        case "restart" | "stop":
+            deployment = msgspec.json.decode(raw, type=_ForDeployment).deployment_id
+            kind = Restart if item.type == "restart" else Stop
+            return _checked("deploymentId", deployment, kind(DeploymentId(deployment)))
+        case "force_cleanup":
+            named = msgspec.json.decode(raw, type=_ForContainers)
+            ids = tuple(ContainerId(one) for one in named.container_ids)
+            return _checked("serviceId", named.service_id, ForceCleanup(named.service_id, ids))
+        case "cleanup_volumes":
+            service = msgspec.json.decode(raw, type=_ForService).service_id
+            return _checked("serviceId", service, CleanupVolumes(service))
+        case unknown:
+            return Failure(f"{shown(unknown)} is not a type of work that this agent knows")
+
+
+def _checked(field: str, text: str, task: Task) -> Result[Task, str]:
+    fault = id_fault(field, text)
+    if fault is not None or has_control(text) or text in (".", ".."):
+        return Failure(f"{field} {fault.reason if fault else 'is not an id'}")
+    return Success(task)
+
+
+def _of(wanted: DeploymentId, containers: tuple[ActualContainer, ...]) -> list[ActualContainer]:
+    return [one for one in containers if one.deployment_id == wanted]

@@ -1,0 +1,282 @@
+"""Podman over its API socket: containers, images and the containers' network.
+
+Only containers that carry a label of ours are ever started, stopped or removed: whose one is, is asked before it is touched. Whatever is
+done twice, or was interrupted by a crash, ends in the same state. What a container is made of is rendered by `core.podman`.
+"""
+
+import contextlib
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from math import ceil
+from pathlib import Path
+from typing import Final, TypeVar
+
+import anyio.to_thread
+from podman.api.client import APIClient
+from returns.pipeline import is_successful
+
+from core import podman as form
+from core import podman_answers, registry_auth
+from core.containers import ActualContainer, ContainerId, ExpectedContainer
+from core.image import Image
+from core.podman import CreateOptions, Limit
+from core.podman_answers import Holder
+from core.rejection import shown
+from shell.adapters.podman import service as api
+from shell.adapters.podman.service import CHANGE_S, COMPONENT, RefusedError, Service
+from shell.adapters.podman.volumes import make_volumes
+from shell.failure import AdapterError
+
+T = TypeVar("T")
+
+_LARGEST_AUTH_FILE: Final = 1024**2  # one that is cut off here is refused as malformed
+_KEY: Final = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")  # so that a key sent by the control plane is never a path
+# Podman tells these cases apart by its words only, which have been the same since 4.0.
+_ADDRESS_TAKEN: Final = re.compile(
+    r"requested ip address (?P<address>\S+) is already allocated to container ID (?P<holder>[0-9a-f]+)"
+)
+_NAME_TAKEN: Final = "already in use"
+_LIMIT_WORD: Final = "rlimit"
+_LEFT_ALONE: Final = "it is left alone"
+_LOOK_AGAIN: Final = "the server is looked at again"
+
+
+@dataclass(frozen=True, slots=True)
+class PodmanSettings:
+    """Where Podman is and how containers are made on this server. `registry_auth_file` None leaves logins to Podman's own files."""
+
+    socket: Path
+    subnet_id: int
+    volumes_dir: Path
+    network: str = "techulus"
+    registry_auth_file: Path | None = None
+    insecure_registries: frozenset[str] = frozenset()
+    dns: tuple[str, ...] = ()
+    log_size_bytes: int = 64 * 1024**2
+    read_limit_s: float = (
+        20.0  # answers take milliseconds; a listing must fail before the limit of a whole look, 30 s, does
+    )
+
+
+class Podman:
+    """The containers of ours. Every method has a time limit and raises AdapterError; none leaves anything half done behind."""
+
+    def __init__(self, settings: PodmanSettings) -> None:
+        self._settings = settings
+        self._service = Service(settings.socket, settings.read_limit_s)
+        self._network_is_there = False
+        self._limits: tuple[Limit, ...] = ()
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._service.aclose()
+
+    async def ping(self) -> None:
+        """Returns when Podman answers."""
+        if not await self._service.read("reach Podman", api.ping):
+            raise AdapterError(COMPONENT, "reach Podman", "it answers, and is not well")
+
+    async def containers(self, wall_now_s: float) -> tuple[ActualContainer, ...]:
+        """All containers of ours, in one request; never an incomplete list."""
+        parsed = podman_answers.parse_listing(
+            await self._service.read("list containers", api.list_containers), wall_now_s
+        )
+        if not is_successful(parsed):
+            raise AdapterError(COMPONENT, "list containers", parsed.failure(), "nothing is changed until it does")
+        return parsed.unwrap()
+
+    async def ensure_network(self) -> None:
+        """Make the containers' network when it is missing. Refuses one of that name that is different.
+
+        Asked of Podman once, and again after a container could not be started.
+        """
+        if self._network_is_there:
+            return
+        name, subnet_id = self._settings.network, self._settings.subnet_id
+        found = await self._service.read(f"look at network {name}", partial(api.inspect_network, name=name))
+        if found is None:
+            request = form.network_request(name, subnet_id)
+            await self._service.call(f"make network {name}", partial(api.create_network, request=request), CHANGE_S)
+        elif fault := podman_answers.network_fault(found, subnet_id):
+            then = f"remove it with `podman network rm {name}` when nothing needs it, or give the agent another name"
+            raise AdapterError(COMPONENT, f"use network {name}", fault, then)
+        self._network_is_there = True
+
+    async def has_image(self, image: Image) -> bool:
+        """Whether the image is here. Podman names an image only when all of it is."""
+        return await self._service.read(
+            f"look for image {image}", partial(api.image_exists, reference=form.reference(image))
+        )
+
+    async def pull(self, image: Image, *, timeout_s: float) -> None:
+        """Fetch an image from its registry, over verified TLS unless the registry is one of the insecure ones.
+
+        An image that is here stays as it is when the pull fails.
+        """
+        insecure = image.registry in self._settings.insecure_registries
+        params = {"reference": form.reference(image), "policy": "always", "tlsVerify": not insecure}
+        await self._service.pull(f"pull image {image}", params, await self._login(image), timeout_s)
+
+    async def create_and_start(self, container: ExpectedContainer, env: Mapping[str, str]) -> None:
+        """Create a container and start it; `env` is decrypted. One that does not start is removed again."""
+        settings = self._settings
+        await anyio.to_thread.run_sync(make_volumes, settings.volumes_dir, container.service_id, container.volumes)
+        made = await self._create(container, env)
+        try:
+            await self._start(container.name, made)
+        except AdapterError as error:
+            limits = () if self._limits or _LIMIT_WORD not in error.why else await self._limits_meant(made)
+            await self._remove_unstarted(container.name, made, error)
+            if not limits:
+                raise
+        else:
+            return
+        self._limits = limits  # for all that come later, too: the server's defaults are at fault and not the container
+        await self.create_and_start(container, env)
+
+    async def start(self, container_id: ContainerId) -> None:
+        """Start a container of ours; fine when it runs."""
+        holder = await self._ours("start", container_id)
+        if holder is None:
+            raise AdapterError(COMPONENT, f"start container {container_id}", "it is gone", _LOOK_AGAIN)
+        await self._start(holder.name, holder.id)
+
+    async def stop_and_remove(self, container_id: ContainerId, grace_s: float = 10) -> None:
+        """Stop a container of ours politely, after `grace_s` seconds by force; remove it, and see that it is gone.
+
+        Fine when it is gone already.
+        """
+        holder = await self._ours("stop", container_id)
+        if holder is None:
+            return
+        if holder.state == "running":  # in any other state nobody would hear a polite word
+            stop = partial(api.stop_container, container_id=holder.id, grace_s=ceil(grace_s))
+            with contextlib.suppress(RefusedError):  # whatever kept it from stopping, force comes next
+                await self._service.call(f"stop container {holder.name}", stop, grace_s + CHANGE_S)
+        await self._remove(holder.name, holder.id)
+
+    async def remove_forced(self, container_id: ContainerId) -> None:
+        """Remove a container of ours at once, and see that it is gone. Fine when it is gone already."""
+        holder = await self._ours("remove", container_id)
+        if holder is not None:
+            await self._remove(holder.name, holder.id)
+
+    async def restart(self, container_id: ContainerId, grace_s: float = 10) -> None:
+        """Stop a container of ours politely, after `grace_s` seconds by force, and start it again."""
+        holder = await self._ours("restart", container_id)
+        if holder is None:
+            raise AdapterError(COMPONENT, f"restart container {container_id}", "it is gone", _LOOK_AGAIN)
+        restart = partial(api.restart_container, container_id=holder.id, grace_s=ceil(grace_s))
+        await self._change(f"restart container {holder.name}", restart, grace_s + CHANGE_S)
+
+    async def _create(self, container: ExpectedContainer, env: Mapping[str, str]) -> ContainerId:
+        settings = self._settings
+        volumes_dir = str(settings.volumes_dir)
+        options = CreateOptions(settings.network, volumes_dir, settings.dns, settings.log_size_bytes, self._limits)
+        what = f"create container {container.name}"
+        create = partial(api.create_container, request=form.create_request(container, options, env))
+        try:
+            return ContainerId(await self._change(what, create))
+        except RefusedError as error:
+            if _NAME_TAKEN not in error.why:
+                raise
+            await self._free_name(what, container, error)
+        return ContainerId(await self._change(what, create))
+
+    async def _free_name(self, what: str, container: ExpectedContainer, error: RefusedError) -> None:
+        """Remove the holder of a container's name if it is what a crash between creation and start has left of the same deployment."""
+        holder = await self._holder(container.name)
+        if holder is None or holder.name != container.name:
+            then = f"`podman rm --force {container.name}` removes what Podman itself has left over"
+            raise AdapterError(COMPONENT, what, error.why, then) from error
+        if holder.ours and holder.deployment_id == container.deployment_id and holder.state == "created":
+            await self._remove(holder.name, holder.id)
+            return
+        whose = "one of ours" if holder.ours else "not one of ours"
+        why = f"the name is taken by container {holder.id}, which is {whose} and {holder.state}"
+        then = _LOOK_AGAIN if holder.ours else f"rename or remove that one; {_LEFT_ALONE}"
+        raise AdapterError(COMPONENT, what, why, then) from error
+
+    async def _start(self, name: str, container_id: ContainerId) -> None:
+        what = f"start container {name}"
+        try:
+            await self._change(what, partial(api.start_container, container_id=container_id))
+        except RefusedError as error:
+            taken = _ADDRESS_TAKEN.search(error.why)
+            if taken is None:
+                raise
+            holder = await self._holder(taken["holder"])
+            by = f"container {holder.name}" if holder else f"container {taken['holder']}, which is gone"
+            then = (
+                "tried again; it works when that one has left"
+                if holder
+                else "Podman forgets that when the server restarts"
+            )
+            raise AdapterError(COMPONENT, what, f"address {taken['address']} is taken by {by}", then) from error
+
+    async def _remove_unstarted(self, name: str, container_id: ContainerId, error: AdapterError) -> None:
+        try:
+            await self._remove(name, container_id)
+        except AdapterError as left:
+            then = f"it could not be removed either ({left.why}), so it stays behind, not started, until the next look"
+            raise AdapterError(COMPONENT, error.what, error.why, then) from left
+
+    async def _remove(self, name: str, container_id: ContainerId) -> None:
+        what = f"remove container {name}"
+        await self._service.call(what, partial(api.remove_container, container_id=container_id), CHANGE_S)
+        if await self._holder(container_id) is not None:
+            raise AdapterError(COMPONENT, what, "it is still there", _LOOK_AGAIN)
+
+    async def _limits_meant(self, container_id: ContainerId) -> tuple[Limit, ...]:
+        holder = await self._holder(container_id)
+        return () if holder is None else podman_answers.repaired_limits(holder)
+
+    async def _ours(self, verb: str, container_id: ContainerId) -> Holder | None:
+        """A container of ours, None when there is none; AdapterError when it is somebody else's."""
+        holder = await self._holder(container_id)
+        if holder is not None and not holder.ours:
+            raise AdapterError(COMPONENT, f"{verb} container {holder.name}", "it carries no label of ours", _LEFT_ALONE)
+        return holder
+
+    async def _holder(self, key: str) -> Holder | None:
+        what = f"look at container {key}"
+        if not _KEY.fullmatch(key):
+            raise AdapterError(COMPONENT, f"look at container {shown(key)}", "that is no id and no name", _LEFT_ALONE)
+        found = await self._service.read(what, partial(api.inspect_container, key=key))
+        if found is None:
+            return None
+        parsed = podman_answers.parse_inspection(found)
+        if not is_successful(parsed):
+            raise AdapterError(COMPONENT, what, parsed.failure(), _LEFT_ALONE)
+        return parsed.unwrap()
+
+    async def _change(self, what: str, work: Callable[[APIClient], T], limit_s: float = CHANGE_S) -> T:
+        """A call that may fail because the network has gone: then it is looked at again before the next."""
+        try:
+            return await self._service.call(what, work, limit_s)
+        except AdapterError:
+            self._network_is_there = False
+            raise
+
+    async def _login(self, image: Image) -> dict[str, str]:
+        """The header with the credentials for an image, empty when there are none or Podman is to look for them."""
+        path = self._settings.registry_auth_file
+        if path is None:
+            return {}
+        what = f"read the login for {image.registry} from {path}"
+        try:
+            raw = await anyio.to_thread.run_sync(_read_bounded, path)
+        except OSError as error:
+            raise AdapterError(COMPONENT, what, error.strerror or str(error), "the image is not pulled") from error
+        found = registry_auth.credentials(raw, image)
+        if not is_successful(found):
+            raise AdapterError(COMPONENT, what, found.failure(), "the image is not pulled")
+        login = found.unwrap()
+        return {} if login is None else {"X-Registry-Auth": registry_auth.header(login)}
+
+
+def _read_bounded(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(_LARGEST_AUTH_FILE)

@@ -1,0 +1,131 @@
+"""The Unix socket below the `podman` library, with what the library's own lacks: a call that has been given up can be hung up on.
+
+A worker thread that waits for an answer cannot be cancelled; with its socket shut down it ends at once, so that a hung Podman neither
+collects threads nor holds up the agent's end. Also, a socket that cannot connect is closed here (the library leaves it open).
+"""
+
+import contextlib
+import socket
+import threading
+from collections.abc import Iterator, Mapping
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Any, Final
+
+from podman.api.client import APIClient
+from requests.adapters import HTTPAdapter
+from urllib3 import HTTPConnectionPool, PoolManager
+from urllib3.connection import HTTPConnection
+
+_CONNECT_S: Final = 5.0  # the kernel connects at once, unless a service that stands still has a full queue of callers
+
+
+class Call:
+    """One call under way, and the connection that it is using."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._connection: _Connection | None = None
+        self._given_up = False
+
+    def uses(self, connection: "_Connection") -> None:
+        """Told by the connection before each request."""
+        with self._lock:
+            if self._given_up:
+                raise ConnectionAbortedError("the call has been given up")
+            self._connection = connection
+            connection.user = self
+
+    def hang_up(self) -> None:
+        """End whatever the call waits for, now and later."""
+        with self._lock:
+            self._given_up = True
+            used = self._connection
+            # An answer may just have come, and the connection gone back for the next call.
+            if used is not None and used.user is self and used.sock is not None:
+                with contextlib.suppress(OSError):  # it may have ended meanwhile
+                    used.sock.shutdown(socket.SHUT_RDWR)
+
+    def done(self) -> None:
+        """The connection is somebody else's from now on."""
+        with self._lock:
+            self._connection = None
+
+
+_CURRENT: ContextVar[Call] = ContextVar("podman_call")
+
+
+@contextlib.contextmanager
+def under(call: Call) -> Iterator[None]:
+    """Requests made by this thread within the block belong to the call."""
+    token = _CURRENT.set(call)
+    try:
+        yield
+    finally:
+        _CURRENT.reset(token)
+        call.done()
+
+
+def client(path: Path, timeout_s: float) -> APIClient:
+    """A client for the service at a socket, which connects when first used. `timeout_s` bounds each wait for an answer's next part.
+
+    The library's `PodmanClient` around it would read the connection files of a person's Podman, and fail on a broken one.
+    """
+    made = APIClient(base_url=f"unix://{path}", timeout=timeout_s)
+    made.mount("http://", _Adapter(path))
+    return made
+
+
+class _Connection(HTTPConnection):
+    user: Call | None = None
+
+    def __init__(self, host: str, port: int | None = None, *, path: str, **options: Any) -> None:
+        super().__init__(host, port, **options)
+        self._path = path
+
+    def connect(self) -> None:
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            connection.settimeout(_CONNECT_S)
+            connection.connect(self._path)
+        except OSError:
+            connection.close()
+            raise
+        self.sock = connection
+
+    def request(self, *arguments: Any, **options: Any) -> None:
+        _CURRENT.get().uses(self)
+        super().request(*arguments, **options)
+
+
+class _Pool(HTTPConnectionPool):
+    ConnectionCls = _Connection
+
+
+class _Pools(PoolManager):
+    """All hosts are one: the socket."""
+
+    def __init__(self, path: Path, size: int) -> None:
+        super().__init__()
+        self._pool = _Pool("podman", maxsize=size, path=str(path))
+
+    def connection_from_host(
+        self,
+        host: str | None,
+        port: int | None = None,
+        scheme: str | None = "http",
+        pool_kwargs: Mapping[str, Any] | None = None,
+    ) -> HTTPConnectionPool:
+        return self._pool
+
+    def clear(self) -> None:
+        self._pool.close()
+
+
+class _Adapter(HTTPAdapter):
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        super().__init__()
+
+    def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **_: Any) -> None:
+        self.poolmanager = _Pools(self._path, maxsize)

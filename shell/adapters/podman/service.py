@@ -1,0 +1,245 @@
+"""Podman's API service: calls with a time limit, off the event loop, whose failures are one clear line each.
+
+Requests go through the `podman` library's API client. Its objects are used where they do what is needed; the requests further down are
+made by hand, each with the reason. Nothing here decides what to do to a container.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final, TypeVar
+from urllib.parse import quote
+
+import anyio
+import anyio.to_thread
+import msgspec
+from podman.api.client import APIClient, APIResponse
+from podman.domain.containers import Container
+from podman.domain.system import SystemManager
+from podman.errors import APIError, PodmanError
+
+from core.podman import Json
+from shell.adapters.podman import connection
+from shell.adapters.podman.connection import Call
+from shell.failure import AdapterError
+
+T = TypeVar("T")
+
+COMPONENT: Final = "podman"
+CHANGE_S: Final = 60.0  # a start on a busy server takes a second
+_THREADS: Final = 8
+_PULL_THREADS: Final = 8  # of their own: pulls wait for registries, and nothing else may wait for them
+_LARGEST_ANSWER: Final = 64 * 1024**2  # a listing has 1 KiB per container
+_LARGEST_PROGRESS: Final = 16 * 1024**2
+_LONGEST_WORDS: Final = 400
+
+
+class RefusedError(AdapterError):
+    """Podman's own answer to a request that it did not carry out: its words in `why`."""
+
+    def __init__(self, what: str, status: int, why: str) -> None:
+        super().__init__(COMPONENT, what, why, "tried again later")
+        self.status = status
+
+
+class Service:
+    """The service behind one socket. Connections are kept, and made anew when the service has been restarted."""
+
+    def __init__(self, socket: Path, read_limit_s: float) -> None:
+        self._socket = socket
+        self._read_limit_s = read_limit_s
+        self._client = connection.client(socket, CHANGE_S)
+        self._limiter = anyio.CapacityLimiter(_THREADS)
+        self._pull_limiter = anyio.CapacityLimiter(_PULL_THREADS)
+
+    async def read(self, what: str, work: Callable[[APIClient], T]) -> T:
+        """A call that changes nothing, and takes milliseconds."""
+        return await self.call(what, work, self._read_limit_s)
+
+    async def call(self, what: str, work: Callable[[APIClient], T], limit_s: float = CHANGE_S) -> T:
+        """Run blocking requests in a worker thread. Raises AdapterError, as RefusedError when Podman says no."""
+        return await self._run(what, lambda: work(self._client), limit_s, self._limiter)
+
+    async def pull(self, what: str, params: Mapping[str, Any], headers: Mapping[str, str], limit_s: float) -> None:
+        """Pull an image; a silence of `limit_s` is allowed, since Podman says nothing while a layer comes."""
+
+        def work() -> None:
+            with contextlib.closing(connection.client(self._socket, limit_s)) as own:
+                refusal = pull_image(own, params, headers)
+            if refusal is not None:
+                raise RefusedError(what, _OK, refusal)
+
+        await self._run(what, work, limit_s, self._pull_limiter)
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+    async def _run(self, what: str, work: Callable[[], T], limit_s: float, limiter: anyio.CapacityLimiter) -> T:
+        call = Call()
+
+        def in_thread() -> T:
+            with connection.under(call), self._failures(what):
+                return work()
+
+        try:
+            with anyio.fail_after(limit_s):
+                return await anyio.to_thread.run_sync(in_thread, abandon_on_cancel=True, limiter=limiter)
+        except TimeoutError:
+            raise AdapterError(COMPONENT, what, f"no answer within {limit_s:.0f} s", "tried again later") from None
+        finally:
+            call.hang_up()  # does nothing to a call that has ended
+
+    @contextlib.contextmanager
+    def _failures(self, what: str) -> Iterator[None]:
+        """The one place where the library's exceptions become ours."""
+        try:
+            yield
+        except APIError as error:
+            if error.response is not None:
+                raise RefusedError(
+                    what, error.response.status_code, one_line(error.explanation or str(error))
+                ) from error
+            raise self._unreachable(what, error) from error
+        except OSError as error:  # every transport failure, those of requests included
+            raise self._unreachable(what, error) from error
+        except (PodmanError, ValueError, KeyError, TypeError) as error:
+            raise AdapterError(COMPONENT, what, f"its answer makes no sense: {one_line(str(error))}") from error
+
+    def _unreachable(self, what: str, error: OSError) -> AdapterError:
+        cause = _root(error)
+        if isinstance(cause, FileNotFoundError):
+            why, then = f"there is no socket {self._socket}", "is podman.socket active? tried again at the next look"
+        elif isinstance(cause, ConnectionRefusedError):
+            why, then = f"nothing listens at {self._socket}", "is podman.socket active? tried again at the next look"
+        elif isinstance(cause, TimeoutError):
+            why, then = f"no answer from {self._socket} in time", "tried again later"
+        else:
+            why, then = f"the connection broke: {one_line(cause.strerror or str(cause))}", "looked at again"
+        return AdapterError(COMPONENT, what, why, then)
+
+
+def one_line(text: str) -> str:
+    """A text as it may stand in a message: one line, not too long."""
+    line = " ".join(text.split())
+    return line if len(line) <= _LONGEST_WORDS else line[:_LONGEST_WORDS] + "…"
+
+
+def _root(error: BaseException) -> OSError:
+    """The operating system's error at the bottom of what three libraries have wrapped around it."""
+    found = error
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, OSError):
+            found = seen
+        seen = seen.__cause__ or seen.__context__
+    return found if isinstance(found, OSError) else OSError(str(found))
+
+
+def ping(client: APIClient) -> bool:
+    """Whether Podman says that it is well."""
+    return SystemManager(client=client).ping()
+
+
+def list_containers(client: APIClient) -> bytes:
+    """All containers of the server. (The library's list parses without checking and makes an object of each.)"""
+    return _body(client.get("/containers/json", params={"all": True}, stream=True))
+
+
+def inspect_container(client: APIClient, key: str) -> bytes | None:
+    """A container by id or name, None when there is none. (As bytes, to be checked; the library's is not.)"""
+    return _body_if_found(client.get(f"/containers/{key}/json", stream=True))
+
+
+def create_container(client: APIClient, request: Mapping[str, Json]) -> str:
+    """Create; the new id. (The library's create renders the request itself, without a log size that works, and inspects after it.)"""
+    answer = client.post("/containers/create", data=msgspec.json.encode(request), headers=_JSON)
+    answer.raise_for_status()
+    return str(answer.json()["Id"])
+
+
+def remove_container(client: APIClient, container_id: str) -> None:
+    """Remove by force, at once, with its anonymous volumes; fine when it is gone. (The library's remove ignores the time-out.)"""
+    answer = client.delete(f"/containers/{container_id}", params={"force": True, "timeout": 0, "v": True})
+    if answer.status_code != _NOT_FOUND:
+        answer.raise_for_status()
+
+
+def start_container(client: APIClient, container_id: str) -> None:
+    """Start; fine when it runs."""
+    Container(attrs={"Id": container_id}, client=client).start()
+
+
+def stop_container(client: APIClient, container_id: str, grace_s: int) -> None:
+    """Stop politely, then by force. (The library waits half of the grace for the end, and fails when all is stopped already.)"""
+    params = {"timeout": grace_s}
+    client.post(f"/containers/{container_id}/stop", params=params, timeout=grace_s + CHANGE_S).raise_for_status()
+
+
+def restart_container(client: APIClient, container_id: str, grace_s: int) -> None:
+    """Restart. (The library waits half of the grace for all that comes after it.)"""
+    params = {"timeout": grace_s}
+    client.post(f"/containers/{container_id}/restart", params=params, timeout=grace_s + CHANGE_S).raise_for_status()
+
+
+def image_exists(client: APIClient, reference: str) -> bool:
+    """Whether the image is here. (The library takes any failure for no.)"""
+    return _body_if_found(client.get(f"/images/{quote(reference, safe='')}/exists", stream=True)) is not None
+
+
+def inspect_network(client: APIClient, name: str) -> bytes | None:
+    """A network, None when there is none. (As bytes, to be checked; the library's is not.)"""
+    return _body_if_found(client.get(f"/networks/{name}/json", stream=True))
+
+
+def create_network(client: APIClient, request: Mapping[str, Json]) -> None:
+    """Create a network. (The library drops empty values and knows no lease range but whole CIDR blocks.)"""
+    client.post("/networks/create", data=msgspec.json.encode(request), headers=_JSON).raise_for_status()
+
+
+def pull_image(client: APIClient, params: Mapping[str, Any], headers: Mapping[str, str]) -> str | None:
+    """Pull; why it failed, None when the image is here. (The library swallows errors in the progress, or reads it byte by byte.)"""
+    with contextlib.closing(client.post("/images/pull", params=params, headers=headers, stream=True)) as answer:
+        answer.raise_for_status()
+        size, complete = 0, False
+        for line in answer.iter_lines():
+            size += len(line)
+            if size > _LARGEST_PROGRESS:
+                raise ValueError("more progress than any pull makes")
+            said = msgspec.json.decode(line, type=_Progress) if line else _Progress()
+            if said.error:
+                return one_line(said.error)
+            complete = complete or bool(said.id)
+        if not complete:
+            raise ConnectionAbortedError("Podman stopped in the middle of the pull")
+    return None
+
+
+class _Progress(msgspec.Struct):
+    error: str = ""
+    id: str = ""
+
+
+_JSON: Final = {"Content-Type": "application/json"}
+_OK: Final = 200
+_NOT_FOUND: Final = 404
+
+
+def _body_if_found(answer: APIResponse) -> bytes | None:
+    if answer.status_code == _NOT_FOUND:
+        _ = answer.content  # read to its end, so that the connection can be used again
+        return None
+    return _body(answer)
+
+
+def _body(answer: APIResponse) -> bytes:
+    with contextlib.closing(answer):
+        answer.raise_for_status()
+        parts: list[bytes] = []
+        left = _LARGEST_ANSWER
+        for part in answer.iter_content(256 * 1024):
+            left -= len(part)
+            if left < 0:
+                raise ValueError(f"more than {_LARGEST_ANSWER} bytes")
+            parts.append(part)
+        return b"".join(parts)

@@ -1,0 +1,243 @@
+"""`core.podman_answers`: what Podman's answers mean."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from returns.pipeline import is_successful
+
+from core import podman_answers
+from core.containers import ActualContainer
+from core.podman import Limit
+from tests.builders import CONTAINER, DEPLOYMENT, NAME, NGINX, an_actual_container, an_image, labels
+
+NEVER = -62135596800  # how Go spells a time that has not been
+STARTED = 1_795_441_031
+NOW = STARTED + 100.5
+
+
+def an_item(**changes: Any) -> dict[str, Any]:
+    """One running container, with what else Podman 4.3 sends."""
+    return {
+        "AutoRemove": False,
+        "Command": ["nginx"],
+        "Created": "2026-11-23T13:37:11.434102928Z",
+        "CreatedAt": "",
+        "Exited": False,
+        "ExitedAt": NEVER,
+        "ExitCode": 0,
+        "Id": CONTAINER,
+        "Image": NGINX,
+        "ImageID": "5c55",
+        "Labels": labels(),
+        "Names": [NAME],
+        "Networks": ["techulus"],
+        "Pid": 85,
+        "Ports": None,
+        "Size": None,
+        "StartedAt": STARTED,
+        "State": "running",
+        "Status": "",
+    } | changes
+
+
+def listed(*items: dict[str, Any]) -> tuple[ActualContainer, ...]:
+    """The containers of a listing that must be a good one."""
+    return podman_answers.parse_listing(json.dumps(items).encode(), NOW).unwrap()
+
+
+def the(**changes: Any) -> ActualContainer:
+    """The one container of a listing of one."""
+    (found,) = listed(an_item(**changes))
+    return found
+
+
+def test_a_running_container() -> None:
+    """Every field, as the planner wants it."""
+    assert the() == an_actual_container(created=1_795_441_031, running_for_s=99.5)
+
+
+@pytest.mark.parametrize(
+    ("podman", "ours"),
+    [
+        ("created", "created"),
+        ("configured", "created"),
+        ("initialized", "created"),
+        ("running", "running"),
+        ("Running", "running"),
+        ("stopped", "exited"),
+        ("exited", "exited"),
+        ("paused", "paused"),
+        ("stopping", "stopping"),
+        ("removing", "removing"),
+        ("dead", "dead"),
+        ("unknown", "unknown"),
+        ("a later Podman's word", "unknown"),
+    ],
+)
+def test_every_state_is_known(podman: str, ours: str) -> None:
+    """L31."""
+    assert the(State=podman).state == ours
+
+
+@pytest.mark.parametrize(
+    ("podman", "ours"),
+    [
+        ("", "none"),
+        ("starting", "starting"),
+        ("healthy", "healthy"),
+        ("unhealthy", "unhealthy"),
+        ("a later Podman's word", "starting"),
+    ],
+)
+def test_health(podman: str, ours: str) -> None:
+    """L30: what is no result never reads as one."""
+    assert the(Status=podman).health == ours
+
+
+@pytest.mark.parametrize(
+    ("changes", "running_for_s", "lived_s"),
+    [
+        ({}, 99.5, None),
+        ({"StartedAt": STARTED + 100}, 0.0, None),
+        ({"StartedAt": STARTED + 200}, 0.0, None),
+        ({"State": "created", "StartedAt": NEVER}, None, None),
+        ({"State": "exited", "ExitedAt": STARTED + 5}, None, 4.0),
+        ({"State": "exited", "ExitedAt": STARTED}, None, 0.0),
+        ({"State": "exited", "ExitedAt": STARTED - 5}, None, None),
+        ({"State": "stopped", "ExitedAt": STARTED + 5}, None, 4.0),
+        ({"State": "paused"}, None, None),
+    ],
+)
+def test_times_are_the_least_that_can_have_passed(
+    changes: dict[str, Any], running_for_s: float | None, lived_s: float | None
+) -> None:
+    """L17: Podman cuts its times to whole seconds; a container is never taken for older than it is."""
+    found = the(**changes)
+    assert (found.running_for_s, found.lived_s) == (running_for_s, lived_s)
+
+
+def test_what_is_not_ours_is_left_out() -> None:
+    """No label that begins with our prefix: not ours, whatever its name."""
+    foreign = [an_item(Labels=None), an_item(Labels={}), an_item(Labels={"io.techulus.x": "1", "techulus": "1"})]
+    assert listed(*foreign, an_item(Labels={"techulus.other": ""})) == (
+        an_actual_container(created=STARTED, running_for_s=99.5, deployment_id=None, service_id="", service_name=""),
+    )
+
+
+def test_an_image_without_a_name_is_no_reference() -> None:
+    """It lost its tag to a newer one."""
+    found = the(Image="")
+    assert (found.image, found.image_text) == (None, "")
+    assert the(Image="docker.io/library/nginx@sha256:" + "a" * 64).image == an_image("nginx@sha256:" + "a" * 64)
+
+
+BAD_ITEMS: list[dict[str, Any]] = [
+    {"Id": None},
+    {"Names": None},
+    {"State": 3},
+    {"Labels": {"techulus.deployment.id": 7}},
+    {"Labels": []},
+    {"Created": "yesterday"},
+    {"StartedAt": "yesterday"},
+    {"ExitCode": "none"},
+]
+
+
+@pytest.mark.parametrize("spoiled", BAD_ITEMS, ids=str)
+@pytest.mark.parametrize("foreign", [True, False])
+def test_one_item_of_the_wrong_shape_spoils_the_listing(spoiled: dict[str, Any], foreign: bool) -> None:
+    """L3: also in a container that seems not to be ours, for whose labels can one know then?"""
+    bad = an_item(**({"Labels": {}} if foreign else {}) | spoiled)
+    raw = json.dumps([an_item(), bad]).encode()
+    assert not is_successful(podman_answers.parse_listing(raw, NOW))
+
+
+@pytest.mark.parametrize(
+    "raw", [b"", b"null", b"{}", b"[", b"<html>", b"[null]", b'[{"Id": "x"}]', b"\xff", b"[" * 10_000]
+)
+def test_what_is_no_listing_is_refused(raw: bytes) -> None:
+    """L3: above all it is not an empty one."""
+    assert not is_successful(podman_answers.parse_listing(raw, NOW))
+    assert is_successful(podman_answers.parse_listing(b"[]", NOW))
+
+
+@given(st.lists(st.sampled_from(["ours", "foreign"]), max_size=6), st.randoms(use_true_random=False))
+def test_a_listing_cut_short_is_refused(kinds: list[str], source: Any) -> None:
+    """L3: wherever it was cut."""
+    raw = json.dumps([an_item(Labels=labels() if kind == "ours" else {}) for kind in kinds]).encode()
+    assert len(podman_answers.parse_listing(raw, NOW).unwrap()) == kinds.count("ours")
+    assert not is_successful(podman_answers.parse_listing(raw[: source.randrange(len(raw))], NOW))
+
+
+def an_inspection(**changes: Any) -> dict[str, Any]:
+    """The part of an inspection that is read."""
+    return {
+        "Id": CONTAINER,
+        "Name": NAME,
+        "State": {"Status": "stopped"},
+        "Config": {"Labels": labels()},
+        "HostConfig": {"Ulimits": [{"Name": "RLIMIT_NOFILE", "Soft": 2048, "Hard": 1024}]},
+    } | changes
+
+
+def test_a_container_looked_at() -> None:
+    """L36: whose it is."""
+    found = podman_answers.parse_inspection(json.dumps(an_inspection()).encode()).unwrap()
+    assert (found.id, found.name, found.state, found.ours) == (CONTAINER, NAME, "exited", True)
+    assert (found.deployment_id, found.limits) == (DEPLOYMENT, (Limit("RLIMIT_NOFILE", 2048, 1024),))
+    foreign = an_inspection(Config={"Labels": None}, HostConfig={"Ulimits": None})
+    seen = podman_answers.parse_inspection(json.dumps(foreign).encode()).unwrap()
+    assert (seen.ours, seen.deployment_id, seen.limits) == (False, None, ())
+    assert not is_successful(podman_answers.parse_inspection(b"{}"))
+
+
+@pytest.mark.parametrize(
+    ("limits", "meant"),
+    [
+        ([], ()),
+        ([("RLIMIT_NOFILE", 1024, 2048)], ()),
+        ([("RLIMIT_NOFILE", 4096, -1)], ()),
+        (
+            [("RLIMIT_NOFILE", 2048, 1024), ("RLIMIT_NPROC", 100, 100)],
+            (Limit("nofile", 1024, 2048), Limit("nproc", 100, 100)),
+        ),
+    ],
+)
+def test_swapped_limits_are_put_right(limits: list[tuple[str, int, int]], meant: tuple[Limit, ...]) -> None:
+    """Podman 4.3 swaps soft and hard of the server's defaults; all are sent then, since what is sent replaces them."""
+    ulimits = [{"Name": name, "Soft": soft, "Hard": hard} for name, soft, hard in limits]
+    raw = json.dumps(an_inspection(HostConfig={"Ulimits": ulimits})).encode()
+    assert podman_answers.repaired_limits(podman_answers.parse_inspection(raw).unwrap()) == meant
+
+
+NETWORK: dict[str, Any] = {
+    "name": "techulus",
+    "driver": "bridge",
+    "subnets": [{"subnet": "10.200.3.0/24", "gateway": "10.200.3.1", "lease_range": {}}],
+    "internal": False,
+    "dns_enabled": False,
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({}, None),
+        ({"subnets": [{"subnet": "10.89.0.0/24", "gateway": "10.89.0.1"}]}, "10.89.0.0/24 with gateway 10.89.0.1"),
+        ({"subnets": [{"subnet": "10.200.3.0/24", "gateway": "10.200.3.254"}]}, "gateway 10.200.3.254"),
+        ({"subnets": [{"subnet": "10.200.3.0/24"}]}, "gateway none"),
+        ({"subnets": NETWORK["subnets"] * 2}, "10.200.3.0/24"),
+        ({"subnets": None}, "no subnet"),
+        ({"driver": "macvlan"}, "macvlan network"),
+        ({"internal": True}, "internal bridge network"),
+        ({"dns_enabled": True}, "DNS switched on"),
+        ({"driver": 3}, "makes no sense"),
+    ],
+)
+def test_a_network_of_that_name_that_is_another(changes: dict[str, Any], said: str | None) -> None:
+    """L10: said, and not used."""
+    fault = podman_answers.network_fault(json.dumps(NETWORK | changes).encode(), 3)
+    assert fault == said if said is None else said in (fault or "")

@@ -1,0 +1,161 @@
+"""Podman's service missing, dying, hanging: each is one clear line within its time limit, and the next call works again."""
+
+import sys
+import threading
+from collections.abc import AsyncIterator
+from functools import partial
+
+import anyio
+import anyio.to_thread
+import pytest
+
+from shell.adapters.podman import Podman
+from shell.failure import AdapterError
+from tests.builders import an_image
+from tests.lab.agents_podman import listed, made, page, podman_on, wanted
+from tests.lab.images import image
+from tests.lab.podman_store import PodmanStore
+from tests.lab.wait import wait_for
+
+pytestmark = [pytest.mark.real, pytest.mark.anyio]
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+async def podman(store: PodmanStore) -> AsyncIterator[Podman]:
+    adapter = podman_on(store, read_limit_s=1.0)
+    yield adapter
+    await adapter.aclose()
+
+
+def callers() -> list[threading.Thread]:
+    """Worker threads that wait for an answer of Podman's."""
+    return [one for one in threading.enumerate() if one.name.startswith("AnyIO worker") and _waits(one)]
+
+
+def _waits(thread: threading.Thread) -> bool:
+    frame = sys._current_frames().get(thread.ident or 0)
+    while frame is not None:
+        if frame.f_code.co_name == "in_thread":
+            return True
+        frame = frame.f_back
+    return False
+
+
+async def test_the_service_comes_and_goes(podman: Podman, store: PodmanStore) -> None:
+    """L3: never an empty list. L4: the kept connection is made anew without a failed call."""
+    await made(podman, wanted(store, store.load(image("web"))))
+    store.kill()
+    for call in (partial(listed, podman), podman.ping, partial(podman.has_image, an_image("x"))):
+        with pytest.raises(AdapterError, match=f"nothing listens at {store.socket_path}"):
+            await call()
+    store.start()
+    assert [one.state for one in await listed(podman)] == ["running"]
+    store.restart()
+    assert [one.state for one in await listed(podman)] == ["running"]
+    store.stop()
+    with pytest.raises(AdapterError, match=f"could not list containers: there is no socket {store.socket_path}"):
+        await listed(podman)
+    store.start()
+    assert len(await listed(podman)) == 1
+
+
+async def test_a_service_that_hangs(podman: Podman, store: PodmanStore) -> None:
+    """L13: the call ends, its thread too, and later ones are answered."""
+    await podman.ensure_network()
+    store.hang()
+    for call in (partial(listed, podman), podman.ping):
+        with pytest.raises(AdapterError, match="no answer within 1 s"):
+            await call()
+    wait_for(lambda: not callers(), 2, "the threads to end")
+    store.resume()
+    assert await listed(podman) == ()
+
+
+async def test_a_call_that_is_cancelled_ends_at_once(podman: Podman, store: PodmanStore) -> None:
+    """L13: the agent's end does not wait for a Podman that hangs, whatever was under way."""
+    reference = store.load(image("web"))
+    container_id = await made(podman, wanted(store, reference))
+    store.hang()
+    begun = anyio.current_time()
+    calls = (
+        partial(podman.create_and_start, wanted(store, reference, 6), {}),
+        partial(podman.stop_and_remove, container_id),
+        partial(podman.pull, an_image(reference), timeout_s=1800),
+    )
+    with anyio.move_on_after(0.3):
+        async with anyio.create_task_group() as tasks:
+            for call in calls:
+                tasks.start_soon(call)
+    assert anyio.current_time() - begun < 1
+    wait_for(lambda: not callers(), 2, "the threads to end")
+    store.resume()
+    assert container_id in {one.id for one in await listed(podman)}
+
+
+async def test_many_calls_to_a_service_that_hangs(podman: Podman, store: PodmanStore) -> None:
+    """More than there are threads: those that wait for one fail within their limit, too."""
+    store.hang()
+    failures: list[str] = []
+
+    async def one() -> None:
+        try:
+            await podman.ping()
+        except AdapterError as error:
+            failures.append(error.why)
+
+    with anyio.fail_after(3):
+        async with anyio.create_task_group() as tasks:
+            for _ in range(30):
+                tasks.start_soon(one)
+    assert len(failures) == 30
+    wait_for(lambda: not callers(), 2, "the threads to end")
+    store.resume()
+    await podman.ping()
+
+
+async def test_the_service_dies_while_a_container_is_being_stopped(podman: Podman, store: PodmanStore) -> None:
+    """Said at once; the same again afterwards ends well."""
+    container_id = await made(podman, wanted(store, store.load(image("stubborn"))))
+    failures: list[AdapterError] = []
+
+    async def stop() -> None:
+        try:
+            await podman.stop_and_remove(container_id, grace_s=60)
+        except AdapterError as error:
+            failures.append(error)
+
+    with anyio.fail_after(10):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(stop)
+            await anyio.to_thread.run_sync(
+                partial(
+                    wait_for, lambda: "Stopping" in store.cli("ps", "-a", "--format={{.State}}"), 5, "the stop to begin"
+                )
+            )
+            store.kill()
+    assert "could not stop container service-5-deploy: the connection broke" in str(failures[0])
+    store.start()
+    assert [one.state for one in await listed(podman)] in (["stopping"], ["running"])
+    await podman.stop_and_remove(container_id, grace_s=0.5)
+    assert await listed(podman) == ()
+
+
+async def test_a_crash_between_creation_and_start(podman: Podman, store: PodmanStore) -> None:
+    """The call is cancelled in the middle, at any point: what is there afterwards is one container at most, and it can be finished."""
+    container = wanted(store, store.load(image("web")))
+    await podman.ensure_network()
+    for pause_s in (0.005, 0.02, 0.04, 0.08, 0.12):
+        with anyio.move_on_after(pause_s):
+            await podman.create_and_start(container, {})
+        found = await listed(podman)
+        assert len(found) <= 1
+        for one in found:
+            await podman.start(one.id)
+            assert page(store.address(5)) == "v1\n"
+            await podman.stop_and_remove(one.id)
+    await made(podman, container)

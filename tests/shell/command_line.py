@@ -1,0 +1,64 @@
+"""The command line inside this process: the same entry point, arguments, streams and exit status, without the cost of a new process."""
+
+import io
+import signal
+import sys
+from collections.abc import Mapping
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from typing import Any
+from unittest.mock import patch
+
+import structlog
+
+from shell import cli
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a command ended."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def why(self) -> str:
+        """The one line that tells what went wrong; nothing else was written."""
+        assert self.status == 1, self
+        assert self.out == ""
+        (line,) = self.err.splitlines()
+        assert line.startswith("agent: ")
+        return line.removeprefix("agent: ")
+
+
+def agent(*arguments: object, stdin: bytes = b"", env: Mapping[str, str] | None = None) -> Done:
+    """Run `agent` with these arguments; `env` is all that it sees of the environment that concerns it."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True) for _ in range(2))
+    given: dict[str, Any] = {"TERM": "dumb", "COLUMNS": "200", **(env or {})}
+    with (
+        redirect_stdout(out),
+        redirect_stderr(err),
+        patch.object(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin), encoding="utf-8")),
+        patch.object(sys, "argv", ["agent", *map(str, arguments)]),
+        patch.dict("os.environ", given, clear=True),
+    ):
+        try:
+            cli.main()
+        except SystemExit as end:
+            assert isinstance(end.code, int)
+            status = end.code
+        else:
+            raise AssertionError("the entry point always ends with a status")
+        finally:
+            structlog.reset_defaults()
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+    return Done(status, _text(out), _text(err))
+
+
+def _text(stream: io.TextIOWrapper) -> str:
+    buffer = stream.buffer
+    assert isinstance(buffer, io.BytesIO)
+    return buffer.getvalue().decode()

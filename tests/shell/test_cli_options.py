@@ -1,0 +1,163 @@
+"""`shell.cli_options`: every option of a node, as a flag and as a variable, and its agreement with `shell.options`."""
+
+from collections.abc import Iterator
+from ipaddress import IPv4Address, IPv6Address
+from pathlib import Path
+from typing import Any
+
+import pytest
+import structlog
+import typer
+from typer.testing import CliRunner
+
+from shell.cli_options import LOG_OPTIONS, NODE_OPTIONS, with_node_options
+from shell.commands.opening import checked
+from shell.failure import CommandError
+from shell.options import Options
+
+VALUES: dict[str, tuple[str, Any]] = {
+    "url": ("https://plane.example.org", "https://plane.example.org"),
+    "data_dir": ("/srv/agent", Path("/srv/agent")),
+    "logs_endpoint": ("http://10.100.1.1:9428", "http://10.100.1.1:9428"),
+    "proxy": ("1", True),
+    "allow_http": ("true", True),
+    "podman_socket": ("/srv/podman.sock", Path("/srv/podman.sock")),
+    "network": ("other", "other"),
+    "registry_auth_file": ("/srv/auth.json", Path("/srv/auth.json")),
+    "insecure_registry": ("10.0.0.1:5000 registry.lan", ("10.0.0.1:5000", "registry.lan")),
+    "container_log_mib": ("8", 8),
+    "unmanaged": ("dns wireguard", ("dns", "wireguard")),
+    "run_dir": ("/srv/run", Path("/srv/run")),
+    "dns_loopback": ("127.0.0.9", IPv4Address("127.0.0.9")),
+    "tls_issuer": ("internal", "internal"),
+    "caddy_admin": ("unix//srv/caddy.sock", "unix//srv/caddy.sock"),
+    "caddy_access_log": ("/srv/access.log", Path("/srv/access.log")),
+    "wireguard_interface": ("wg7", "wg7"),
+    "wireguard_port": ("51999", 51999),
+    "public_ip": ("2001:db8::1", IPv6Address("2001:db8::1")),
+}
+"""One other value for each option: as text, and as the agent has it."""
+
+BAD: list[tuple[str, Any]] = [
+    ("network", "no spaces"),
+    ("network", "-x"),
+    ("unmanaged", ["dns", "podman"]),
+    ("dns_loopback", "localhost"),
+    ("tls_issuer", "selfsigned"),
+    ("wireguard_interface", "a-name-that-is-too-long"),
+    ("wireguard_interface", "../wg0"),
+    ("public_ip", "127.0.0.1"),
+    ("public_ip", "::"),
+    ("public_ip", "example.org"),
+]
+
+heard: list[dict[str, Any]] = []
+app = typer.Typer()
+
+
+@app.command()
+@with_node_options
+def listen(node: dict[str, Any]) -> None:
+    """Hears what the options are."""
+    heard.append(node)
+
+
+def given(*arguments: str, **env: str) -> dict[str, Any]:
+    """The options as the command hears them."""
+    heard.clear()
+    done = CliRunner().invoke(app, list(arguments), env=env, catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    (node,) = heard
+    return node
+
+
+def flag(name: str) -> str:
+    """The option's spelling on the command line."""
+    return "--" + name.replace("_", "-")
+
+
+@pytest.fixture(autouse=True)
+def logging_as_before() -> Iterator[None]:
+    """Every command sets up logging to its own standard error."""
+    yield
+    structlog.reset_defaults()
+
+
+def test_the_table_is_that_of_the_options() -> None:
+    """The same names, in the same order, with the same defaults."""
+    assert list(NODE_OPTIONS) == list(Options.model_fields)
+    declared = {name: default for name, (_, default) in NODE_OPTIONS.items()}
+    assert checked(declared) == Options()
+    for name, field in Options.model_fields.items():
+        if field.default not in (None, ()):
+            assert str(declared[name]) == str(field.default)
+
+
+def test_nothing_given() -> None:
+    """The defaults, and nothing from elsewhere."""
+    assert checked(given()) == Options()
+
+
+@pytest.mark.parametrize("name", Options.model_fields)
+def test_an_option_has_a_variable(name: str) -> None:
+    """TECHULUS_ and its name; it changes that option and no other."""
+    text, value = VALUES[name]
+    options = checked(given(**{"TECHULUS_" + name.upper(): text}))
+    assert options == Options.model_validate({name: value})
+    assert getattr(options, name) == value != getattr(Options(), name)
+
+
+@pytest.mark.parametrize("name", Options.model_fields)
+def test_an_option_has_a_flag(name: str) -> None:
+    """Named like the variable; a list is given by repeating it. The flag wins over the variable."""
+    text, value = VALUES[name]
+    if isinstance(value, bool):
+        arguments, other = [flag(name)], {"TECHULUS_" + name.upper(): "false"}
+    else:
+        words = text.split() if isinstance(value, tuple) else [text]
+        arguments = [part for word in words for part in (flag(name), word)]
+        other = {} if name not in ("url", "network") else {"TECHULUS_" + name.upper(): "https://other"}
+    assert getattr(checked(given(*arguments, **other)), name) == value
+
+
+@pytest.mark.parametrize("text", ["0", "false", "no", ""])
+def test_a_switch_can_be_off_in_the_environment(text: str) -> None:
+    """`TECHULUS_PROXY=false` is no proxy."""
+    assert given(TECHULUS_PROXY=text)["proxy"] is False
+
+
+@pytest.mark.parametrize(
+    ("option", "variable", "text"),
+    [("--log-format", "TECHULUS_LOG_FORMAT", "json"), ("--log-level", "TECHULUS_LOG_LEVEL", "error")],
+)
+def test_how_the_agent_logs_is_an_option_too(option: str, variable: str, text: str) -> None:
+    """It is set up before the command runs, and the command does not hear of it."""
+    for arguments, env in (((option, text), {}), ((), {variable: text})):
+        structlog.reset_defaults()
+        assert given(*arguments, **env).keys() == NODE_OPTIONS.keys()
+        config = structlog.get_config()
+        is_json = isinstance(config["processors"][-1], structlog.processors.JSONRenderer)
+        is_silent = config["wrapper_class"] is structlog.make_filtering_bound_logger("error")
+        assert (is_json, is_silent) == (text == "json", text == "error")
+
+
+def test_help_names_every_option_and_its_variable() -> None:
+    """So that the help is the reference."""
+    text = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "250", "TERM": "dumb"}).output
+    for name in (*NODE_OPTIONS, *LOG_OPTIONS):
+        assert flag(name) in text
+        assert "TECHULUS_" + name.upper() in text
+
+
+@pytest.mark.parametrize(("name", "value"), BAD, ids=str)
+def test_a_value_that_makes_no_sense_is_named(name: str, value: Any) -> None:
+    """One line with the option as it is spelled on the command line."""
+    with pytest.raises(CommandError, match=rf"^{flag(name)}: .+$"):
+        checked({name: value})
+
+
+def test_paths_are_absolute() -> None:
+    """Whatever the agent's working directory becomes."""
+    options = checked({"data_dir": Path("state"), "registry_auth_file": Path("auth.json")})
+    assert options.data_dir == Path.cwd() / "state"
+    assert options.registry_auth_file == Path.cwd() / "auth.json"

@@ -1,0 +1,76 @@
+"""`shell.log`: events on standard error, one line each wherever a program reads them."""
+
+import io
+import json
+import sys
+from collections.abc import Iterator
+
+import pytest
+import structlog
+
+from shell import log
+from shell.log import LogFormat, LogLevel
+
+
+class Terminal(io.StringIO):
+    """Somebody looks at it."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture(autouse=True)
+def logging_as_before() -> Iterator[None]:
+    """Every test sets logging up anew."""
+    yield
+    structlog.reset_defaults()
+
+
+def written(
+    monkeypatch: pytest.MonkeyPatch, log_format: LogFormat, level: LogLevel = LogLevel.INFO, *, seen: bool = False
+) -> str:
+    """What two events and a secret-free fact look like."""
+    stream = Terminal() if seen else io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stream)
+    log.set_up(log_format, level)
+    log.logger().info("pull done", image="docker.io/library/nginx:1.27", why='two\nlines, a "quote"')
+    log.logger().warning("no heartbeat", count=3)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("log_format", [LogFormat.TEXT, LogFormat.AUTO])
+def test_plain_text_is_a_line_for_each_event(monkeypatch: pytest.MonkeyPatch, log_format: LogFormat) -> None:
+    """For a journal: time, level and event first; line breaks are spelled out."""
+    first, second = written(monkeypatch, log_format).splitlines()
+    assert [part.partition("=")[0] for part in first.split()[:3]] == ["timestamp", "level", "event"]
+    assert 'event="pull done"' in first and "image=docker.io/library/nginx:1.27" in first
+    assert r"two\nlines" in first
+    assert "level=warning" in second and second.endswith("count=3")
+
+
+def test_json_is_an_object_for_each_event(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For a collector, with the facts as they were."""
+    first, second = map(json.loads, written(monkeypatch, LogFormat.JSON).splitlines())
+    assert (first["event"], first["level"], first["why"]) == ("pull done", "info", 'two\nlines, a "quote"')
+    assert second["count"] == 3
+    assert first["timestamp"].endswith("Z")
+
+
+def test_a_terminal_gets_colours_only_when_it_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`auto` is pretty for a person; `text` never is."""
+    assert "\x1b[" in written(monkeypatch, LogFormat.AUTO, seen=True)
+    assert "\x1b[" not in written(monkeypatch, LogFormat.TEXT, seen=True)
+
+
+@pytest.mark.parametrize(("level", "lines"), [("debug", 2), ("info", 2), ("warning", 1), ("error", 0)])
+def test_levels(monkeypatch: pytest.MonkeyPatch, level: str, lines: int) -> None:
+    """What is less severe is not written."""
+    assert len(written(monkeypatch, LogFormat.TEXT, LogLevel(level)).splitlines()) == lines
+
+
+def test_standard_output_belongs_to_the_answer(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing goes there."""
+    written(monkeypatch, LogFormat.TEXT)
+    assert capsys.readouterr().out == ""
