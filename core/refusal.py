@@ -35,6 +35,10 @@ def hint(status: int, words: str, *, signed: bool, skew_s: float | None) -> str:
     if status == 401 and skew_s is not None and abs(skew_s) > _TOLERATED_SKEW_S:
         side = "behind" if skew_s > 0 else "ahead of"
         return f"this server's clock is {abs(skew_s):.0f} s {side} the control plane's; set it (NTP)"
+    if (
+        status == 401 and "timestamp" in words.lower()
+    ):  # a proxy in front of it may have answered with a clock of its own
+        return "this server's clock and the control plane's differ; set both (NTP)"
     if status == 401:
         return "the control plane does not know this server's key"
     if status in _REDIRECTS:

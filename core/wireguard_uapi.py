@@ -5,7 +5,6 @@ for success. A set request is not atomic: what stands before a bad line stays ap
 """
 
 import base64
-import binascii
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
@@ -87,11 +86,11 @@ def parse_device(answer: str) -> Result[Device, str]:
             name, _, value = line.partition("=")
             match name:
                 case "private_key":
-                    private_key = bytes.fromhex(value)
+                    private_key = _key(value)
                 case "listen_port":
                     port = int(value)
                 case "public_key":
-                    peers.append((_base64(value), [], []))
+                    peers.append((base64.b64encode(_key(value)).decode("ascii"), [], []))
                 case "allowed_ip":
                     peers[-1][1].append(value)
                 case "endpoint":
@@ -114,8 +113,8 @@ def _hex(key: str) -> str:
     return base64.b64decode(key).hex()
 
 
-def _base64(text: str) -> str:
+def _key(text: str) -> bytes:
     raw = bytes.fromhex(text)
     if len(raw) != KEY_BYTES:
-        raise binascii.Error("a key has 32 bytes")
-    return base64.b64encode(raw).decode("ascii")
+        raise ValueError("a key has 32 bytes")
+    return raw

@@ -78,18 +78,41 @@ def apply(node: dict[str, Any]) -> None:
 def plan(
     node: dict[str, Any],
     expected: Annotated[
-        str | None, typer.Option("--expected", metavar="FILE", help="Expected state; else from the control plane.")
+        str | None,
+        typer.Option(
+            "--expected",
+            envvar="TECHULUS_PLAN_EXPECTED",
+            metavar="FILE",
+            help="Expected state; else from the control plane.",
+        ),
     ] = None,
     actual: Annotated[
-        str | None, typer.Option("--actual", metavar="FILE", help="Actual state; else from this server.")
+        str | None,
+        typer.Option(
+            "--actual", envvar="TECHULUS_PLAN_ACTUAL", metavar="FILE", help="Actual state; else from this server."
+        ),
     ] = None,
     node_type: Annotated[
-        NodeTypeName | None, typer.Option("--node-type", help="Default: the registered type; worker with both files.")
+        NodeTypeName | None,
+        typer.Option(
+            "--node-type",
+            envvar="TECHULUS_PLAN_NODE_TYPE",
+            help="Default: the registered type; worker with both files.",
+        ),
     ] = None,
-    whole: Annotated[bool, typer.Option("--all", help="The whole plan, not only the next change.")] = False,
-    output: Annotated[Output, typer.Option("--output", help="Text for a person or JSON for a script.")] = Output.TEXT,
+    whole: Annotated[
+        bool, typer.Option("--all", envvar="TECHULUS_PLAN_ALL", help="The whole plan, not only the next change.")
+    ] = False,
+    output: Annotated[
+        Output, typer.Option("--output", envvar="TECHULUS_PLAN_OUTPUT", help="Text for a person or JSON for a script.")
+    ] = Output.TEXT,
     detailed_exitcode: Annotated[
-        bool, typer.Option("--detailed-exitcode", help="Exit with 2 when there is something to do.")
+        bool,
+        typer.Option(
+            "--detailed-exitcode",
+            envvar="TECHULUS_PLAN_DETAILED_EXITCODE",
+            help="Exit with 2 when there is something to do.",
+        ),
     ] = False,
 ) -> None:
     """Show what would be done, without doing it."""
@@ -99,7 +122,7 @@ def plan(
         node, expected, actual, node_type and node_type.value, whole=whole, as_json=output is Output.JSON
     )
     if detailed_exitcode and not converged:
-        raise typer.Exit(_SOMETHING_TO_DO)
+        raise typer.Exit(2)
 
 
 @app.command("control-plane")
@@ -124,7 +147,6 @@ def control_plane(
 
 
 _USAGE_ERROR = 2
-_SOMETHING_TO_DO = 102  # inside this module only
 _OWN_FLAGS = ("-h", "--help", "--version", "--install-completion", "--show-completion")
 
 
@@ -140,20 +162,30 @@ def _status(arguments: list[str]) -> int:
     from shell.failure import AdapterError, CommandError
 
     try:
-        app(arguments)
+        outcome = app(arguments, standalone_mode=False)
+    except typer.TyperException as error:
+        return _misused(arguments, error.format_message())
+    except typer.Abort:
+        return 130
     except (CommandError, AdapterError) as error:
         return _failed(str(error))
     except BrokenPipeError:  # the reader of our output has gone
         return 1
     except OSError as error:  # a folder that cannot be made, a disk that is full
         return _failed(f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror or error))
-    except SystemExit as end:
-        status = end.code if isinstance(end.code, int) else 1
-        if arguments[:1] == ["plan"]:
-            # 2 is the dry run's answer "there is something to do", so its usage errors are plain errors.
-            return {_USAGE_ERROR: 1, _SOMETHING_TO_DO: 2}.get(status, status)
-        return status
-    return 0
+    return outcome if isinstance(outcome, int) else 0
+
+
+def _misused(arguments: list[str], why: str) -> int:
+    """Say what is wrong with a command line, on one line (nothing when help was shown instead); its status.
+
+    The dry run's status 2 means that there is something to do, so its wrong usage is a plain error like any other.
+    """
+    known = {one.name or getattr(one.callback, "__name__", "") for one in app.registered_commands}
+    command = arguments[0] if arguments and arguments[0] in known else ""
+    if why:
+        _failed(f"{why} (see `{' '.join(('agent', command)).strip()} --help`)")
+    return 1 if command == "plan" else _USAGE_ERROR
 
 
 def _failed(why: str) -> int:

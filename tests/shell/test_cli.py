@@ -116,10 +116,11 @@ def test_help_is_instant() -> None:
     ids=" ".join,
 )
 def test_a_wrong_command_line(arguments: tuple[str, ...]) -> None:
-    """Status 2, said on standard error."""
+    """Status 2, said on one line of standard error."""
     done = agent(*arguments)
     assert (done.status, done.out) == (2, "")
-    assert "Error" in done.err
+    assert done.err.startswith("agent: ")
+    assert done.err.count("\n") == 1
 
 
 @pytest.mark.parametrize(

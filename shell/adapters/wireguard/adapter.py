@@ -97,10 +97,13 @@ class WireGuard:
     def _apply(self, upsert: tuple[Peer, ...], remove: tuple[str, ...]) -> None:
         self._ensure_up()
         implementation = self._ours(self._links.kind())
-        # What is remembered must never be older than what is configured: a peer without a memory counts by its live endpoint.
-        endpoints = {key: given for key, given in self._endpoints().items() if key not in remove}
-        self._remember({**endpoints, **{peer.public_key: peer.endpoint for peer in upsert}})
+        # Forgotten first and remembered last: whatever ends this in between, a peer without a memory counts by its live endpoint, while
+        # one with a wrong memory would hide an endpoint that was never given.
+        touched = {*remove, *(peer.public_key for peer in upsert)}
+        endpoints = {key: given for key, given in self._endpoints().items() if key not in touched}
+        self._remember(endpoints)
         implementation.change(upsert, remove)
+        self._remember({**endpoints, **{peer.public_key: peer.endpoint for peer in upsert}})
         device = implementation.read()
         self._verify(device, upsert, remove)
         self._links.set_routes(network for peer in device.peers for network in peer.networks)
@@ -137,8 +140,7 @@ class WireGuard:
     def _make(self) -> None:
         settings = self._settings
         with failures(f"make {settings.interface}"):
-            files.make_private_dir(settings.state_dir)
-            files.write_atomic(self._mark(), b"")
+            self._keep(self._mark(), b"")
         if settings.mode != "userspace" and self._links.add_kernel_link():
             logger().info("wireguard interface made", interface=settings.interface, implementation="kernel")
             return
@@ -188,8 +190,11 @@ class WireGuard:
     def _remember(self, endpoints: dict[str, str | None]) -> None:
         content = json.dumps({"version": 1, "endpoints": endpoints}).encode()
         with failures("keep the peers' endpoints"):
-            files.make_private_dir(self._settings.state_dir)
-            files.write_atomic(self._settings.state_dir / "endpoints.json", content)
+            self._keep(self._settings.state_dir / "endpoints.json", content)
+
+    def _keep(self, path: Path, content: bytes) -> None:
+        path.parent.mkdir(mode=files.PRIVATE_DIR, parents=True, exist_ok=True)
+        files.write_atomic(path, content)
 
     def _stop(self) -> None:
         process.end(self._settings.binary, self._settings.interface)

@@ -2,6 +2,7 @@
 
 import base64
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from pyroute2 import WireGuard as Netlink
@@ -24,7 +25,7 @@ class Kernel:
             answers: list[Any] = list(netlink.info(self._interface))
         first = answers[0]
         key = first.get_attr("WGDEVICE_A_PRIVATE_KEY")
-        peers = tuple(_peer(one) for answer in answers for one in answer.get_attr("WGDEVICE_A_PEERS") or ())
+        peers = _joined(_peer(one) for answer in answers for one in answer.get_attr("WGDEVICE_A_PEERS") or ())
         return Device(_key(key), first.get_attr("WGDEVICE_A_LISTEN_PORT") or 0, peers)
 
     def configure(self, private_key: bytes, listen_port: int) -> None:
@@ -63,6 +64,15 @@ def _peer(answer: Any) -> DevicePeer:
         tuple(one["addr"] for one in answer.get_attr("WGPEER_A_ALLOWEDIPS") or ()),
         address.endpoint(f"{host}:{endpoint['port']}") if endpoint else None,
     )
+
+
+def _joined(parts: Iterable[DevicePeer]) -> tuple[DevicePeer, ...]:
+    """Each peer once: one whose networks do not fit into a message goes on in the next, with its key and nothing else of before."""
+    peers: dict[str, DevicePeer] = {}
+    for part in parts:
+        begun = peers.get(part.public_key)
+        peers[part.public_key] = part if begun is None else replace(begun, networks=begun.networks + part.networks)
+    return tuple(peers.values())
 
 
 def _key(attribute: Any) -> bytes | None:

@@ -7,7 +7,7 @@ import errno
 import os
 import signal
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from ipaddress import ip_network
 from pathlib import Path
@@ -76,10 +76,10 @@ class Links:
             if self._address not in _addresses(route, found["index"]):
                 return f"it lacks the address {self._address}"
             missing = set(networks) - _routes(route, found["index"]).keys()
-        if missing:
-            return f"there is no route to {min(missing)}"
-        if _FORWARDING.read_text().strip() != "1":
-            return "forwarding is off"
+            if missing:
+                return f"there is no route to {min(missing)}"
+            if _FORWARDING.read_text().strip() != "1":
+                return "forwarding is off"
         return None
 
     def set_up(self) -> None:
@@ -110,23 +110,19 @@ class Links:
         with failures("switch forwarding on"):
             if _FORWARDING.read_text().strip() != "1":
                 _FORWARDING.write_text("1\n")
-        rules = (
-            ("-i", self._interface, "-s", f"{_MESH},{_CONTAINERS}", "-d", self._containers),
-            ("-o", self._interface, "-s", self._containers, "-d", f"{_MESH},{_CONTAINERS}"),
-        )
         _iptables("-N", CHAIN, quiet=True)
-        for rule in rules:
-            for part in _single(rule):
-                if not _iptables("-C", CHAIN, *part, "-j", "ACCEPT", quiet=True):
-                    _iptables("-A", CHAIN, *part, "-j", "ACCEPT")
+        for rule in self._rules():
+            if not _iptables("-C", CHAIN, *rule, quiet=True):
+                _iptables("-A", CHAIN, *rule)
         if not _iptables("-C", "FORWARD", "-j", CHAIN, quiet=True):
             _iptables("-I", "FORWARD", "1", "-j", CHAIN)
 
     def forwarding_fault(self) -> str | None:
-        """Why packets would not pass, None when they do; starts a process, so it is asked now and then only."""
-        if _iptables("-C", "FORWARD", "-j", CHAIN, quiet=True):
+        """Why packets would not pass, None when they do; starts a few processes, so it is asked now and then only."""
+        wanted = (("FORWARD", "-j", CHAIN), *((CHAIN, *rule) for rule in self._rules()))
+        if all(_iptables("-C", *rule, quiet=True) for rule in wanted):
             return None
-        return "a firewall manager has removed the rule that lets the mesh reach the containers"
+        return "a firewall manager has removed a rule that lets the mesh reach the containers"
 
     def forbid_forwarding(self) -> None:
         """Take our chain away."""
@@ -134,13 +130,11 @@ class Links:
         _iptables("-F", CHAIN, quiet=True)
         _iptables("-X", CHAIN, quiet=True)
 
-
-def _single(rule: tuple[str, ...]) -> list[tuple[str, ...]]:
-    """A rule with lists of networks as rules with one each: `-C` finds no rule that was given as a list."""
-    rules: list[tuple[str, ...]] = [()]
-    for word in rule:
-        rules = [(*made, part) for made in rules for part in word.split(",")]
-    return rules
+    def _rules(self) -> Iterator[tuple[str, ...]]:
+        """One network each: a rule that was given with a list of them is kept as several, and not found again by its list."""
+        for network in (_MESH, _CONTAINERS):
+            yield ("-i", self._interface, "-s", network, "-d", self._containers, "-j", "ACCEPT")
+            yield ("-o", self._interface, "-s", self._containers, "-d", network, "-j", "ACCEPT")
 
 
 def _link(route: IPRoute, interface: str) -> Any | None:

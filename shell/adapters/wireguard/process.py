@@ -9,6 +9,7 @@ import os
 import shutil
 import signal
 import subprocess
+import threading
 import time
 from pathlib import Path
 from typing import Final
@@ -50,6 +51,8 @@ def start(binary: str, interface: str, log: Path) -> None:
             env={"PATH": os.environ.get("PATH", ""), "WG_PROCESS_FOREGROUND": "1", "LOG_LEVEL": "error"},
             start_new_session=True,
         )
+    # Whoever waits for it keeps it from staying behind as a zombie when it ends before the agent does.
+    threading.Thread(target=child.wait, name=f"end of {binary}", daemon=True).start()
     deadline = time.monotonic() + _START_S
     while not (SOCKETS / f"{interface}.sock").exists():
         if child.poll() is not None or time.monotonic() > deadline:
