@@ -88,10 +88,15 @@ def ready(memory: Memory, drift: tuple[Action, ...], now: float) -> Iterator[Act
     """Those changes that are not put aside, in their order."""
     for action in drift:
         key = retry.key(action)
-        if isinstance(action, Start | Deploy | Redeploy) and key[1] in memory.removed:
+        if is_overtaken(action, memory.removed):
             continue
         if key not in memory.pulling and not retry.is_waiting(memory.retries, key, now):
             yield action
+
+
+def is_overtaken(action: Action, removed: frozenset[DeploymentId]) -> bool:
+    """Whether an action would bring back what a work item has taken away since the expected state was fetched."""
+    return isinstance(action, Start | Deploy | Redeploy) and retry.key(action)[1] in removed
 
 
 def record(memory: Memory, action: Action, outcome: Outcome, now: float) -> Memory:

@@ -48,6 +48,11 @@ def peers_of(device: Device, endpoints: Mapping[str, str | None]) -> tuple[Peer,
     )
 
 
+def clamped(private_key: bytes) -> bytes:
+    """The key as an interface keeps it: X25519 (RFC 7748) fixes five bits, and a key file may have them otherwise."""
+    return bytes((private_key[0] & 248, *private_key[1:31], (private_key[31] & 127) | 64))
+
+
 def render_interface(private_key: bytes, listen_port: int) -> str:
     """The request that gives an interface its key and port, and touches no peer."""
     return f"set=1\nprivate_key={private_key.hex()}\nlisten_port={listen_port}\n\n"

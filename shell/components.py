@@ -38,6 +38,15 @@ class ContainerEngine(Protocol):
     async def stop_and_remove(self, container_id: ContainerId, grace_s: float = 10) -> None:
         """Stop politely, then by force, remove, and check that it is gone."""
 
+    async def restart(self, container_id: ContainerId, grace_s: float = 10) -> None:
+        """Stop politely, then by force, and start again."""
+
+    async def remove_forced(self, container_id: ContainerId) -> None:
+        """Remove at once."""
+
+    async def remove_volumes(self, service_id: str) -> None:
+        """Delete the folders of a service's volumes."""
+
 
 class RecordServer(Protocol):
     """What the agent asks of dnsmasq."""

@@ -22,7 +22,9 @@ from core.state import ActualState, ExpectedState, NodeType
 from shell import resources
 from shell.failure import AdapterError
 from shell.gather import Gather
+from shell.ledger import Ledger
 from shell.log import logger
+from shell.loops import work_queue
 from shell.loops.reconcile import Reconcile, World
 from shell.loops.reports import Reports
 from shell.node import Node
@@ -58,10 +60,13 @@ class Expected:
 
 
 class Daemon:
-    """One node's loops."""
+    """One node's loops; with a ledger, the work queue is one of them."""
 
     def __init__(
-        self, node: Node, observe: Callable[[State, tuple[Effect, ...]], None] = lambda state, effects: None
+        self,
+        node: Node,
+        observe: Callable[[State, tuple[Effect, ...]], None] = lambda state, effects: None,
+        ledger: Ledger | None = None,
     ) -> None:
         in_force = node.last_good.load()
         left_out = node.components.left_out()
@@ -71,6 +76,7 @@ class Daemon:
             seed=node.identity.server_id,
         )
         self._node = node
+        self._ledger = ledger
         self._expected = Expected(node)
         self._gather = Gather(node.components)
         self.reconcile = Reconcile(memory, observe)
@@ -98,6 +104,9 @@ class Daemon:
             pulls = Pulls(self._node.components.podman, tasks, self.reconcile.pull_ended)
             perform = Perform(self._node.components, pulls, self._node.identity.encryption_key)
             await tasks.start(self._reports.run)
+            writer = anyio.Lock()
+            if self._ledger is not None:
+                tasks.start_soon(work_queue.run, self._hands(self._ledger, writer))
             await self.reconcile.run(
                 World(
                     fetch=self._expected.fetch,
@@ -106,10 +115,20 @@ class Daemon:
                     post=self._reports.post,
                     deliver=self._reports.deliver,
                     remember=self._expected.remember,
-                    writer=anyio.Lock(),
+                    writer=writer,
                 )
             )
             tasks.cancel_scope.cancel()
+
+    def _hands(self, ledger: Ledger, writer: anyio.Lock) -> work_queue.Hands:
+        return work_queue.Hands(
+            queue=self._node.control_plane,
+            engine=self._node.components.podman,
+            ledger=ledger,
+            writer=writer,
+            wake=self.reconcile.wake,
+            wall_clock=time.time,
+        )
 
     async def _look(self) -> ActualState:
         return await self._gather(time.time())

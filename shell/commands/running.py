@@ -13,6 +13,7 @@ from shell.commands.opening import checked, registered_now
 from shell.daemon import Daemon, run_until_stopped
 from shell.failure import AdapterError
 from shell.files import DataDirLock
+from shell.ledger import Ledger
 from shell.log import logger
 from shell.options import Options
 
@@ -47,7 +48,7 @@ async def _run(options: Options, token: str | None) -> None:
         node_type=node.node_type.value,
         control_plane=node.control_plane.url,
     )
-    await run_until_stopped(Daemon(node))
+    await run_until_stopped(Daemon(node, ledger=Ledger(options.data_dir)))
     logger().info("agent stopped", then="containers go on")
 
 

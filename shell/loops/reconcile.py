@@ -15,10 +15,12 @@ import anyio.abc
 
 from core import machine
 from core.action import Action
+from core.containers import DeploymentId
 from core.events import (
     ActionDone,
     Effect,
     Event,
+    Failed,
     Fetch,
     Fetched,
     FetchFailed,
@@ -39,7 +41,7 @@ from core.events import (
 )
 from core.image import Image
 from core.machine import State
-from core.memory import Memory
+from core.memory import Memory, is_overtaken
 from core.state import ActualState, ExpectedState
 from core.status import Entry
 from shell.failure import AdapterError
@@ -75,14 +77,17 @@ class Reconcile:
         self._state: State = machine.Idle(memory, machine.Waiting(-math.inf))
         self._observe = observe
 
+        self._removed: frozenset[DeploymentId] = frozenset()
+
     @property
     def state(self) -> State:
         """The present state, for those who only look."""
         return self._state
 
-    async def wake(self) -> None:
-        """Have the expected state polled soon."""
-        await self._tell(Woken())
+    async def wake(self, removed: frozenset[DeploymentId] = frozenset()) -> None:
+        """Have the expected state polled soon; `removed` deployments are not brought back by an older one."""
+        self._removed |= removed
+        await self._tell(Woken(removed))
 
     async def stop(self) -> None:
         """Have the loop end after the change in hand and a last report."""
@@ -120,6 +125,7 @@ class Reconcile:
     def _carry_out(self, effect: Effect, world: World, tasks: anyio.abc.TaskGroup) -> None:
         match effect:
             case Fetch():
+                self._removed = frozenset()
                 tasks.start_soon(self._fetch, world)
             case Look():
                 tasks.start_soon(self._look, world)
@@ -154,7 +160,10 @@ class Reconcile:
 
     async def _perform(self, world: World, effect: Perform) -> None:
         async with world.writer:
-            outcome = await world.perform(effect.action)
+            if is_overtaken(effect.action, self._removed):  # while this waited for the writer
+                outcome: Outcome = Failed("a work item has just removed this deployment")
+            else:
+                outcome = await world.perform(effect.action)
         await self._send.send(ActionDone(effect.action, outcome))
 
     async def _remember(self, world: World) -> None:

@@ -12,9 +12,10 @@ import anyio
 from returns.pipeline import is_successful
 
 from core import protocol, work
-from core.containers import ActualContainer, ContainerId, DeploymentId
+from core.containers import DeploymentId
 from core.protocol import WorkItem, WorkQueue
 from core.work import Nothing, Refuse, RemoveContainers, RemoveVolumes, RestartContainer, Step
+from shell.components import ContainerEngine
 from shell.failure import AdapterError
 from shell.ledger import Ledger
 from shell.log import logger
@@ -33,29 +34,15 @@ class Queue(Protocol):
         """Acknowledge an item as done or failed."""
 
 
-class Engine(Protocol):
-    """What this loop asks of Podman."""
-
-    async def containers(self, wall_now_s: float) -> tuple[ActualContainer, ...]:
-        """All containers of ours."""
-
-    async def restart(self, container_id: ContainerId, grace_s: float = 10) -> None:
-        """Restart a container of ours."""
-
-    async def stop_and_remove(self, container_id: ContainerId, grace_s: float = 10) -> None:
-        """Stop, by force if need be, and remove."""
-
-
 @dataclass(frozen=True, slots=True)
 class Hands:
-    """What the loop works with. `wake` has the expected state polled soon; `remove_volumes` deletes a service's folder."""
+    """What the loop works with. `wake` has the expected state polled soon."""
 
     queue: Queue
-    engine: Engine
+    engine: ContainerEngine
     ledger: Ledger
     writer: anyio.Lock
     wake: Callable[[frozenset[DeploymentId]], Awaitable[None]]
-    remove_volumes: Callable[[str], Awaitable[None]]
     wall_clock: Callable[[], float]
 
 
@@ -109,7 +96,7 @@ async def _do(hands: Hands, item: WorkItem) -> str | None:
         with anyio.fail_after(_LISTING_S):
             step = work.decide(task, await hands.engine.containers(hands.wall_clock()))
         error = await _carry_out(hands, step, item)
-    await hands.wake(work.touched(step))
+        await hands.wake(work.touched(step))  # before another writer could bring it back
     return error
 
 
@@ -122,10 +109,10 @@ async def _carry_out(hands: Hands, step: Step, item: WorkItem) -> str | None:
                 said.info("restarted", container=name)
             case RemoveContainers(containers=containers, by_force=by_force):
                 for one in containers:
-                    await hands.engine.stop_and_remove(one.id, 0 if by_force else 10)
+                    await (hands.engine.remove_forced(one.id) if by_force else hands.engine.stop_and_remove(one.id))
                     said.info("removed", container=one.name, id=one.id[:12])
             case RemoveVolumes(service_id=service_id):
-                await hands.remove_volumes(service_id)
+                await hands.engine.remove_volumes(service_id)
                 said.info("volumes removed", service=service_id)
             case Nothing(why=why):
                 said.info("nothing to do", why=why)

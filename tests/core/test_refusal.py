@@ -68,3 +68,10 @@ def test_a_clock_is_blamed_only_when_it_is_off(skew_s: float | None, words: str)
 def test_a_registration_has_no_time() -> None:
     """So the clock is not to blame for its refusal."""
     assert "token" in hint(401, "", signed=False, skew_s=3600)
+
+
+def test_a_refused_timestamp_is_about_clocks_whatever_the_date_says() -> None:
+    """A proxy in front of the control plane may set the date of its own clock."""
+    words = "Request timestamp expired or invalid"
+    assert "clock" in hint(401, words, signed=True, skew_s=None)
+    assert "clock" in hint(401, words, signed=True, skew_s=0.0)

@@ -4,9 +4,11 @@ Every test process has a network of its own, so that tests may run side by side.
 """
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from tests.lab.agent import Agent, Plane
 from tests.lab.podman_store import PodmanStore
 from tests.lab.private_network import enter_private_network
 from tests.lab.registry import Registry
@@ -49,3 +51,20 @@ def switch(private_network: None, tmp_path_factory: pytest.TempPathFactory) -> I
     """A network for `LabServer`s."""
     with Switch(tmp_path_factory.mktemp("switch")) as running:
         yield running
+
+
+@pytest.fixture
+def plane(private_network: None, tmp_path: Path) -> Iterator[Plane]:
+    """A control plane of its own."""
+    with Plane(tmp_path / "plane") as running:
+        yield running
+
+
+@pytest.fixture
+def agent(plane: Plane, store: PodmanStore, registry: Registry, tmp_path: Path) -> Iterator[Agent]:
+    """An agent that is not yet started."""
+    unmanaged = tuple(part for name in ("dns", "caddy", "wireguard") for part in ("--unmanaged", name))
+    options = ("--podman-socket", str(store.socket_path), "--insecure-registry", registry.address, *unmanaged)
+    made = Agent(tmp_path / "agent", plane.url, options)
+    yield made
+    made.kill()

@@ -2,8 +2,6 @@
 
 import json
 import urllib.request
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,23 +14,6 @@ from tests.lab.wait import wait_for
 pytestmark = pytest.mark.real
 
 _CONVERGE_S = 60
-
-
-@pytest.fixture
-def plane(private_network: None, tmp_path: Path) -> Iterator[Plane]:
-    """A control plane of its own."""
-    with Plane(tmp_path / "plane") as running:
-        yield running
-
-
-@pytest.fixture
-def agent(plane: Plane, store: PodmanStore, registry: Registry, tmp_path: Path) -> Iterator[Agent]:
-    """An agent that is not yet started."""
-    unmanaged = tuple(part for name in ("dns", "caddy", "wireguard") for part in ("--unmanaged", name))
-    options = ("--podman-socket", str(store.socket_path), "--insecure-registry", registry.address, *unmanaged)
-    made = Agent(tmp_path / "agent", plane.url, options)
-    yield made
-    made.kill()
 
 
 def test_services_come_change_heal_and_go(plane: Plane, agent: Agent, store: PodmanStore, registry: Registry) -> None:

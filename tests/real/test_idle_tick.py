@@ -2,7 +2,6 @@
 
 import sys
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import anyio
@@ -48,13 +47,6 @@ def test_an_idle_tick(plane: Plane, store: PodmanStore, registry: Registry, tmp_
     counts = anyio.run(_measure, options, token)
     assert counts == {"Fetch": 1, "Report": 1, "http.client.send": 1}, counts
     wait_for(lambda: all(one["status"] == "running" for one in plane.lab("deployments")), 10, "all to run")
-
-
-@pytest.fixture
-def plane(private_network: None, tmp_path: Path) -> Iterator[Plane]:
-    """A control plane of its own."""
-    with Plane(tmp_path / "plane") as running:
-        yield running
 
 
 async def _measure(options: Options, token: str) -> dict[str, int]:

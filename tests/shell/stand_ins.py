@@ -103,6 +103,23 @@ class Podman:
         await self._change("stop_and_remove", container_id)
         del self.there[container_id]
 
+    async def restart(self, container_id: ContainerId, grace_s: float = 10) -> None:
+        """The container must exist."""
+        assert container_id in self.there
+        assert grace_s >= 0
+        await self._change("restart", container_id)
+
+    async def remove_forced(self, container_id: ContainerId) -> None:
+        """The container must exist; it is gone afterwards."""
+        assert container_id in self.there
+        await self._change("remove_forced", container_id)
+        del self.there[container_id]
+
+    async def remove_volumes(self, service_id: str) -> None:
+        """Only named."""
+        assert service_id
+        await self._change("remove_volumes", service_id)
+
     async def _change(self, name: str, *facts: Any) -> None:
         self.journal.append((name, *facts))
         self.changing += 1

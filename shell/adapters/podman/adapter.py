@@ -26,7 +26,7 @@ from core.podman_answers import Holder
 from core.rejection import shown
 from shell.adapters.podman import service as api
 from shell.adapters.podman.service import CHANGE_S, COMPONENT, RefusedError, Service
-from shell.adapters.podman.volumes import make_volumes
+from shell.adapters.podman.volumes import make_volumes, remove_volumes
 from shell.failure import AdapterError
 
 T = TypeVar("T")
@@ -170,6 +170,10 @@ class Podman:
             raise AdapterError(COMPONENT, f"restart container {container_id}", "it is gone", _LOOK_AGAIN)
         restart = partial(api.restart_container, container_id=holder.id, grace_s=ceil(grace_s))
         await self._change(f"restart container {holder.name}", restart, grace_s + CHANGE_S)
+
+    async def remove_volumes(self, service_id: str) -> None:
+        """Delete the folders of a service's volumes; fine when there are none."""
+        await anyio.to_thread.run_sync(remove_volumes, self._settings.volumes_dir, service_id)
 
     async def _create(self, container: ExpectedContainer, env: Mapping[str, str]) -> ContainerId:
         settings = self._settings

@@ -7,6 +7,7 @@ anybody and only containers that have it mounted can get there.
 import contextlib
 import errno
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -43,6 +44,24 @@ def make_volumes(volumes_dir: Path, service_id: str, volumes: tuple[Volume, ...]
             is_link = error.errno in (errno.ENOTDIR, errno.ELOOP)
             why = "is a symbolic link, or not a folder" if is_link else error.strerror
             raise AdapterError(_COMPONENT, what, f"{error.filename!r} below {volumes_dir}: {why}", _THEN) from error
+
+
+def remove_volumes(volumes_dir: Path, service_id: str) -> None:
+    """Delete a service's folder with everything in it; fine when there is none.
+
+    A link is never followed: one in the place of the folder is refused, and those inside go without what they point at.
+    """
+    what = f"remove the volumes of {service_id!r}"
+    _require_single(what, service_id)
+    target = volumes_dir / service_id
+    try:
+        if volumes_dir.is_symlink() or target.is_symlink():
+            raise AdapterError(_COMPONENT, what, f"{target} is a symbolic link", "nothing is deleted")
+        shutil.rmtree(target)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise AdapterError(_COMPONENT, what, f"{error.filename!r}: {error.strerror}", "what is left stays") from error
 
 
 @contextlib.contextmanager

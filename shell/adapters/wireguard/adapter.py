@@ -56,6 +56,7 @@ class WireGuard:
     def __init__(self, settings: WireGuardSettings) -> None:
         self._settings = settings
         self._links = Links(settings.interface, settings.address, f"10.200.{settings.subnet_id}.0/24", settings.mtu)
+        self._key = uapi.clamped(settings.private_key)
         self._turn = threading.Lock()
         self._firewall_at = float("-inf")
 
@@ -127,11 +128,11 @@ class WireGuard:
         implementation = self._ours(kind)
         device = implementation.read()
         if device.private_key is None and self._mark().exists():
-            implementation.configure(self._settings.private_key, self._settings.listen_port)
-        elif device.private_key != self._settings.private_key:
+            implementation.configure(self._key, self._settings.listen_port)
+        elif device.private_key != self._key:
             raise self._foreign("it has another private key")
         elif device.listen_port != self._settings.listen_port:
-            implementation.configure(self._settings.private_key, self._settings.listen_port)
+            implementation.configure(self._key, self._settings.listen_port)
         self._links.set_up()
         self._links.set_routes(network for peer in device.peers for network in peer.networks)
         self._links.allow_forwarding()
@@ -162,7 +163,7 @@ class WireGuard:
                 raise self._foreign(f"it is of kind {other}")
 
     def _check(self, device: Device) -> None:
-        if device.private_key != self._settings.private_key:
+        if device.private_key != self._key:
             if device.private_key is None and self._mark().exists():
                 raise AdapterError(
                     COMPONENT, f"read {self._settings.interface}", "it has no key yet", "its update gives it one"

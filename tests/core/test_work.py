@@ -1,0 +1,114 @@
+"""`core.work`: what items ask for, and what each comes to."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from returns.pipeline import is_successful
+
+from core import work
+from core.containers import ContainerId, DeploymentId
+from core.protocol import WorkItem
+from core.work import (
+    CleanupVolumes,
+    ForceCleanup,
+    Nothing,
+    Refuse,
+    RemoveContainers,
+    RemoveVolumes,
+    Restart,
+    RestartContainer,
+    Stop,
+    WakeUp,
+)
+from tests.builders import an_actual_container
+
+ONE = an_actual_container()
+DEPLOYMENT = ONE.deployment_id or DeploymentId("")
+
+
+def item(kind: str, payload: object, created_at: str = "2026-01-01T00:00:00Z", name: str = "w") -> WorkItem:
+    """An item with a payload as the control plane sends it."""
+    text = payload if isinstance(payload, str) else json.dumps(payload)
+    return WorkItem(id=name, type=kind, payload=text, created_at=created_at)
+
+
+@pytest.mark.parametrize(
+    ("kind", "payload", "task"),
+    [
+        ("restart", {"deploymentId": "d", "containerId": "c"}, Restart(DeploymentId("d"))),
+        ("stop", {"deploymentId": "d", "containerId": None}, Stop(DeploymentId("d"))),
+        ("force_cleanup", {"serviceId": "s", "containerIds": ["c"]}, ForceCleanup("s", (ContainerId("c"),))),
+        ("cleanup_volumes", {"serviceId": "s"}, CleanupVolumes("s")),
+        ("deploy", "whatever", WakeUp("deploy")),
+        ("update_wireguard", {"peers": []}, WakeUp("update_wireguard")),
+        ("sync_caddy", "", WakeUp("sync_caddy")),
+    ],
+)
+def test_a_good_item(kind: str, payload: object, task: work.Task) -> None:
+    """Each type of PROTOCOL's table; a wake-up's payload is not read."""
+    assert work.parse(item(kind, payload)).unwrap() == task
+
+
+@pytest.mark.parametrize(
+    ("kind", "payload"),
+    [
+        ("restart", "{nope"),
+        ("restart", {}),
+        ("stop", {"deploymentId": ""}),
+        ("stop", {"deploymentId": 5}),
+        ("force_cleanup", {"serviceId": "s"}),
+        ("cleanup_volumes", {"serviceId": "../etc"}),
+        ("cleanup_volumes", {"serviceId": "a/b"}),
+        ("cleanup_volumes", {"serviceId": "."}),
+        ("cleanup_volumes", {"serviceId": ""}),
+        ("explode", {}),
+    ],
+)
+def test_a_bad_item_is_refused(kind: str, payload: object) -> None:
+    """L34, L35: with a reason, and never by an exception."""
+    found = work.parse(item(kind, payload))
+    assert not is_successful(found)
+    assert found.failure()
+
+
+@given(st.sampled_from(["restart", "stop", "force_cleanup", "cleanup_volumes", "x"]), st.text())
+def test_any_payload_is_parsed_or_refused(kind: str, payload: str) -> None:
+    """Nothing from outside raises."""
+    work.parse(item(kind, payload))
+
+
+def test_what_a_restart_comes_to() -> None:
+    """The deployment's container, whatever id the item names; the running one of several."""
+    stopped = an_actual_container(id=ContainerId("a" * 64), state="exited")
+    assert work.decide(Restart(DEPLOYMENT), (stopped, ONE)) == RestartContainer(ONE.id, ONE.name)
+    assert isinstance(work.decide(Restart(DeploymentId("other")), (ONE,)), Refuse)
+
+
+def test_what_a_stop_comes_to() -> None:
+    """All containers of the deployment; none is as good as done."""
+    assert work.decide(Stop(DEPLOYMENT), (ONE,)) == RemoveContainers((ONE,), by_force=False)
+    assert isinstance(work.decide(Stop(DeploymentId("other")), (ONE,)), Nothing)
+    assert work.touched(work.decide(Stop(DEPLOYMENT), (ONE,))) == {DEPLOYMENT}
+
+
+def test_what_a_cleanup_comes_to() -> None:
+    """L36: only containers that carry the service's label, of those that are named."""
+    other = an_actual_container(id=ContainerId("b" * 64), service_id="other")
+    ids = (ONE.id, other.id)
+    assert work.decide(ForceCleanup(ONE.service_id, ids), (ONE, other)) == RemoveContainers((ONE,), by_force=True)
+    assert isinstance(work.decide(ForceCleanup(ONE.service_id, ()), (ONE,)), Nothing)
+
+
+def test_volumes_go_only_when_nothing_runs() -> None:
+    """L35: refused while a container of the service runs."""
+    assert isinstance(work.decide(CleanupVolumes(ONE.service_id), (ONE,)), Refuse)
+    resting = an_actual_container(state="exited")
+    assert work.decide(CleanupVolumes(ONE.service_id), (resting,)) == RemoveVolumes(ONE.service_id)
+
+
+def test_items_are_done_oldest_first_and_once() -> None:
+    """The queue has no order, and may repeat itself."""
+    old, new = item("deploy", "", "2026-01-01", "b"), item("deploy", "", "2026-01-02", "a")
+    assert work.in_order([new, old, new]) == (old, new)
