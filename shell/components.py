@@ -47,6 +47,9 @@ class ContainerEngine(Protocol):
     async def remove_volumes(self, service_id: str) -> None:
         """Delete the folders of a service's volumes."""
 
+    async def check_health(self, container_id: ContainerId, limit_s: float) -> str:
+        """Run a container's health check once; the outcome of this run."""
+
 
 class RecordServer(Protocol):
     """What the agent asks of dnsmasq."""

@@ -7,13 +7,14 @@ Ctrl-C lets the change in hand finish, reports and ends within ten seconds; a se
 import signal
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import anyio
 import anyio.abc
 import msgspec
 from returns.pipeline import is_successful
 
-from core import state
+from core import health, state
 from core.events import Effect
 from core.machine import State
 from core.memory import Memory
@@ -24,6 +25,7 @@ from shell.failure import AdapterError
 from shell.gather import Gather
 from shell.ledger import Ledger
 from shell.log import logger
+from shell.loops import health as health_loop
 from shell.loops import work_queue
 from shell.loops.reconcile import Reconcile, World
 from shell.loops.reports import Reports
@@ -31,6 +33,7 @@ from shell.node import Node
 from shell.perform import Perform
 from shell.pulls import Pulls
 
+_SYSTEMD = Path("/run/systemd/system")  # where it runs, Podman has its timers run the health checks
 STOP_LIMIT_S = 8.0  # for the change in hand and the last report, out of the ten seconds that a stop may take
 
 
@@ -77,6 +80,7 @@ class Daemon:
         )
         self._node = node
         self._ledger = ledger
+        self._checks_health = not _SYSTEMD.is_dir()
         self._expected = Expected(node)
         self._gather = Gather(node.components)
         self.reconcile = Reconcile(memory, observe)
@@ -105,6 +109,8 @@ class Daemon:
             perform = Perform(self._node.components, pulls, self._node.identity.encryption_key)
             await tasks.start(self._reports.run)
             writer = anyio.Lock()
+            if self._ledger is not None and self._checks_health:
+                tasks.start_soon(health_loop.run, self._ward())
             if self._ledger is not None:
                 tasks.start_soon(work_queue.run, self._hands(self._ledger, writer))
             await self.reconcile.run(
@@ -128,6 +134,14 @@ class Daemon:
             writer=writer,
             wake=self.reconcile.wake,
             wall_clock=time.time,
+        )
+
+    def _ward(self) -> health_loop.Ward:
+        return health_loop.Ward(
+            containers=lambda: self._gather.containers,
+            checks=lambda: health.checks_of(self.reconcile.state.memory.in_force),
+            engine=self._node.components.podman,
+            wake=self.reconcile.wake,
         )
 
     async def _look(self) -> ActualState:

@@ -25,11 +25,13 @@ LOOK_LIMIT_S = 30.0  # far beyond what a healthy component needs; the round is n
 class Gather:
     """Looks at a server.
 
-    Remembers what it has already complained about, so that a lasting fault is said once, and what was served when it could last be read.
+    Remembers what it has already complained about, so that a lasting fault is said once; what was served when it could last be read; and
+    the containers that it saw last.
     """
 
     def __init__(self, components: Components) -> None:
         self._components = components
+        self.containers: tuple[ActualContainer, ...] = ()
         self._complaints: dict[str, str] = {}
         self._dns_before: tuple[Record, ...] = ()
         self._caddy_before: tuple[Route, ...] = ()
@@ -47,6 +49,7 @@ class Gather:
         listed = containers[0]
         if isinstance(listed, AdapterError):
             raise listed
+        self.containers = listed
         self._dns_before = self._dns_before if dns[0] is UNREAD else dns[0]
         self._caddy_before = self._caddy_before if caddy[0] is UNREAD else caddy[0]
         return ActualState(listed, dns[0], caddy[0], wireguard[0], self._dns_before, self._caddy_before)

@@ -171,6 +171,11 @@ class Podman:
         restart = partial(api.restart_container, container_id=holder.id, grace_s=ceil(grace_s))
         await self._change(f"restart container {holder.name}", restart, grace_s + CHANGE_S)
 
+    async def check_health(self, container_id: ContainerId, limit_s: float) -> str:
+        """Run a container's health check once; the outcome of this run. Podman counts it as its own timers' would be."""
+        check = partial(api.run_health_check, container_id=container_id, limit_s=limit_s)
+        return await self._service.call(f"check the health of container {container_id[:12]}", check, limit_s)
+
     async def remove_volumes(self, service_id: str) -> None:
         """Delete the folders of a service's volumes; fine when there are none."""
         await anyio.to_thread.run_sync(remove_volumes, self._settings.volumes_dir, service_id)

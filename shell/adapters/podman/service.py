@@ -182,6 +182,13 @@ def restart_container(client: APIClient, container_id: str, grace_s: int) -> Non
     client.post(f"/containers/{container_id}/restart", params=params, timeout=grace_s + CHANGE_S).raise_for_status()
 
 
+def run_health_check(client: APIClient, container_id: str, limit_s: float) -> str:
+    """Run the health check once; `healthy`, `unhealthy` or `starting`. (The library has no such call.)"""
+    answer = client.get(f"/containers/{container_id}/healthcheck", timeout=limit_s)
+    answer.raise_for_status()
+    return str(answer.json().get("Status", ""))
+
+
 def image_exists(client: APIClient, reference: str) -> bool:
     """Whether the image is here. (The library takes any failure for no.)"""
     return _body_if_found(client.get(f"/images/{quote(reference, safe='')}/exists", stream=True)) is not None

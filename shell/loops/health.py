@@ -1,0 +1,59 @@
+"""Health checks on hosts without systemd, whose timers run them elsewhere: each at its own interval, none holding up another.
+
+The containers are those of the last look; nothing is listed here. What a check has found shows in the next look, which is asked for at once
+when it is news.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import anyio
+
+from core import health
+from core.containers import ActualContainer, ContainerId, DeploymentId, HealthCheck
+from shell.components import ContainerEngine
+from shell.failure import AdapterError
+from shell.log import logger
+
+_TICK_S: Final = 0.5
+_GRACE_S: Final = 10.0  # Podman lets a check run on past its time-out, and then says so
+
+
+@dataclass(frozen=True, slots=True)
+class Ward:
+    """What this loop looks after: the containers last seen, the checks in force, the engine, and whom to wake with news."""
+
+    containers: Callable[[], tuple[ActualContainer, ...]]
+    checks: Callable[[], Mapping[DeploymentId, HealthCheck]]
+    engine: ContainerEngine
+    wake: Callable[[], Awaitable[None]]
+
+
+async def run(ward: Ward) -> None:
+    """Run every check when it is due."""
+    last_run_at: dict[ContainerId, float] = {}
+    running: set[ContainerId] = set()
+
+    async def check(one: ActualContainer, limit_s: float) -> None:
+        try:
+            found = await ward.engine.check_health(one.id, limit_s + _GRACE_S)
+            if found != one.health:
+                await ward.wake()
+        except AdapterError as error:
+            logger().debug("health check not run", container=one.name, why=str(error))
+        finally:
+            running.discard(one.id)
+
+    async with anyio.create_task_group() as tasks:
+        while True:
+            now = anyio.current_time()
+            seen = {one.id: one for one in ward.containers()}
+            for container_id, limit_s in health.due(seen.values(), ward.checks(), last_run_at, now):
+                if container_id not in running:
+                    running.add(container_id)
+                    last_run_at[container_id] = now
+                    tasks.start_soon(check, seen[container_id], limit_s)
+            for gone in last_run_at.keys() - seen.keys():
+                del last_run_at[gone]
+            await anyio.sleep(_TICK_S)
