@@ -48,10 +48,7 @@ def _demo(fleet: Fleet) -> None:
     _say("Adding three services. What the proxy's agent will do at its next poll (`agent plan --all`):")
     fleet.want(services)
     _watch(proxy)
-    _until(
-        lambda: all(one["status"] in ("running", "starting") for one in fleet.plane.lab("deployments")),
-        "four deployments to be up",
-    )
+    fleet.until_running(4)
 
     _say("A page from each container, by its static address:")
     _show(fleet)
