@@ -111,6 +111,25 @@ def test_a_replica_moves_without_a_failed_request(fleet: Fleet) -> None:
     assert requests.asked > 200
 
 
+def test_a_reboot_without_the_control_plane(fleet: Fleet) -> None:
+    """L29: tunnel, names and containers come back from the last good expected state, and nothing is reported from it."""
+    proxy, worker = fleet.node("proxy-1"), fleet.node("worker-1")
+    running = len(worker.run("podman", "ps", "-q").split())
+    fleet.plane.stop()
+    worker.kill()
+    worker.server.power_off()
+    worker.server.start()
+    worker.start()
+
+    def back() -> bool:
+        there = len(worker.run("podman", "ps", "-q").split()) == running
+        return there and _query(worker) is None and _ping(proxy, "10.100.2.1") is None
+
+    wait_for(back, 60, f"everything to be back; {worker.last_words()}")
+    fleet.plane.start()
+    wait_for(lambda: _get(proxy), 60, "the public way")
+
+
 def _services(fleet: Fleet) -> dict[str, Any]:
     return {
         "web": {
