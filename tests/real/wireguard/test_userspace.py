@@ -1,0 +1,160 @@
+"""The adapter on wireguard-go: what holds for both implementations, and what is its own: a process that outlives the agent."""
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from core.wireguard import canonical_peers
+from shell.adapters.wireguard import process
+from shell.failure import AdapterError
+from tests.lab.lease import Group, Lease
+from tests.lab.process import Child, children_of
+from tests.lab.wait import wait_for
+from tests.real.wireguard.checks import CHECKS, ENDPOINT_COLUMN
+from tests.real.wireguard.far import ADDRESS, FarEnd, Ping
+from tests.real.wireguard.tunnel import ADDRESS as OWN_ADDRESS
+from tests.real.wireguard.tunnel import Tunnel, command, key, peer, same
+
+pytestmark = pytest.mark.real
+
+
+@pytest.fixture
+def far(tmp_path: Path, lease: Lease, tunnel: Tunnel) -> Iterator[FarEnd]:
+    """The other end; `far.peer` is not yet set on the near one."""
+    made = FarEnd(tmp_path, lease, tunnel)
+    yield made
+    made.cleanup()
+
+
+@pytest.fixture
+def agent(tmp_path: Path, lease: Lease, tunnel: Tunnel) -> Iterator[Callable[[], Child]]:
+    """Starts an agent on the tunnel, which changes peers until it is killed; returns when it has begun."""
+    started: list[Child] = []
+
+    def start() -> Child:
+        settings = tunnel.settings
+        log = tmp_path / f"agent-{len(started)}.log"
+        words = (settings.interface, str(settings.subnet_id), str(settings.listen_port), settings.private_key.hex())
+        child = Child((sys.executable, "-m", "tests.real.wireguard.agent", *words, str(settings.state_dir)), log)
+        lease.remember(Group(child.identity))
+        started.append(child)
+        wait_for(lambda: "round" in log.read_text() or not child.running(), 20, "a first round of the agent")
+        assert child.running(), child.last_words()
+        return child
+
+    yield start
+    for child in started:
+        child.kill()
+
+
+def served_by(tunnel: Tunnel) -> int:
+    """The process id of the tunnel's wireguard-go, of which there is one."""
+    (found,) = process.find(tunnel.settings.binary, tunnel.name)
+    return int(found.pid)
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+def test_userspace(check: Callable[[Tunnel], None], tunnel: Tunnel) -> None:
+    """The check's own sentence says what."""
+    check(tunnel)
+
+
+def test_two_servers_reach_each_other(tunnel: Tunnel, far: FarEnd) -> None:
+    """Packets pass both ways as soon as the peer is set, although the far end was never told where we are."""
+    tunnel.apply(far.peer)
+    command("ping", "-q", "-c", "1", "-W", "5", ADDRESS)
+    far.ping_back(OWN_ADDRESS)
+    same(tunnel.fetch(), (far.peer,))
+
+
+def test_other_peers_come_and_go_without_a_lost_packet(tmp_path: Path, tunnel: Tunnel, far: FarEnd) -> None:
+    """L20: twenty of them added, changed and removed, one at a time, during a ping every 20 ms."""
+    tunnel.apply(far.peer)
+    ping = Ping(tmp_path / "ping.log")
+    others = tuple(peer(number) for number in range(20, 40))
+    changed = tuple(replace(other, endpoint="127.0.0.1:7777", networks=other.networks[:1]) for other in others)
+    for updates in (others, changed):
+        for other in updates:
+            tunnel.apply(other)
+        same(tunnel.fetch(), canonical_peers((far.peer, *updates)))
+    for other in others:
+        tunnel.apply(remove=(other.public_key,))
+    same(tunnel.fetch(), (far.peer,))
+    assert ping.lost() == 0
+
+
+def test_a_killed_agent_drops_no_packet(
+    tmp_path: Path, tunnel: Tunnel, far: FarEnd, agent: Callable[[], Child]
+) -> None:
+    """What serves outlives the agent: one agent after another is killed in its work, the next one adopts the same wireguard-go."""
+    first = agent()
+    tunnel.apply(far.peer)
+    serving = served_by(tunnel)
+    ping = Ping(tmp_path / "ping.log")
+    first.kill()
+    for _ in range(2):
+        following = agent()
+        ping.until(10)
+        following.kill()
+    assert ping.lost() == 0
+    assert served_by(tunnel) == serving
+    assert far.peer in tunnel.again().fetch()
+
+
+def test_a_killed_wireguard_go_is_seen_and_replaced(tunnel: Tunnel, far: FarEnd) -> None:
+    """L4: what cannot be read is a failure and never an empty interface; the update brings interface and peers back, from any state."""
+    peers = canonical_peers((far.peer, peer(2)))
+    tunnel.apply(*peers)
+    killed = served_by(tunnel)
+    os.kill(killed, signal.SIGKILL)
+    wait_for(lambda: "the interface is missing" in tunnel.trouble(), 5, "the interface to vanish")
+    with pytest.raises(AdapterError, match="the interface is missing"):
+        tunnel.fetch()
+    tunnel.apply(*peers)
+    same(tunnel.fetch(), peers)
+    assert served_by(tunnel) != killed
+    command("ping", "-q", "-c", "1", "-W", "5", ADDRESS)
+    # Its parent took note of its end, or it would stand in the process list for as long as the agent runs.
+    wait_for(lambda: killed not in children_of(os.getpid()), 5, "the end of the killed process to be noticed")
+
+
+def test_a_hanging_wireguard_go_holds_nobody_up_for_long(tunnel: Tunnel) -> None:
+    """L16: a read ends with its limit, and the tunnel is read again when it goes on."""
+    tunnel.apply(peer(1))
+    serving = served_by(tunnel)
+    os.kill(serving, signal.SIGSTOP)
+    try:
+        assert "timed out" in tunnel.trouble()
+    finally:
+        os.kill(serving, signal.SIGCONT)
+    same(tunnel.fetch(), (peer(1),))
+
+
+def test_a_missing_wireguard_go_is_named(tunnel: Tunnel) -> None:
+    """The message says what to install."""
+    with pytest.raises(AdapterError, match="install the package wireguard-go"):
+        tunnel.again(binary="there-is-no-wireguard-go").ensure_up()
+
+
+def test_a_peer_heard_from_elsewhere_is_no_drift(tunnel: Tunnel, far: FarEnd) -> None:
+    """L5: it roams, the interface follows it, and the agent leaves it where it is."""
+    tunnel.apply(far.peer)
+    command("ping", "-q", "-c", "1", "-W", "5", ADDRESS)
+    far.change_port()
+    far.ping_back(OWN_ADDRESS)
+    wait_for(partial(_is_at, tunnel, f"127.0.0.1:{far.port}"), 5, "the interface to follow its peer")
+    same(tunnel.fetch(), (far.peer,))
+    tunnel.apply(peer(2))
+    assert _is_at(tunnel, f"127.0.0.1:{far.port}")
+    tunnel.apply(remove=(key(2),))
+    same(tunnel.again().fetch(), (far.peer,))
+
+
+def _is_at(tunnel: Tunnel, endpoint: str) -> bool:
+    return any(row[ENDPOINT_COLUMN] == endpoint for row in tunnel.dump()[1:])
