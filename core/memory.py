@@ -10,7 +10,7 @@ from enum import Enum
 from typing import Final, assert_never
 
 from core import retry
-from core.action import Action, Deploy, Redeploy, Start
+from core.action import KINDS, Action, CouldNotBeRead, Deploy, Redeploy, Start, UpdateCaddy
 from core.containers import ContainerId, DeploymentId
 from core.events import Applied, Deferred, Failed, Outcome
 from core.image import Image
@@ -21,6 +21,7 @@ from core.state import ActualState, ExpectedState, NodeType
 POLL_S: Final = 10.0
 LEAST_DELAY_S: Final = 1.0  # between two polls, whatever the answers
 DEADLINE_S: Final = 300.0  # of one PROCESSING
+ROUTES_SETTLE_S: Final = 5.0  # between two updates of routes; a component that has to be brought up does not wait
 _JITTER: Final = 0.05
 _FEW: Final = 3  # removing fewer running containers than this is never held back
 
@@ -88,10 +89,18 @@ def ready(memory: Memory, drift: tuple[Action, ...], now: float) -> Iterator[Act
     """Those changes that are not put aside, in their order."""
     for action in drift:
         key = retry.key(action)
-        if is_overtaken(action, memory.removed):
+        if is_overtaken(action, memory.removed) or _is_settling(memory, action, now):
             continue
         if key not in memory.pulling and not retry.is_waiting(memory.retries, key, now):
             yield action
+
+
+def _is_settling(memory: Memory, action: Action, now: float) -> bool:
+    """Whether routes were updated only just: a reload of Caddy ends long-lived streams, so updates that come close become one."""
+    if not isinstance(action, UpdateCaddy) or isinstance(action.reason, CouldNotBeRead):
+        return False
+    kind = KINDS[UpdateCaddy]
+    return any(key[0] == kind and now - one.last_at < ROUTES_SETTLE_S for key, one in memory.retries.items())
 
 
 def is_overtaken(action: Action, removed: frozenset[DeploymentId]) -> bool:

@@ -7,8 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core import memory, retry
-from core.action import Action, Deploy, NoContainer, NotExpected, StopOrphan
+from core.action import Action, CouldNotBeRead, Deploy, Differs, NoContainer, NotExpected, StopOrphan, UpdateCaddy
+from core.caddy import Route
 from core.containers import ContainerId, DeploymentId
+from core.digest import Difference
 from core.events import Applied, Deferred, Failed
 from core.memory import Memory
 from core.state import ActualState, ExpectedState, NodeType
@@ -137,3 +139,14 @@ def test_a_pull_that_brings_nothing_counts_as_a_failure() -> None:
     other = memory.record(pulled, deploy("a"), Deferred(an_image("other:1")), 2.0)
     assert (list(other.pulling.values()), dict(other.retries)) == ([an_image("other:1")], {})
     assert memory.record(pulled, deploy("a"), Applied(), 2.0).pulled == frozenset()
+
+
+def test_route_updates_that_come_close_together_become_one() -> None:
+    """A reload of Caddy ends long-lived streams; bringing Caddy up does not wait."""
+    first, second = (UpdateCaddy((), Differs(Difference(added=(name,)))) for name in ("a", "b"))
+    second = replace(second, routes=(Route("b", "b.test", "s", ("10.200.1.2:80",)),))
+    after = memory.record(EMPTY, first, Applied(), 100.0)
+    assert list(memory.ready(after, (second,), 104.0)) == []
+    assert list(memory.ready(after, (second,), 105.1)) == [second]
+    unread = replace(second, reason=CouldNotBeRead())
+    assert list(memory.ready(after, (unread,), 100.5)) == [unread]
