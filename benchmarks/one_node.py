@@ -77,11 +77,9 @@ async def converge_once(store: PodmanStore, expected: ExpectedState) -> int:
     gather = Gather(components)
     reports = Reports(send, podman, lambda: reconcile.state.memory, resources.fetch, time.time)
     async with anyio.create_task_group() as tasks:
-        perform = Perform(components, Pulls(podman, tasks, reconcile.pull_ended), None)
+        perform = Perform(components, Pulls(podman, tasks, reconcile.pull_ended), None, anyio.Lock())
         await tasks.start(reports.run)
-        world = World(
-            fetch, lambda: gather(time.time()), perform, reports.post, reports.deliver, remember, anyio.Lock()
-        )
+        world = World(fetch, lambda: gather(time.time()), perform, reports.post, reports.deliver, remember)
         tasks.start_soon(reconcile.run, world)
         await at_rest.wait()
         tasks.cancel_scope.cancel()

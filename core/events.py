@@ -6,6 +6,7 @@ from typing import Literal, TypeAlias
 from core.action import Action
 from core.containers import DeploymentId
 from core.image import Image
+from core.pause import Pause
 from core.state import ActualState, ExpectedState
 from core.status import Entry
 
@@ -29,7 +30,14 @@ class Deferred:
     image: Image
 
 
-Outcome: TypeAlias = Applied | Failed | Deferred
+@dataclass(frozen=True, slots=True)
+class Withheld:
+    """The action was not begun, since something came between its choice and its turn; it is no failure of the action's."""
+
+    why: str
+
+
+Outcome: TypeAlias = Applied | Failed | Deferred | Withheld
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +58,13 @@ class Woken:
 @dataclass(frozen=True, slots=True)
 class StopAsked:
     """The agent is to end: finish the change in hand, report, and no more."""
+
+
+@dataclass(frozen=True, slots=True)
+class PauseSeen:
+    """Somebody has paused the agent, or the pause has ended (None)."""
+
+    pause: Pause | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +117,17 @@ class Reported:
 
 
 Event: TypeAlias = (
-    Tick | Woken | StopAsked | Fetched | FetchFailed | Looked | LookFailed | ActionDone | PullEnded | Reported
+    Tick
+    | Woken
+    | StopAsked
+    | PauseSeen
+    | Fetched
+    | FetchFailed
+    | Looked
+    | LookFailed
+    | ActionDone
+    | PullEnded
+    | Reported
 )
 
 

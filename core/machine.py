@@ -10,14 +10,12 @@ since a listing that failed must never be taken for an empty server.
 """
 
 from dataclasses import dataclass, replace
-from typing import TypeAlias, assert_never
+from typing import TypeAlias
 
-from core import guard, plan, render, retry, status
+from core import guard, plan, retry, saying, status
 from core.action import Action
 from core.events import (
     ActionDone,
-    Applied,
-    Deferred,
     Effect,
     Event,
     Failed,
@@ -29,9 +27,9 @@ from core.events import (
     Looked,
     LookFailed,
     Note,
+    PauseSeen,
     Perform,
     PullEnded,
-    Remember,
     Report,
     Reported,
     StopAsked,
@@ -39,7 +37,7 @@ from core.events import (
     Woken,
 )
 from core.memory import DEADLINE_S, Ending, Memory, doomed_by, next_poll_at, pull_ended, ready, record
-from core.rejection import Rejection
+from core.pause import Pause
 from core.state import ActualState, ExpectedState
 
 
@@ -132,11 +130,13 @@ def step(state: State, event: Event, now: float) -> Step:
     match event:
         case StopAsked():
             return _stop(state)
+        case PauseSeen(pause=pause):
+            return _paused(state, pause, now)
         case PullEnded(image=image, failure=failure):
             return _again(replace(state, memory=pull_ended(state.memory, image, failure, now)), now)
         case ActionDone(action=action) if state.memory.unfinished == retry.key(action):
             memory = replace(record(state.memory, action, event.outcome, now), unfinished=None, woken=True)
-            return _noting(_again(replace(state, memory=memory), now), _said(memory, event, now))
+            return _noting(_again(replace(state, memory=memory), now), saying.said(memory, event, now))
         case Woken(removed=removed):
             memory = replace(state.memory, woken=True, removed=state.memory.removed | removed)
             return _again(replace(state, memory=memory), now)
@@ -149,6 +149,15 @@ def _stop(state: State) -> Step:
     if isinstance(state, Idle):
         return Idle(memory, state.phase), (Finish(),)
     return replace(state, memory=memory), ()
+
+
+def _paused(state: State, pause: Pause | None, now: float) -> Step:
+    """A change in hand is finished; the next one is not begun. A pause's end is followed by a poll."""
+    following, effects = _again(replace(state, memory=replace(state.memory, paused=pause, woken=pause is None)), now)
+    if pause is None:
+        return following, (*effects, Note("warning", "resumed", (("then", "changes are made again"),)))
+    facts = (("why", pause.reason or "no reason given"), ("then", "observed and reported; nothing is changed"))
+    return following, (*effects, Note("warning", "paused", facts))
 
 
 def _again(state: State, now: float) -> Step:
@@ -169,13 +178,15 @@ def _idle(state: Idle, event: Event, now: float) -> Step:
                 return Idle(memory, Looking(None)), (Look(),)
             return state, ()
         case Fetching(), Fetched(expected=expected):
-            return Idle(memory, Looking(expected, fresh=True)), (Look(),)
+            again = Note("info", "expected state fetched again")
+            news = (again,) if memory.poll_failure is not None else ()
+            return Idle(replace(memory, poll_failure=None), Looking(expected, fresh=True)), (*news, Look())
         case Fetching(), FetchFailed(why=why):
-            then = "no state is known yet" if memory.in_force is None else "the last good state stays in force"
-            note = Note("warning", "expected state not fetched", (("why", why), ("then", then)))
-            return Idle(memory, Looking(memory.in_force)), (note, Look())
+            news = () if why == memory.poll_failure else (saying.unfetched(memory, why),)
+            return Idle(replace(memory, poll_failure=why), Looking(memory.in_force)), (*news, Look())
         case Looking(), LookFailed(why=why):
-            return Idle(memory, Waiting(next_poll_at(memory, now))), (_blind(why),)
+            following, notes = saying.blind(memory, why)
+            return Idle(following, Waiting(next_poll_at(memory, now))), notes
         case Looking(), Looked(actual=actual):
             return _compare(memory, phase, actual, now)
         case _:
@@ -183,14 +194,17 @@ def _idle(state: Idle, event: Event, now: float) -> Step:
 
 
 def _compare(memory: Memory, phase: Looking, actual: ActualState, now: float) -> Step:
-    memory = replace(memory, ever_up=status.now_up(actual.containers, memory.ever_up))
     notes: tuple[Effect, ...] = ()
+    if memory.look_failure is not None:
+        notes = (Note("info", "containers listed again"),)
+    memory = replace(memory, ever_up=status.now_up(actual.containers, memory.ever_up), look_failure=None)
     expected = phase.expected
     if expected is not None and phase.fresh:
         doomed = doomed_by(expected, actual)
         if doomed and (memory.doubted is None or not doomed <= memory.doubted):
-            return _doubt(replace(memory, doubted=doomed), actual, now)
-        notes = _accepted(memory.in_force, expected)
+            memory = replace(memory, doubted=doomed)
+            return _noting(_rest(memory, actual, now), *notes, saying.held_back(memory))
+        notes = (*notes, *saying.accepted(memory.in_force, expected))
         memory = replace(memory, doubted=None, in_force=expected)
     if expected is None or memory.unfinished is not None or memory.stopping:
         return _noting(_rest(memory, actual, now), *notes)
@@ -200,41 +214,6 @@ def _compare(memory: Memory, phase: Looking, actual: ActualState, now: float) ->
         return following, (*notes, Note("info", "drift found", (("changes", len(following.memory.drift)),)), *effects)
     said = tuple(effect for effect in effects if isinstance(effect, Note))
     return _noting(_rest(following.memory, actual, now), *notes, *said)
-
-
-def _doubt(memory: Memory, actual: ActualState, now: float) -> Step:
-    note = Note(
-        "warning",
-        "expected state held back",
-        (
-            ("why", f"it would remove {len(memory.doubted or ())} of the running containers"),
-            ("then", "it is acted on when the next poll says the same"),
-        ),
-    )
-    return _noting(_rest(memory, actual, now), note)
-
-
-def _accepted(before: ExpectedState | None, expected: ExpectedState) -> tuple[Effect, ...]:
-    if before == expected:
-        return ()
-    known = {_what_is_wrong(one) for one in before.rejected} if before is not None else set()
-    return (
-        Remember(),
-        *(
-            Note(
-                "warning",
-                "entry rejected",
-                (("path", one.path), ("key", one.key), ("why", one.reason), ("then", "held")),
-            )
-            for one in expected.rejected
-            if _what_is_wrong(one) not in known
-        ),
-    )
-
-
-def _what_is_wrong(one: Rejection) -> tuple[str, str, str]:
-    """A rejection without its place in the list, which moves from poll to poll since the order of lists means nothing."""
-    return one.path.partition("[")[0], one.key, one.reason
 
 
 def _rest(memory: Memory, actual: ActualState, now: float) -> tuple[Idle, tuple[Effect, ...]]:
@@ -256,7 +235,8 @@ def _processing(state: Processing, event: Event, now: float) -> Step:
         case Closing(looked=False), Looked(actual=actual):
             return _last_report(state, state.phase, actual, now)
         case ((LookingAgain() | Closing(looked=False)), LookFailed(why=why)):
-            return _noting(_end(state, Ending.BLIND, Closing(Ending.BLIND), now), _blind(why))
+            memory, notes = saying.blind(state.memory, why)
+            return _noting(_end(replace(state, memory=memory), Ending.BLIND, Closing(Ending.BLIND), now), *notes)
         case Closing(looked=True), Reported():
             return _end(state, state.phase.ending, state.phase, now)
         case _:
@@ -268,22 +248,29 @@ def _choose(state: Processing, actual: ActualState, now: float) -> tuple[Process
     drift = plan.outstanding(state.snapshot, actual, state.memory.node_type)
     memory = replace(state.memory, drift=drift)
     notes: list[Effect] = []
-    over = memory.stopping or now >= state.began_at + DEADLINE_S
     for action in ready(memory, drift, now):
-        if over:
-            return _close(replace(state, memory=memory), actual, now, _why_over(memory))
+        if (ending := _over(memory, state.began_at, now)) is not None:
+            closing, effects = _close(replace(state, memory=memory), actual, now, ending)
+            return closing, (*saying.idle_hands(memory), *effects)
         fault = guard.breach(action, state.snapshot, actual, memory.node_type)
         if fault is None:
             effects = (*notes, _report(memory, actual), Perform(action, state.snapshot))
             return replace(state, memory=memory, phase=Changing(action)), effects
         memory = record(memory, action, Failed(f"refused: {fault}"), now)
-        notes.append(Note("error", "action refused, this is a fault of the agent", (*_about(action), ("why", fault))))
+        notes.append(
+            Note("error", "action refused, this is a fault of the agent", (*saying.about(action), ("why", fault)))
+        )
     ended, effects = _close(replace(state, memory=memory), actual, now, Ending.WAITING if drift else Ending.CONVERGED)
     return ended, (*notes, *effects)
 
 
-def _why_over(memory: Memory) -> Ending:
-    return Ending.STOPPED if memory.stopping else Ending.TIMED_OUT
+def _over(memory: Memory, began_at: float, now: float) -> Ending | None:
+    """Why no further change is begun, None when one may be."""
+    if memory.stopping:
+        return Ending.STOPPED
+    if memory.paused is not None:
+        return Ending.PAUSED
+    return Ending.TIMED_OUT if now >= began_at + DEADLINE_S else None
 
 
 def _changed(state: Processing, event: ActionDone, now: float) -> Step:
@@ -293,7 +280,7 @@ def _changed(state: Processing, event: ActionDone, now: float) -> Step:
         phase = Closing(Ending.FAILED)
     elif memory.stopping:
         phase = Closing(Ending.STOPPED)
-    return replace(state, memory=memory, phase=phase), (_said(memory, event, now), Look())
+    return replace(state, memory=memory, phase=phase), (saying.said(memory, event, now), Look())
 
 
 def _last_report(state: Processing, phase: Closing, actual: ActualState, now: float) -> Step:
@@ -310,7 +297,7 @@ def _close(state: Processing, actual: ActualState, now: float, ending: Ending) -
 
 
 def _end(state: Processing, ending: Ending, phase: Closing, now: float) -> Step:
-    memory = replace(state.memory, woken=state.memory.woken or phase.soon)
+    memory = replace(state.memory, woken=state.memory.woken or phase.soon, idle_since=now)
     facts = (("ending", ending.value), ("seconds", round(now - state.began_at, 3)), ("left", len(memory.drift)))
     said = Note("info" if ending is Ending.CONVERGED else "warning", "processing ended", facts)
     finish: tuple[Effect, ...] = (Finish(),) if memory.stopping else ()
@@ -326,31 +313,6 @@ def _look_at(actual: ActualState, now: float) -> float | None:
     return None if wait is None else now + wait
 
 
-def _blind(why: str) -> Note:
-    facts = (("why", why), ("then", "nothing is changed or reported until the containers can be listed"))
-    return Note("error", "containers not listed", facts)
-
-
 def _noting(result: tuple[State, tuple[Effect, ...]], *notes: Effect) -> Step:
     state, effects = result
     return state, (*notes, *effects)
-
-
-def _about(action: Action) -> tuple[tuple[str, str], ...]:
-    kind, subject, reason = render.line(action)
-    return (("kind", kind), ("subject", subject), ("reason", reason))
-
-
-def _said(memory: Memory, event: ActionDone, now: float) -> Note:
-    about = _about(event.action)
-    match event.outcome:
-        case Applied():
-            return Note("info", "applied", about)
-        case Deferred(image=image):
-            facts = (("image", str(image)), ("then", "the pull goes on, and so does everything else"))
-            return Note("info", "waiting for image", (*about, *facts))
-        case Failed(why=why):
-            wait_s = memory.retries[retry.key(event.action)].not_before - now
-            return Note("error", "failed", (*about, ("why", why), ("then", f"tried again in {wait_s:.0f} s")))
-        case _:
-            assert_never(event.outcome)

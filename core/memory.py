@@ -12,8 +12,9 @@ from typing import Final, assert_never
 from core import retry
 from core.action import KINDS, Action, CouldNotBeRead, Deploy, Redeploy, Start, UpdateCaddy
 from core.containers import ContainerId, DeploymentId
-from core.events import Applied, Deferred, Failed, Outcome
+from core.events import Applied, Deferred, Failed, Outcome, Withheld
 from core.image import Image
+from core.pause import Pause
 from core.plan import orphans
 from core.retry import Retries, RetryKey
 from core.state import ActualState, ExpectedState, NodeType
@@ -34,6 +35,7 @@ class Ending(Enum):
     FAILED = "failed"
     TIMED_OUT = "timed out"
     STOPPED = "stopped"
+    PAUSED = "paused"
     BLIND = "blind"
 
 
@@ -45,7 +47,8 @@ class Memory:
     image again, so that a pull that brings nothing cannot go round in circles; `doubted` holds the containers that a
     suspicious expected state would remove, until the next poll says the same; `unfinished` is the key of an action that still ran when
     its PROCESSING ended; `drift` is what the last look found to be done, put aside or not;
-    `removed` are deployments that work items took away since the last poll.
+    `removed` are deployments that work items took away since the last poll; `poll_failure` says why the last poll failed and
+    `look_failure` why the last look did; `idle_since` is when the last PROCESSING ended.
     """
 
     node_type: NodeType
@@ -64,6 +67,10 @@ class Memory:
     polls: int = 0
     last_poll_at: float = float("-inf")
     seed: str = ""
+    paused: Pause | None = None
+    poll_failure: str | None = None
+    look_failure: str | None = None
+    idle_since: float = float("-inf")
 
 
 def next_poll_at(memory: Memory, now: float) -> float:
@@ -122,6 +129,8 @@ def record(memory: Memory, action: Action, outcome: Outcome, now: float) -> Memo
             return replace(memory, ended_early=ended_early, pulled=pulled, unfinished=unfinished, woken=True)
         case Deferred(image=image):
             return replace(memory, pulling={**memory.pulling, key: image}, unfinished=unfinished)
+        case Withheld():
+            return replace(memory, unfinished=unfinished, woken=True)
         case Applied():
             pass
         case Failed(why=why):

@@ -7,6 +7,7 @@ pass for a complete one. Field names are those of the libpod API, 4.3 to 5.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from types import MappingProxyType
 from typing import Final, TypeVar
 
 import msgspec
@@ -23,6 +24,7 @@ from core.containers import (
     is_ours,
 )
 from core.podman import Limit, gateway, subnet
+from core.refusal import one_line
 
 T = TypeVar("T")
 
@@ -44,6 +46,8 @@ _UNKNOWN: Final = "unknown"
 _HEALTH: Final[Mapping[str, str]] = {"": "none", "starting": "starting", "healthy": "healthy", "unhealthy": "unhealthy"}
 # A later Podman's word is no result yet: "none" would count as healthy at the control plane.
 _NO_RESULT: Final = "starting"
+_FRAME_HEAD: Final = 8
+_EVENT_LAG_S: Final = 2.0  # Podman writes the event once the start is done; a later one belongs to another start
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,16 +130,33 @@ def network_fault(raw: bytes, subnet_id: int) -> str | None:
     return "it exists with Podman's own DNS switched on" if found.dns_enabled else None
 
 
-def parse_listing(raw: bytes, wall_now_s: float) -> Result[tuple[ActualContainer, ...], str]:
-    """The containers of ours in the answer of `GET /containers/json?all=true`; the failure says what makes no sense in it."""
+def parse_listing(
+    raw: bytes, wall_now_s: float, started_at: Mapping[ContainerId, float] = MappingProxyType({})
+) -> Result[tuple[ActualContainer, ...], str]:
+    """The containers of ours in the answer of `GET /containers/json?all=true`; the failure says what makes no sense in it.
+
+    `started_at` are exact times of starts (seconds since the epoch) as far as events told them; the listing's are whole seconds.
+    """
     return _decode(raw, list[_Item]).map(
-        lambda items: tuple(_container(item, wall_now_s) for item in items if is_ours(item.labels or {}))
+        lambda items: tuple(_container(item, wall_now_s, started_at) for item in items if is_ours(item.labels or {}))
     )
 
 
 def parse_inspection(raw: bytes) -> Result[Holder, str]:
     """The container in the answer of `GET /containers/<id>/json`."""
     return _decode(raw, _Inspected).map(_holder)
+
+
+def output_lines(raw: bytes) -> tuple[str, ...]:
+    """The lines in the answer of `GET /containers/<id>/logs`: frames of stream (1 byte), zeros (3), length (4, big endian) and text."""
+    pieces: list[bytes] = []
+    at = 0
+    while at + _FRAME_HEAD <= len(raw):
+        length = int.from_bytes(raw[at + 4 : at + _FRAME_HEAD])
+        pieces.append(raw[at + _FRAME_HEAD : at + _FRAME_HEAD + length])
+        at += _FRAME_HEAD + length
+    lines = b"".join(one if one.endswith(b"\n") else one + b"\n" for one in pieces).splitlines()
+    return tuple(one_line(line.decode("utf-8", "replace")) for line in lines)
 
 
 def repaired_limits(holder: Holder) -> tuple[Limit, ...]:
@@ -171,7 +192,7 @@ def _holder(found: _Inspected) -> Holder:
     )
 
 
-def _container(item: _Item, wall_now_s: float) -> ActualContainer:
+def _container(item: _Item, wall_now_s: float, started_at: Mapping[ContainerId, float]) -> ActualContainer:
     labels = item.labels or {}
     state = _STATES.get(item.state.lower(), _UNKNOWN)
     runs = state == "running" and item.started_at > 0
@@ -187,8 +208,14 @@ def _container(item: _Item, wall_now_s: float) -> ActualContainer:
         deployment_id=deployment_of(labels),
         service_id=labels.get(SERVICE_LABEL, ""),
         service_name=labels.get(SERVICE_NAME_LABEL, ""),
-        # Podman's times are cut to whole seconds: these are the least that can have passed.
-        running_for_s=max(0.0, wall_now_s - item.started_at - 1) if runs else None,
+        running_for_s=max(0.0, wall_now_s - _latest_start(item, started_at)) if runs else None,
+        # Podman's times are cut to whole seconds: this is the least that can have passed.
         lived_s=max(0.0, float(item.exited_at - item.started_at - 1)) if ended else None,
         exit_code=item.exit_code,
     )
+
+
+def _latest_start(item: _Item, started_at: Mapping[ContainerId, float]) -> float:
+    """The latest time at which the present start can have been: the event's when it is of the same start, else the end of its second."""
+    told = started_at.get(ContainerId(item.id))
+    return told if told is not None and 0 <= told - item.started_at < _EVENT_LAG_S else item.started_at + 1

@@ -125,6 +125,46 @@ def plan(
         raise typer.Exit(2)
 
 
+DataDir = Annotated[
+    Path, typer.Option("--data-dir", envvar="TECHULUS_DATA_DIR", help="Folder of keys, identity and volumes.")
+]
+_DATA_DIR = Path("/var/lib/techulus-agent")
+
+
+@app.command()
+def status(
+    data_dir: DataDir = _DATA_DIR,
+    output: Annotated[Output, typer.Option("--output", help="Text for a person or JSON for a script.")] = Output.TEXT,
+) -> None:
+    """Show what the running agent is doing; the exit status is 3 when none runs."""
+    from shell.commands.inspecting import show_status
+
+    raise typer.Exit(show_status(data_dir.absolute(), as_json=output is Output.JSON))
+
+
+@app.command()
+def pause(
+    data_dir: DataDir = _DATA_DIR,
+    duration: Annotated[
+        str | None,
+        typer.Option("--for", metavar="TIME", help="Ends by itself after 90s, 15m, 1h30m, 2d; else by `agent resume`."),
+    ] = None,
+    reason: Annotated[str, typer.Option("--reason", help="Shown in the status and the log.")] = "",
+) -> None:
+    """Have the agent change nothing on this server: it goes on observing and reporting."""
+    from shell.commands.inspecting import pause as pause_agent
+
+    pause_agent(data_dir.absolute(), duration, reason)
+
+
+@app.command()
+def resume(data_dir: DataDir = _DATA_DIR) -> None:
+    """End a pause."""
+    from shell.commands.inspecting import resume as resume_agent
+
+    resume_agent(data_dir.absolute())
+
+
 @app.command("control-plane")
 def control_plane(
     state: Annotated[Path, typer.Option("--state", envvar="TECHULUS_STATE", help="Folder of its files.")],

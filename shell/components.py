@@ -3,6 +3,7 @@
 A component that is None is left alone on this server: it is left out of the expected and the actual side alike.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -10,6 +11,7 @@ from core.caddy import Route
 from core.containers import ActualContainer, ContainerId, ExpectedContainer
 from core.dns import Record
 from core.image import Image
+from core.podman_events import ContainerEvent
 from core.state import Component
 from core.wireguard import Peer
 
@@ -19,6 +21,12 @@ class ContainerEngine(Protocol):
 
     async def containers(self, wall_now_s: float) -> tuple[ActualContainer, ...]:
         """All containers of ours, in one call."""
+
+    async def watch(self, on_open: Callable[[], None], on_event: Callable[[ContainerEvent], None]) -> None:
+        """Say what happens to containers of ours until that ends, which raises AdapterError."""
+
+    async def last_output(self, container_id: ContainerId, lines: int) -> tuple[str, ...]:
+        """The last lines that a container wrote, oldest first."""
 
     async def ensure_network(self) -> None:
         """Make the containers' network if it is missing."""

@@ -4,9 +4,11 @@ Nothing here waits for the control plane or for one broken component; what is mi
 Ctrl-C lets the change in hand finish, reports and ends within ten seconds; a second one ends at once.
 """
 
+import os
 import signal
 import time
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 import anyio
@@ -14,22 +16,26 @@ import anyio.abc
 import msgspec
 from returns.pipeline import is_successful
 
-from core import health, state
+from core import health, overview, state
+from core.action import Action
 from core.events import Effect
 from core.machine import State
 from core.memory import Memory
+from core.overview import Exchange
 from core.render import Json
 from core.state import ActualState, ExpectedState, NodeType
-from shell import resources
+from shell import resources, status_socket
 from shell.failure import AdapterError
 from shell.gather import Gather
 from shell.ledger import Ledger
 from shell.log import logger
+from shell.loops import events as event_loop
 from shell.loops import health as health_loop
 from shell.loops import work_queue
 from shell.loops.reconcile import Reconcile, World
 from shell.loops.reports import Reports
 from shell.node import Node
+from shell.pausing import PauseFile
 from shell.perform import Perform
 from shell.pulls import Pulls
 
@@ -77,9 +83,13 @@ class Daemon:
             node_type=node.node_type,
             in_force=None if in_force is None else state.without(in_force, left_out),
             seed=node.identity.server_id,
+            idle_since=time.monotonic(),
         )
         self._node = node
         self._ledger = ledger
+        self._began_at_s = time.time()
+        self._pause = PauseFile(node.data_dir, time.time)
+        self._work: Exchange | None = None
         self._checks_health = not _SYSTEMD.is_dir()
         self._expected = Expected(node)
         self._gather = Gather(node.components)
@@ -106,13 +116,15 @@ class Daemon:
     async def _run(self) -> None:
         async with anyio.create_task_group() as tasks:
             pulls = Pulls(self._node.components.podman, tasks, self.reconcile.pull_ended)
-            perform = Perform(self._node.components, pulls, self._node.identity.encryption_key)
-            await tasks.start(self._reports.run)
             writer = anyio.Lock()
+            perform = Perform(self._node.components, pulls, self._node.identity.encryption_key, writer, self._withheld)
+            await tasks.start(self._reports.run)
+            tasks.start_soon(event_loop.run, self._ear())
             if self._ledger is not None and self._checks_health:
                 tasks.start_soon(health_loop.run, self._ward())
             if self._ledger is not None:
                 tasks.start_soon(work_queue.run, self._hands(self._ledger, writer))
+                tasks.start_soon(status_socket.run, self._node.data_dir, self.overview)
             await self.reconcile.run(
                 World(
                     fetch=self._expected.fetch,
@@ -121,10 +133,42 @@ class Daemon:
                     post=self._reports.post,
                     deliver=self._reports.deliver,
                     remember=self._expected.remember,
-                    writer=writer,
+                    pause=self._pause,
                 )
             )
             tasks.cancel_scope.cancel()
+
+    def overview(self) -> dict[str, Json]:
+        """What this agent is doing now, as `agent status` tells it."""
+        return overview.document(
+            overview.Moment(
+                agent=overview.Agent(
+                    version=version("techulus-agent"),
+                    pid=os.getpid(),
+                    server_id=self._node.identity.server_id,
+                    node_type=self._node.node_type.value,
+                    control_plane=self._node.control_plane.url,
+                    began_at_s=self._began_at_s,
+                ),
+                state=self.reconcile.state,
+                containers=self._gather.containers,
+                now=anyio.current_time(),
+                wall_now_s=time.time(),
+                report=self._reports.last,
+                work=self._work,
+            )
+        )
+
+    def _withheld(self, action: Action) -> str | None:
+        return "the agent is paused" if self._pause() is not None else self.reconcile.withheld(action)
+
+    def _ear(self) -> event_loop.Ear:
+        return event_loop.Ear(
+            engine=self._node.components.podman, containers=lambda: self._gather.containers, stir=self._reports.stir
+        )
+
+    def _heard_of_work(self, failure: str | None) -> None:
+        self._work = Exchange(time.time(), failure)
 
     def _hands(self, ledger: Ledger, writer: anyio.Lock) -> work_queue.Hands:
         return work_queue.Hands(
@@ -134,6 +178,8 @@ class Daemon:
             writer=writer,
             wake=self.reconcile.wake,
             wall_clock=time.time,
+            paused=lambda: self._pause() is not None,
+            heard=self._heard_of_work,
         )
 
     def _ward(self) -> health_loop.Ward:
@@ -141,7 +187,7 @@ class Daemon:
             containers=lambda: self._gather.containers,
             checks=lambda: health.checks_of(self.reconcile.state.memory.in_force),
             engine=self._node.components.podman,
-            wake=self.reconcile.wake,
+            stir=self._reports.stir,
         )
 
     async def _look(self) -> ActualState:

@@ -1,6 +1,7 @@
 """Builds a node from its options and identity: which components are managed here, and by what."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from core.caddy_base import Base
 from core.state import COMPONENTS, NodeType
@@ -27,6 +28,7 @@ class Node:
     components: Components
     last_good: LastGood
     public_ip: str | None
+    data_dir: Path
 
     async def aclose(self) -> None:
         """Close the connections to the control plane and to Podman."""
@@ -60,6 +62,7 @@ def build(options: Options, identity: Identity, control_plane: ControlPlane) -> 
         components=Components(podman, dns, caddy, wireguard),
         last_good=LastGood(options.data_dir, identity.subnet_id),
         public_ip=None if options.public_ip is None else str(options.public_ip),
+        data_dir=options.data_dir,
     )
 
 

@@ -1,56 +1,119 @@
 """Carries out one action. What is to be done was decided before; here is only how, in an order that costs the least downtime.
 
-Everything that can fail without touching what runs comes first: the image, the secrets. Only then is a container stopped.
+Everything that can fail or take long without touching what runs comes first: the image, the secrets. Only then, and only while nobody
+else changes this server, is a container stopped.
 """
 
-from typing import assert_never
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Final, assert_never
 
+import anyio
 from returns.pipeline import is_successful
+from structlog.contextvars import bound_contextvars
 
-from core.action import Action, Deploy, Redeploy, Start, StopOrphan, UpdateCaddy, UpdateDns, UpdateWireGuard, kind
+from core.action import (
+    Action,
+    Deploy,
+    Redeploy,
+    Start,
+    StopOrphan,
+    UpdateCaddy,
+    UpdateDns,
+    UpdateWireGuard,
+    explain,
+    kind,
+)
 from core.containers import ContainerId, ExpectedContainer
-from core.events import Applied, Deferred, Failed, Outcome
+from core.events import Applied, Deferred, Failed, Outcome, Withheld
 from core.secrets import EncryptionKey, decrypt
 from shell.components import Components
 from shell.failure import AdapterError
+from shell.log import logger
 from shell.pulls import Pulls
+
+_LAST_LINES: Final = 10  # of what a container said before it ended
+
+
+class _WithheldError(Exception):
+    """Something came between the choice of an action and its turn."""
 
 
 class Perform:
-    """Makes changes to this server, one at a time (the caller sees to that)."""
+    """Makes changes to this server while it holds the writer. `withheld` says why an action must not be begun now, None when it may."""
 
-    def __init__(self, components: Components, pulls: Pulls, key: EncryptionKey | None) -> None:
+    def __init__(
+        self,
+        components: Components,
+        pulls: Pulls,
+        key: EncryptionKey | None,
+        writer: anyio.Lock,
+        withheld: Callable[[Action], str | None] = lambda action: None,
+    ) -> None:
         self._components = components
         self._pulls = pulls
         self._key = key
+        self._writer = writer
+        self._withheld = withheld
 
     async def __call__(self, action: Action) -> Outcome:
         """The outcome of one action. Doing an action again after a crash in its middle ends in the same state."""
-        try:
-            return await self._dispatch(action)
-        except AdapterError as error:
-            return Failed(str(error))
+        with bound_contextvars(source="expected state", why=explain(action.reason)):
+            try:
+                return await self._dispatch(action)
+            except AdapterError as error:
+                return Failed(str(error))
+            except _WithheldError as withheld:
+                return Withheld(str(withheld))
 
     async def _dispatch(self, action: Action) -> Outcome:
         match action:
             case StopOrphan(successors=successors, container_id=old):
-                return await self._replace(successors, old=old, new=None)
-            case Start(container_id=container_id):
-                await self._components.podman.ensure_network()
-                await self._components.podman.start(container_id)
-                return Applied()
+                return await self._replace(action, successors, old=old, new=None)
+            case Start():
+                return await self._start(action)
             case Deploy(container=made):
-                return await self._replace((made,), old=None, new=made)
+                return await self._replace(action, (made,), old=None, new=made)
             case Redeploy(container=made, container_id=old):
-                return await self._replace((made,), old=old, new=made)
+                return await self._replace(action, (made,), old=old, new=made)
             case UpdateDns() | UpdateCaddy() | UpdateWireGuard():
-                await self._update(action)
+                async with self._turn(action):
+                    await self._update(action)
                 return Applied()
             case _:
                 assert_never(action)
 
+    @asynccontextmanager
+    async def _turn(self, action: Action) -> AsyncIterator[None]:
+        """Nobody else changes this server within."""
+        async with self._writer:
+            if (why := self._withheld(action)) is not None:
+                raise _WithheldError(why)
+            yield
+
+    async def _start(self, action: Start) -> Outcome:
+        podman = self._components.podman
+        async with self._turn(action):
+            await self._say_how_it_ended(action)
+            await podman.ensure_network()
+            await podman.start(action.container_id)
+        return Applied()
+
+    async def _say_how_it_ended(self, action: Start) -> None:
+        """Once for each attempt: whoever looks into a crash loop finds the reason in the log."""
+        try:
+            lines = await self._components.podman.last_output(action.container_id, _LAST_LINES)
+        except AdapterError as error:
+            lines = (f"(its output could not be read: {error.why})",)
+        if lines:
+            logger().warning("container is started again", container=action.name, last_output="\n".join(lines))
+
     async def _replace(
-        self, wanted: tuple[ExpectedContainer, ...], old: ContainerId | None, new: ExpectedContainer | None
+        self,
+        action: Action,
+        wanted: tuple[ExpectedContainer, ...],
+        old: ContainerId | None,
+        new: ExpectedContainer | None,
     ) -> Outcome:
         """Images and secrets of everything wanted first; then the old container goes, then the new one comes."""
         for one in wanted:
@@ -58,12 +121,13 @@ class Perform:
                 return Deferred(one.image)
         env = {one.deployment_id: self._decrypted(one) for one in wanted}
         podman = self._components.podman
-        if new is not None:
-            await podman.ensure_network()
-        if old is not None:
-            await podman.stop_and_remove(old)
-        if new is not None:
-            await podman.create_and_start(new, env[new.deployment_id])
+        async with self._turn(action):
+            if new is not None:
+                await podman.ensure_network()
+            if old is not None:
+                await podman.stop_and_remove(old)
+            if new is not None:
+                await podman.create_and_start(new, env[new.deployment_id])
         return Applied()
 
     async def _update(self, action: UpdateDns | UpdateCaddy | UpdateWireGuard) -> None:

@@ -1,10 +1,9 @@
 """Health checks on hosts without systemd, whose timers run them elsewhere: each at its own interval, none holding up another.
 
-The containers are those of the last look; nothing is listed here. What a check has found shows in the next look, which is asked for at once
-when it is news.
+The containers are those of the last look; nothing is listed here. What a check has found is reported at once when it is news.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -22,12 +21,12 @@ _GRACE_S: Final = 10.0  # Podman lets a check run on past its time-out, and then
 
 @dataclass(frozen=True, slots=True)
 class Ward:
-    """What this loop looks after: the containers last seen, the checks in force, the engine, and whom to wake with news."""
+    """What this loop looks after: the containers last seen, the checks in force, the engine, and whom to tell of news."""
 
     containers: Callable[[], tuple[ActualContainer, ...]]
     checks: Callable[[], Mapping[DeploymentId, HealthCheck]]
     engine: ContainerEngine
-    wake: Callable[[], Awaitable[None]]
+    stir: Callable[[], None]
 
 
 async def run(ward: Ward) -> None:
@@ -39,7 +38,7 @@ async def run(ward: Ward) -> None:
         try:
             found = await ward.engine.check_health(one.id, limit_s + _GRACE_S)
             if found != one.health:
-                await ward.wake()
+                ward.stir()
         except AdapterError as error:
             logger().debug("health check not run", container=one.name, why=str(error))
         finally:

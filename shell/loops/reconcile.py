@@ -20,7 +20,6 @@ from core.events import (
     ActionDone,
     Effect,
     Event,
-    Failed,
     Fetch,
     Fetched,
     FetchFailed,
@@ -30,6 +29,7 @@ from core.events import (
     LookFailed,
     Note,
     Outcome,
+    PauseSeen,
     Perform,
     PullEnded,
     Remember,
@@ -42,6 +42,7 @@ from core.events import (
 from core.image import Image
 from core.machine import State
 from core.memory import Memory, is_overtaken
+from core.pause import Pause
 from core.state import ActualState, ExpectedState
 from core.status import Entry
 from shell.failure import AdapterError
@@ -55,7 +56,7 @@ class World:
     """What the effects need of the outside, as plain functions.
 
     `fetch` gives the expected state or raises AdapterError; `look` the actual one, likewise; `perform` the outcome of an action;
-    `post` and `deliver` take a report; `remember` keeps the last fetched expected state; `writer` is held while this server is changed.
+    `post` and `deliver` take a report; `remember` keeps the last fetched expected state; `pause` is the pause that is in force.
     """
 
     fetch: Callable[[], Awaitable[ExpectedState]]
@@ -64,7 +65,7 @@ class World:
     post: Callable[[tuple[Entry, ...]], None]
     deliver: Callable[[tuple[Entry, ...]], Awaitable[None]]
     remember: Callable[[], Awaitable[None]]
-    writer: anyio.Lock
+    pause: Callable[[], Pause | None] = lambda: None
 
 
 class Reconcile:
@@ -106,7 +107,7 @@ class Reconcile:
         """Work until told to stop."""
         async with self._send, self._receive, anyio.create_task_group() as tasks:
             while True:
-                event = await self._next_event()
+                event = await self._next_event(world)
                 self._state, effects = machine.step(self._state, event, anyio.current_time())
                 self._observe(self._state, effects)
                 for effect in effects:
@@ -115,7 +116,13 @@ class Reconcile:
                         return
                     self._carry_out(effect, world, tasks)
 
-    async def _next_event(self) -> Event:
+    def withheld(self, action: Action) -> str | None:
+        """Why an action that was chosen before must not be begun now; None when it may."""
+        return "a work item has just removed this deployment" if is_overtaken(action, self._removed) else None
+
+    async def _next_event(self, world: World) -> Event:
+        if (pause := world.pause()) != self._state.memory.paused:
+            return PauseSeen(pause)
         wake_at = machine.wake_at(self._state)
         wait_s = math.inf if wake_at is None else max(0.0, wake_at - anyio.current_time())
         with anyio.move_on_after(wait_s):
@@ -159,12 +166,7 @@ class Reconcile:
         await self._send.send(event)
 
     async def _perform(self, world: World, effect: Perform) -> None:
-        async with world.writer:
-            if is_overtaken(effect.action, self._removed):  # while this waited for the writer
-                outcome: Outcome = Failed("a work item has just removed this deployment")
-            else:
-                outcome = await world.perform(effect.action)
-        await self._send.send(ActionDone(effect.action, outcome))
+        await self._send.send(ActionDone(effect.action, await world.perform(effect.action)))
 
     async def _remember(self, world: World) -> None:
         await world.remember()

@@ -12,6 +12,7 @@ from anyio.abc import TaskStatus
 
 from core import status
 from core.memory import Memory
+from core.overview import Exchange
 from core.render import Json
 from core.status import Entry, Resources
 from shell.components import ContainerEngine
@@ -45,12 +46,19 @@ class Reports:
         self._wanted: tuple[Entry, ...] | None = None
         self._waiting: list[anyio.Event] = []
         self._wake = anyio.Event()
+        self._stirred = False
         self._complaint: str | None = None
         self._is_blind = False
+        self.last: Exchange | None = None
 
     def post(self, entries: tuple[Entry, ...]) -> None:
         """Have these entries reported soon; replaces what has not gone out yet."""
         self._wanted = entries
+        self._wake.set()
+
+    def stir(self) -> None:
+        """Have the containers looked at and reported now: something has happened to one."""
+        self._stirred = True
         self._wake.set()
 
     async def deliver(self, entries: tuple[Entry, ...]) -> None:
@@ -70,8 +78,10 @@ class Reports:
             self._wake = anyio.Event()
             entries, self._wanted = self._wanted, None
             tried, self._waiting = self._waiting, []
-            if entries is None:
-                entries = await self._look()
+            stirred, self._stirred = self._stirred, False
+            if entries is None or stirred:
+                looked = await self._look()
+                entries = entries if looked is None else looked
             pause_s = LOOK_AGAIN_S if entries is None else HEARTBEAT_S
             if entries is not None:
                 await self._report(entries)
@@ -102,7 +112,9 @@ class Reports:
             if self._complaint != str(error):
                 logger().warning("report not sent", why=str(error), then="the next one is tried in time")
             self._complaint = str(error)
+            self.last = Exchange(self._wall_clock(), str(error))
         else:
+            self.last = Exchange(self._wall_clock())
             if self._complaint is not None:
                 logger().info("reports go out again")
             self._complaint = None

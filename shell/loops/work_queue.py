@@ -10,6 +10,7 @@ from typing import Final, Protocol, assert_never
 
 import anyio
 from returns.pipeline import is_successful
+from structlog.contextvars import bound_contextvars
 
 from core import protocol, work
 from core.containers import DeploymentId
@@ -36,7 +37,10 @@ class Queue(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Hands:
-    """What the loop works with. `wake` has the expected state polled soon."""
+    """What the loop works with. `wake` has the expected state polled soon; `paused` says that nothing may be changed now.
+
+    `heard` is told how each reading of the queue went: why it failed, or None.
+    """
 
     queue: Queue
     engine: ContainerEngine
@@ -44,21 +48,30 @@ class Hands:
     writer: anyio.Lock
     wake: Callable[[frozenset[DeploymentId]], Awaitable[None]]
     wall_clock: Callable[[], float]
+    paused: Callable[[], bool] = lambda: False
+    heard: Callable[[str | None], None] = lambda failure: None
 
 
 async def run(hands: Hands) -> None:
-    """Ask for work every few seconds."""
+    """Ask for work every few seconds. While the agent is paused, items wait where they are."""
     complaint: str | None = None
     while True:
-        try:
-            await once(hands)
-        except AdapterError as error:
-            if str(error) != complaint:
-                logger().warning("work queue not read", why=str(error), then="asked again")
-            complaint = str(error)
-        else:
-            complaint = None
+        if not hands.paused():
+            complaint = await _round(hands, complaint)
         await anyio.sleep(POLL_S)
+
+
+async def _round(hands: Hands, complaint: str | None) -> str | None:
+    """Why the queue could not be read, said when it is news; None when it could."""
+    try:
+        await once(hands)
+    except AdapterError as error:
+        if str(error) != complaint:
+            logger().warning("work queue not read", why=str(error), then="asked again")
+        hands.heard(str(error))
+        return str(error)
+    hands.heard(None)
+    return None
 
 
 async def once(hands: Hands) -> None:
@@ -95,13 +108,14 @@ async def _do(hands: Hands, item: WorkItem) -> str | None:
     async with hands.writer:
         with anyio.fail_after(_LISTING_S):
             step = work.decide(task, await hands.engine.containers(hands.wall_clock()))
-        error = await _carry_out(hands, step, item)
+        with bound_contextvars(source="work item", item=item.id, why=f"{item.type} was asked for"):
+            error = await _carry_out(hands, step)
         await hands.wake(work.touched(step))  # before another writer could bring it back
     return error
 
 
-async def _carry_out(hands: Hands, step: Step, item: WorkItem) -> str | None:
-    said = logger().bind(source="work item", item=item.id, kind=item.type)
+async def _carry_out(hands: Hands, step: Step) -> str | None:
+    said = logger()
     try:
         match step:
             case RestartContainer(container_id=container_id, name=name):
@@ -110,18 +124,17 @@ async def _carry_out(hands: Hands, step: Step, item: WorkItem) -> str | None:
             case RemoveContainers(containers=containers, by_force=by_force):
                 for one in containers:
                     await (hands.engine.remove_forced(one.id) if by_force else hands.engine.stop_and_remove(one.id))
-                    said.info("removed", container=one.name, id=one.id[:12])
             case RemoveVolumes(service_id=service_id):
                 await hands.engine.remove_volumes(service_id)
                 said.info("volumes removed", service=service_id)
             case Nothing(why=why):
-                said.info("nothing to do", why=why)
+                said.info("nothing to do", because=why)
             case Refuse(why=why):
-                said.error("work item refused", why=why)
+                said.error("work item refused", because=why)
                 return why
             case _:
                 assert_never(step)
     except AdapterError as error:
-        said.error("work item failed", why=str(error))
+        said.error("work item failed", because=str(error))
         return str(error)
     return None

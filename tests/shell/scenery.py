@@ -105,7 +105,7 @@ class Scenery:
         """The node as `shell.node` would build it."""
         parts = self.stage.components if self.managed else Components(self.stage.podman)
         identity = Identity("server", 3, "10.100.3.1", False, self.plane.url, Keys(bytes(32), bytes(32)), KEY)
-        return Node(identity, self.node_type, self.plane, parts, Kept(self.folder), None)
+        return Node(identity, self.node_type, self.plane, parts, Kept(self.folder), None, self.folder)
 
     @property
     def made(self) -> list[str]:

@@ -14,6 +14,7 @@ from core.caddy import Route
 from core.containers import ActualContainer, ContainerId, ExpectedContainer
 from core.dns import Record
 from core.image import Image
+from core.podman_events import ContainerEvent
 from core.state import ActualState
 from core.wireguard import Peer
 from shell.components import Components
@@ -58,12 +59,26 @@ class Podman:
     images: set[Image] = field(default_factory=set)
     scripts: dict[str, Script] = field(default_factory=dict)
     changing: int = 0
+    output: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    tell: Callable[[ContainerEvent], None] = lambda event: None
 
     async def containers(self, wall_now_s: float) -> tuple[ActualContainer, ...]:
         """What is there."""
         assert wall_now_s >= 0
         await self._scripted("containers")
         return tuple(self.there.values())
+
+    async def watch(self, on_open: Callable[[], None], on_event: Callable[[ContainerEvent], None]) -> None:
+        """Open, and then silent unless the script says something."""
+        on_open()
+        self.tell = on_event
+        await self._scripted("watch")
+        await anyio.sleep_forever()
+
+    async def last_output(self, container_id: ContainerId, lines: int) -> tuple[str, ...]:
+        """What the test set up."""
+        await self._scripted("last_output")
+        return self.output.get(container_id, ())[-lines:]
 
     async def ensure_network(self) -> None:
         """Only written down."""

@@ -80,7 +80,7 @@ def perform(
     async def main() -> list[Outcome]:
         async with anyio.create_task_group() as tasks:
             pulls = PullEnds().pulls(stage.podman, tasks)
-            performing = Perform(parts or stage.components, pulls, key)
+            performing = Perform(parts or stage.components, pulls, key, anyio.Lock())
             outcomes = [await performing(action) for action in actions]
             tasks.cancel_scope.cancel()
         return outcomes
@@ -123,7 +123,7 @@ def test_a_pull_that_takes_long_defers(action: Action) -> None:
 
     async def main() -> float:
         async with anyio.create_task_group() as tasks:
-            performing = Perform(stage.components, PullEnds().pulls(stage.podman, tasks), KEY)
+            performing = Perform(stage.components, PullEnds().pulls(stage.podman, tasks), KEY, anyio.Lock())
             assert await performing(action) == Deferred(NEW)
             tasks.cancel_scope.cancel()
         return anyio.current_time()
@@ -247,7 +247,7 @@ def test_being_cancelled_stops_in_the_middle() -> None:
     async def main() -> None:
         async with anyio.create_task_group() as tasks:
             performing: Callable[[Action], Awaitable[Outcome]] = Perform(
-                stage.components, PullEnds().pulls(stage.podman, tasks), KEY
+                stage.components, PullEnds().pulls(stage.podman, tasks), KEY, anyio.Lock()
             )
             with anyio.move_on_after(1):
                 ended.append(await performing(REDEPLOY))

@@ -37,7 +37,6 @@ class Server:
     fetched: list[float] = field(default_factory=list)
     reported: list[tuple[str, tuple[Entry, ...]]] = field(default_factory=list)
     remembered: int = 0
-    writer: anyio.Lock = field(default_factory=anyio.Lock)
     heard: list[tuple[State, tuple[Effect, ...]]] = field(default_factory=list)
 
     @property
@@ -48,7 +47,7 @@ class Server:
     @property
     def world(self) -> World:
         """As the loop is given it."""
-        return World(self.fetch, self.look, self.perform, self.post, self.deliver, self.remember, self.writer)
+        return World(self.fetch, self.look, self.perform, self.post, self.deliver, self.remember)
 
     async def fetch(self) -> ExpectedState:
         """The expected state."""
@@ -63,7 +62,6 @@ class Server:
 
     async def perform(self, action: Action) -> Outcome:
         """Do it, unless the test says otherwise; never beside another, and never without the writer's lock."""
-        assert self.writer.locked()
         assert len(self.begun) == len(self.ended), "one change at a time"
         self.begun.append((anyio.current_time(), subject(action)))
         try:
@@ -242,20 +240,6 @@ def test_a_change_that_waits_for_its_image(failure: str | None) -> None:
         assert server.names == (["a", "b", "a"] if failure is None else ["a", "b"])
 
     server = Server(want("a", "b"), outcome=outcome)
-    play(server, scene)
-
-
-def test_one_writer() -> None:
-    """A change waits for whoever else is changing this server; it is not begun beside them."""
-
-    async def scene(_: Reconcile) -> None:
-        async with server.writer:
-            await anyio.sleep(30)
-            assert server.begun == []
-        await anyio.sleep(1)
-        assert server.begun == [(30.0, "a")]
-
-    server = Server(want("a"))
     play(server, scene)
 
 

@@ -16,18 +16,21 @@ from typing import Final, TypeVar
 import anyio.to_thread
 from podman.api.client import APIClient
 from returns.pipeline import is_successful
+from structlog.contextvars import bound_contextvars
 
 from core import podman as form
-from core import podman_answers, registry_auth
+from core import podman_answers, podman_events, registry_auth
 from core.containers import ActualContainer, ContainerId, ExpectedContainer
 from core.image import Image
 from core.podman import CreateOptions, Limit
 from core.podman_answers import Holder
+from core.podman_events import ContainerEvent
 from core.rejection import shown
 from shell.adapters.podman import service as api
 from shell.adapters.podman.service import CHANGE_S, COMPONENT, RefusedError, Service
 from shell.adapters.podman.volumes import make_volumes, remove_volumes
 from shell.failure import AdapterError
+from shell.log import logger
 
 T = TypeVar("T")
 
@@ -68,6 +71,7 @@ class Podman:
         self._service = Service(settings.socket, settings.read_limit_s)
         self._network_is_there = False
         self._limits: tuple[Limit, ...] = ()
+        self._started_at: dict[ContainerId, float] = {}
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -80,12 +84,33 @@ class Podman:
 
     async def containers(self, wall_now_s: float) -> tuple[ActualContainer, ...]:
         """All containers of ours, in one request; never an incomplete list."""
-        parsed = podman_answers.parse_listing(
-            await self._service.read("list containers", api.list_containers), wall_now_s
-        )
+        raw = await self._service.read("list containers", api.list_containers)
+        parsed = podman_answers.parse_listing(raw, wall_now_s, self._started_at)
         if not is_successful(parsed):
             raise AdapterError(COMPONENT, "list containers", parsed.failure(), "nothing is changed until it does")
+        there = {one.id for one in parsed.unwrap()}
+        self._started_at = {one: at for one, at in self._started_at.items() if one in there}
         return parsed.unwrap()
+
+    async def watch(self, on_open: Callable[[], None], on_event: Callable[[ContainerEvent], None]) -> None:
+        """Say what happens to containers of ours, from `on_open` on, until the stream ends, which raises AdapterError."""
+
+        def hear(line: bytes) -> None:
+            event = podman_events.parse(line)
+            if event is None:
+                return
+            if event.kind == "start":
+                self._started_at[event.container_id] = event.at_s
+            on_event(event)
+
+        await self._service.follow("follow the events", api.events(podman_events.KINDS), on_open, hear)
+        raise AdapterError(COMPONENT, "follow the events", "the stream has ended", "followed anew")
+
+    async def last_output(self, container_id: ContainerId, lines: int) -> tuple[str, ...]:
+        """The last lines that a container wrote, both streams, oldest first; each cut to a line of a log."""
+        what = f"read the output of container {container_id[:12]}"
+        raw = await self._service.read(what, partial(api.container_output, container_id=container_id, lines=lines))
+        return podman_answers.output_lines(raw)[-lines:]
 
     async def ensure_network(self) -> None:
         """Make the containers' network when it is missing. Refuses one of that name that is different.
@@ -201,7 +226,8 @@ class Podman:
             then = f"`podman rm --force {container.name}` removes what Podman itself has left over"
             raise AdapterError(COMPONENT, what, error.why, then) from error
         if holder.ours and holder.deployment_id == container.deployment_id and holder.state == "created":
-            await self._remove(holder.name, holder.id)
+            with bound_contextvars(why="a crash has left it behind, never started"):
+                await self._remove(holder.name, holder.id)
             return
         whose = "one of ours" if holder.ours else "not one of ours"
         why = f"the name is taken by container {holder.id}, which is {whose} and {holder.state}"
@@ -227,7 +253,8 @@ class Podman:
 
     async def _remove_unstarted(self, name: str, container_id: ContainerId, error: AdapterError) -> None:
         try:
-            await self._remove(name, container_id)
+            with bound_contextvars(why="it did not start"):
+                await self._remove(name, container_id)
         except AdapterError as left:
             then = f"it could not be removed either ({left.why}), so it stays behind, not started, until the next look"
             raise AdapterError(COMPONENT, error.what, error.why, then) from left
@@ -237,6 +264,9 @@ class Podman:
         await self._service.call(what, partial(api.remove_container, container_id=container_id), CHANGE_S)
         if await self._holder(container_id) is not None:
             raise AdapterError(COMPONENT, what, "it is still there", _LOOK_AGAIN)
+        logger().info(
+            "container removed", container=name, id=container_id[:12]
+        )  # why and for whom: bound by the caller
 
     async def _limits_meant(self, container_id: ContainerId) -> tuple[Limit, ...]:
         holder = await self._holder(container_id)

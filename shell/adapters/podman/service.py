@@ -5,12 +5,14 @@ made by hand, each with the reason. Nothing here decides what to do to a contain
 """
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, TypeVar
 from urllib.parse import quote
 
 import anyio
+import anyio.from_thread
 import anyio.to_thread
 import msgspec
 from podman.api.client import APIClient, APIResponse
@@ -32,6 +34,7 @@ _PULL_THREADS: Final = 8  # of their own: pulls wait for registries, and nothing
 _LARGEST_ANSWER: Final = 64 * 1024**2  # a listing has 1 KiB per container
 _LARGEST_PROGRESS: Final = 16 * 1024**2
 _LONGEST_WORDS: Final = 400
+_LONGEST_LINE: Final = 1024**2
 
 
 class RefusedError(AdapterError):
@@ -51,6 +54,7 @@ class Service:
         self._client = connection.client(socket, CHANGE_S)
         self._limiter = anyio.CapacityLimiter(_THREADS)
         self._pull_limiter = anyio.CapacityLimiter(_PULL_THREADS)
+        self._follow_limiter = anyio.CapacityLimiter(1)
 
     async def read(self, what: str, work: Callable[[APIClient], T]) -> T:
         """A call that changes nothing, and takes milliseconds."""
@@ -70,6 +74,27 @@ class Service:
                 raise RefusedError(what, _OK, refusal)
 
         await self._run(what, work, limit_s, self._pull_limiter)
+
+    async def follow(
+        self,
+        what: str,
+        request: Mapping[str, Any],
+        on_open: Callable[[], None],
+        on_line: Callable[[bytes], None],
+    ) -> None:
+        """Read an endless answer line by line, each handed to the event loop, until it ends. A silence of any length is fine."""
+
+        def work() -> None:
+            with (
+                contextlib.closing(connection.client(self._socket, CHANGE_S)) as own,
+                contextlib.closing(own.get(**request, stream=True, timeout=(CHANGE_S, None))) as answer,
+            ):
+                answer.raise_for_status()
+                anyio.from_thread.run_sync(on_open)
+                for line in _lines(answer):
+                    anyio.from_thread.run_sync(on_line, line)
+
+        await self._run(what, work, math.inf, self._follow_limiter)
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -189,6 +214,18 @@ def run_health_check(client: APIClient, container_id: str, limit_s: float) -> st
     return str(answer.json().get("Status", ""))
 
 
+def events(kinds: tuple[str, ...]) -> dict[str, Any]:
+    """The request for the stream of container events from now on. (The library's reads it byte by byte, and cannot be hung up on.)"""
+    filters = msgspec.json.encode({"type": ["container"], "event": list(kinds)}).decode()
+    return {"path": "/events", "params": {"stream": True, "filters": filters}}
+
+
+def container_output(client: APIClient, container_id: str, lines: int) -> bytes:
+    """The last lines of a container's log in frames of 8 bytes and their content. (The library's has lost which stream each is.)"""
+    params = {"stdout": True, "stderr": True, "follow": False, "tail": lines}
+    return _body(client.get(f"/containers/{container_id}/logs", params=params, stream=True))
+
+
 def image_exists(client: APIClient, reference: str) -> bool:
     """Whether the image is here. (The library takes any failure for no.)"""
     return _body_if_found(client.get(f"/images/{quote(reference, safe='')}/exists", stream=True)) is not None
@@ -230,6 +267,16 @@ class _Progress(msgspec.Struct):
 _JSON: Final = {"Content-Type": "application/json"}
 _OK: Final = 200
 _NOT_FOUND: Final = 404
+
+
+def _lines(answer: APIResponse) -> Iterator[bytes]:
+    """The lines of an endless answer as they come; one that does not end is an error."""
+    rest = b""
+    for part in answer.iter_content(None):
+        *whole, rest = (rest + part).split(b"\n")
+        if len(rest) > _LONGEST_LINE:
+            raise ValueError(f"a line of more than {_LONGEST_LINE} bytes")
+        yield from filter(None, whole)
 
 
 def _body_if_found(answer: APIResponse) -> bytes | None:

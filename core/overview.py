@@ -1,0 +1,179 @@
+"""What the running agent is doing, for `agent status`: one value, seen as JSON for scripts and as lines for a person.
+
+Decides what a person at a terminal is told; knows nothing of sockets. Times are ISO 8601 in UTC; waits are seconds.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+from core import render, retry
+from core.containers import ActualContainer
+from core.machine import Changing, Closing, Fetching, Looking, Processing, State, Waiting
+from core.memory import Memory, next_poll_at
+from core.pause import Pause
+from core.render import Json
+from core.retry import RetryKey
+
+VERSION: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """The last time that something was asked of or told to the control plane, and why it failed, if it did."""
+
+    at_s: float
+    failure: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Agent:
+    """Who runs: what does not change while it does."""
+
+    version: str
+    pid: int
+    server_id: str
+    node_type: str
+    control_plane: str
+    began_at_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """Everything that a status is made of, at one moment: `now` is the machine's clock, `wall_now_s` the calendar's."""
+
+    agent: Agent
+    state: State
+    containers: tuple[ActualContainer, ...]
+    now: float
+    wall_now_s: float
+    report: Exchange | None = None
+    work: Exchange | None = None
+    build: Mapping[str, Json] | None = None
+    shipping: Mapping[str, Json] | None = None
+
+
+def document(at: Moment) -> dict[str, Json]:
+    """The object that `agent status --output json` prints while an agent runs."""
+    memory = at.state.memory
+    return {
+        "version": VERSION,
+        "running": True,
+        "agent": {
+            "version": at.agent.version,
+            "pid": at.agent.pid,
+            "serverId": at.agent.server_id,
+            "nodeType": at.agent.node_type,
+            "controlPlane": at.agent.control_plane,
+            "since": _iso(at.agent.began_at_s),
+        },
+        "state": "PROCESSING" if isinstance(at.state, Processing) else "IDLE",
+        "since": _iso(_since(at)),
+        "doing": _doing(at.state),
+        "paused": pause_json(memory.paused),
+        "poll": _poll(at),
+        "report": _exchange(at.report),
+        "workQueue": _exchange(at.work),
+        "drift": [render.action_json(one) for one in memory.drift],
+        "retries": list(_retries(memory, at)),
+        "pulling": [*sorted({str(image) for image in memory.pulling.values()})],
+        "rejected": [render.rejection_json(one) for one in memory.in_force.rejected] if memory.in_force else [],
+        "containersSeen": memory.look_failure is None,
+        "containers": [_container(one) for one in sorted(at.containers, key=lambda one: (one.name, one.id))],
+        "build": None if at.build is None else dict(at.build),
+        "logs": None if at.shipping is None else dict(at.shipping),
+    }
+
+
+def pause_json(pause: Pause | None) -> Json:
+    """A pause as the status tells it; None when there is none."""
+    if pause is None:
+        return None
+    until = None if pause.until_s is None else _iso(pause.until_s)
+    return {"since": _iso(pause.since_s), "until": until, "reason": pause.reason}
+
+
+def absent(data_dir: str, pause: Pause | None) -> dict[str, Json]:
+    """The object that is printed when no agent runs."""
+    return {"version": VERSION, "running": False, "dataDir": data_dir, "paused": pause_json(pause)}
+
+
+def _poll(at: Moment) -> Json:
+    memory = at.state.memory
+    if memory.polls == 0:
+        return None
+    last_s = _wall(at, memory.last_poll_at)
+    waits = isinstance(at.state.phase, Waiting)
+    return {
+        "at": _iso(last_s),
+        "ok": memory.poll_failure is None,
+        "failure": memory.poll_failure,
+        "nextInS": max(0, round(next_poll_at(memory, at.now) - at.now)) if waits else None,
+    }
+
+
+def _exchange(last: Exchange | None) -> Json:
+    return None if last is None else {"at": _iso(last.at_s), "ok": last.failure is None, "failure": last.failure}
+
+
+def _doing(state: State) -> str:
+    match state.phase:
+        case Waiting():
+            return "waiting for the next poll"
+        case Fetching():
+            return "asking for the expected state"
+        case Looking():
+            return "looking at this server"
+        case Changing(action=action):
+            kind, subject, reason = render.line(action)
+            return f"{kind} {subject}: {reason}"
+        case Closing(ending=ending):
+            return f"reporting: {ending.value}"
+        case _:
+            return "looking again after a change"
+
+
+def _since(at: Moment) -> float:
+    mono = at.state.began_at if isinstance(at.state, Processing) else at.state.memory.idle_since
+    return max(_wall(at, mono), at.agent.began_at_s)
+
+
+def _wall(at: Moment, mono: float) -> float:
+    return at.wall_now_s - (at.now - mono)
+
+
+def _retries(memory: Memory, at: Moment) -> Iterator[Json]:
+    """What was tried and is not simply done: every failure, and what is put aside while it still differs."""
+    wanted = {retry.key(one): one for one in memory.drift}
+    for key, one in sorted(memory.retries.items()):
+        if key not in wanted or (one.failure is None and one.count < 2):
+            continue
+        _, subject, reason = render.line(wanted[key])
+        yield {
+            "kind": key[0],
+            "subject": subject or _subject(key),
+            "why": one.failure or f"done {one.count} times without lasting success: {reason}",
+            "attempts": one.count,
+            "lastAt": _iso(_wall(at, one.last_at)),
+            "nextInS": max(0, round(one.not_before - at.now)),
+        }
+
+
+def _subject(key: RetryKey) -> str:
+    return key[1]
+
+
+def _container(one: ActualContainer) -> Json:
+    return {
+        "name": one.name,
+        "id": one.id,
+        "deploymentId": one.deployment_id,
+        "image": one.image_text,
+        "state": one.state,
+        "health": one.health,
+    }
+
+
+def _iso(epoch_s: float) -> str:
+    return datetime.fromtimestamp(epoch_s, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

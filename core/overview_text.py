@@ -1,0 +1,78 @@
+"""The status as lines for a person, rendered from the same document that scripts get."""
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+_GAP: Final = "  "
+
+
+def lines(document: dict[str, Any]) -> Iterator[str]:
+    """The lines of a status, most urgent first. The document may come from an agent of another version: what is missing is left out."""
+    if not document.get("running"):
+        yield f"no agent runs on {document.get('dataDir', 'this data directory')}"
+        yield from _paused(document.get("paused"))
+        return
+    yield from _head(document)
+    yield from _paused(document.get("paused"))
+    yield from _exchanges(document)
+    yield from _list("drift", [_words(one) for one in document.get("drift") or ()])
+    yield from _list("retries", [_retry(one) for one in document.get("retries") or ()])
+    yield from _list("pulling", document.get("pulling") or [])
+    yield from _list(
+        "rejected", [f"{one['path']} {one['key']}: {one['reason']}" for one in document.get("rejected") or ()]
+    )
+    yield from _containers(document)
+    if build := document.get("build"):
+        yield f"build       {build.get('id')} {build.get('status')} since {build.get('since')}"
+    if logs := document.get("logs"):
+        yield "logs        " + ", ".join(f"{name} {value}" for name, value in logs.items())
+
+
+def _head(document: dict[str, Any]) -> Iterator[str]:
+    agent = document.get("agent", {})
+    yield f"state       {document.get('state')} since {document.get('since')}: {document.get('doing')}"
+    who = f"{agent.get('nodeType')} {agent.get('serverId')} at {agent.get('controlPlane')}"
+    yield f"agent       {agent.get('version')}, process {agent.get('pid')} since {agent.get('since')}, {who}"
+
+
+def _paused(pause: dict[str, Any] | None) -> Iterator[str]:
+    if pause:
+        until = f"until {pause.get('until')}" if pause.get("until") else "until `agent resume`"
+        yield f"PAUSED      since {pause.get('since')} {until}: {pause.get('reason') or 'no reason given'}"
+
+
+def _exchanges(document: dict[str, Any]) -> Iterator[str]:
+    for name, label in (("poll", "last poll"), ("report", "last report"), ("workQueue", "work queue")):
+        last = document.get(name)
+        if last is None:
+            yield f"{label:<11} none yet"
+        else:
+            outcome = "ok" if last.get("ok") else f"FAILED: {last.get('failure')}"
+            following = f", next in {last['nextInS']} s" if last.get("nextInS") is not None else ""
+            yield f"{label:<11} {last.get('at')} {outcome}{following}"
+
+
+def _list(label: str, items: list[str]) -> Iterator[str]:
+    for number, item in enumerate(items):
+        yield f"{label if number == 0 else '':<11} {item}"
+
+
+def _words(action: dict[str, Any]) -> str:
+    return f"{action.get('kind')} {action.get('name') or ''}".rstrip() + f": {action.get('reason')}"
+
+
+def _retry(one: dict[str, Any]) -> str:
+    head = f"{one.get('kind')} {one.get('subject')}: attempt {one.get('attempts')}, next in {one.get('nextInS')} s"
+    return f"{head}: {one.get('why')}"
+
+
+def _containers(document: dict[str, Any]) -> Iterator[str]:
+    found = document.get("containers") or []
+    seen = "" if document.get("containersSeen", True) else " (could not be listed just now; as last seen)"
+    yield f"containers  {len(found)}{seen}"
+    rows = [(one.get("name", ""), one.get("state", ""), one.get("health", ""), one.get("image", "")) for one in found]
+    widths = [max((len(row[column]) for row in rows), default=0) for column in range(3)]
+    for row in rows:
+        yield (
+            _GAP + _GAP.join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[3]]).rstrip()
+        )

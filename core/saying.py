@@ -1,0 +1,90 @@
+"""What the state machine says to the person who runs this server: one log line for each piece of news, said once.
+
+Decides words only; knows nothing of phases.
+"""
+
+from dataclasses import replace
+from typing import assert_never
+
+from core import render, retry
+from core.action import Action
+from core.events import ActionDone, Applied, Deferred, Effect, Failed, Note, Remember, Withheld
+from core.memory import Memory
+from core.rejection import Rejection
+from core.state import ExpectedState
+
+
+def held_back(memory: Memory) -> Note:
+    """A suspicious expected state waits for its confirmation."""
+    why = f"it would remove {len(memory.doubted or ())} of the running containers"
+    facts = (("why", why), ("then", "it is acted on when the next poll says the same"))
+    return Note("warning", "expected state held back", facts)
+
+
+def accepted(before: ExpectedState | None, expected: ExpectedState) -> tuple[Effect, ...]:
+    """A new expected state is in force: it is kept, and what is newly wrong in it is said."""
+    if before == expected:
+        return ()
+    known = {_what_is_wrong(one) for one in before.rejected} if before is not None else set()
+    return (
+        Remember(),
+        *(
+            Note(
+                "warning",
+                "entry rejected",
+                (("path", one.path), ("key", one.key), ("why", one.reason), ("then", "held")),
+            )
+            for one in expected.rejected
+            if _what_is_wrong(one) not in known
+        ),
+    )
+
+
+def _what_is_wrong(one: Rejection) -> tuple[str, str, str]:
+    """A rejection without its place in the list, which moves from poll to poll since the order of lists means nothing."""
+    return one.path.partition("[")[0], one.key, one.reason
+
+
+def idle_hands(memory: Memory) -> tuple[Effect, ...]:
+    """A paused agent has found something to do."""
+    if memory.paused is None:
+        return ()
+    facts = (("changes", len(memory.drift)), ("why", memory.paused.reason or "no reason given"))
+    return (Note("warning", "drift found while paused", (*facts, ("then", "nothing is changed until `agent resume`"))),)
+
+
+def unfetched(memory: Memory, why: str) -> Note:
+    """A poll has failed."""
+    then = "no state is known yet" if memory.in_force is None else "the last good state stays in force"
+    return Note("warning", "expected state not fetched", (("why", why), ("then", then)))
+
+
+def blind(memory: Memory, why: str) -> tuple[Memory, tuple[Effect, ...]]:
+    """Said once for each reason: it may go on for hours."""
+    facts = (("why", why), ("then", "nothing is changed or reported until the containers can be listed"))
+    notes = () if why == memory.look_failure else (Note("error", "containers not listed", facts),)
+    return replace(memory, look_failure=why), notes
+
+
+def about(action: Action) -> tuple[tuple[str, str], ...]:
+    """An action as facts of a log line."""
+    kind, subject, reason = render.line(action)
+    return (("kind", kind), ("subject", subject), ("reason", reason))
+
+
+def said(memory: Memory, event: ActionDone, now: float) -> Note:
+    """How an action ended."""
+    named = about(event.action)
+    match event.outcome:
+        case Applied():
+            return Note("info", "applied", named)
+        case Deferred(image=image):
+            facts = (("image", str(image)), ("then", "the pull goes on, and so does everything else"))
+            return Note("info", "waiting for image", (*named, *facts))
+        case Withheld(why=why):
+            return Note("info", "not begun", (*named, ("why", why)))
+        case Failed(why=why):
+            wait_s = memory.retries[retry.key(event.action)].not_before - now
+            return Note("error", "failed", (*named, ("why", why), ("then", f"tried again in {wait_s:.0f} s")))
+        case _:
+            assert_never(event.outcome)

@@ -1,0 +1,74 @@
+"""The pause on disk: written by whoever pauses, read by the agent before each change; it outlives both.
+
+A file that makes no sense pauses: somebody meant something by it, and doing nothing is the safe half.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from core.pause import Pause, is_over
+from shell import files
+from shell.failure import CommandError
+
+NAME: Final = "paused.json"
+VERSION: Final = 1
+
+
+class _File(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    version: int = VERSION
+    since_s: float
+    until_s: float | None = None
+    reason: str = ""
+
+
+class PauseFile:
+    """The pause of one data directory. Read again only when the file has changed."""
+
+    def __init__(self, data_dir: Path, wall_clock: Callable[[], float]) -> None:
+        self._path = data_dir / NAME
+        self._wall_clock = wall_clock
+        self._seen: tuple[int, int, int] | None = None
+        self._pause: Pause | None = None
+
+    def __call__(self) -> Pause | None:
+        """The pause that is in force now."""
+        try:
+            found = self._path.stat()
+        except OSError:  # no file, no pause
+            self._seen, self._pause = None, None
+            return None
+        mark = (found.st_ino, found.st_mtime_ns, found.st_size)
+        if mark != self._seen:
+            self._seen, self._pause = mark, self._read(found.st_mtime)
+        return None if self._pause is None or is_over(self._pause, self._wall_clock()) else self._pause
+
+    def save(self, pause: Pause) -> None:
+        """Pause. Raises CommandError."""
+        content = _File(since_s=pause.since_s, until_s=pause.until_s, reason=pause.reason)
+        try:
+            files.write_atomic(self._path, content.model_dump_json().encode())
+        except OSError as error:
+            raise CommandError(f"{self._path} cannot be written: {error.strerror}") from error
+
+    def clear(self) -> bool:
+        """End the pause; whether there was one. Raises CommandError."""
+        was = self() is not None
+        try:
+            self._path.unlink(missing_ok=True)
+        except OSError as error:
+            raise CommandError(f"{self._path} cannot be removed: {error.strerror}") from error
+        return was
+
+    def _read(self, written_at_s: float) -> Pause | None:
+        try:
+            found = _File.model_validate_json(self._path.read_bytes())
+        except FileNotFoundError:
+            return None
+        except (OSError, ValidationError):
+            return Pause(written_at_s, None, f"{self._path} makes no sense; `agent resume` removes it")
+        return Pause(found.since_s, found.until_s, found.reason)
