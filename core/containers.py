@@ -82,7 +82,7 @@ class ActualContainer:
 
     `image` is None when its reference cannot be parsed (an image that has lost its name). `state` is Podman's word in lower case.
     `created` is in seconds since the epoch. `running_for_s` is how long the present start has lasted, `lived_s` how long the last one
-    did; both None when not known.
+    did; both None when not known. `pid` is the first process's, 0 when it does not run or is not known.
     """
 
     id: ContainerId
@@ -98,6 +98,7 @@ class ActualContainer:
     running_for_s: float | None = None
     lived_s: float | None = None
     exit_code: int = 0
+    pid: int = 0
 
 
 def normalise_expected(entry: WireContainer, subnet_id: int | None = None) -> Result[ExpectedContainer, Fault]:

@@ -74,6 +74,7 @@ class _Item(msgspec.Struct, frozen=True, rename="pascal"):
     started_at: int = -1
     exited_at: int = -1
     exit_code: int = 0
+    pid: int = 0
     status: str = ""
 
 
@@ -212,6 +213,7 @@ def _container(item: _Item, wall_now_s: float, started_at: Mapping[ContainerId, 
         # Podman's times are cut to whole seconds: this is the least that can have passed.
         lived_s=max(0.0, float(item.exited_at - item.started_at - 1)) if ended else None,
         exit_code=item.exit_code,
+        pid=item.pid,
     )
 
 

@@ -49,12 +49,6 @@ class WorkItem(_Message):
     created_at: str = ""
 
 
-class WorkQueue(_Message):
-    """All pending items, in no order."""
-
-    items: list[WorkItem]
-
-
 class PendingBuild(_Message):
     """A build that waits for somebody to claim it."""
 

@@ -4,7 +4,6 @@ Payloads are texts from outside: they are parsed into a closed union, and one th
 containers of ours that carry the label that it names. What is to be done with each is decided here; the loop only does it.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, TypeAlias, assert_never
 
@@ -60,10 +59,11 @@ Task: TypeAlias = Restart | Stop | ForceCleanup | CleanupVolumes | WakeUp
 
 @dataclass(frozen=True, slots=True)
 class RestartContainer:
-    """Restart this container."""
+    """Restart this container. `mark` tells its present start from any other: kept before, it shows later whether this was done."""
 
     container_id: ContainerId
     name: str
+    mark: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,11 +111,6 @@ class _ForContainers(msgspec.Struct, frozen=True, rename="camel"):
     container_ids: list[str]
 
 
-def in_order(items: Iterable[WorkItem]) -> tuple[WorkItem, ...]:
-    """Distinct items, oldest first (the queue has no order of its own)."""
-    return tuple(sorted({item.id: item for item in items}.values(), key=lambda item: (item.created_at, item.id)))
-
-
 def parse(item: WorkItem) -> Result[Task, str]:
     """What an item asks for; the failure says why it cannot be told."""
     try:
@@ -124,16 +119,14 @@ def parse(item: WorkItem) -> Result[Task, str]:
         return Failure(f"the payload of {shown(item.type)} makes no sense: {error}")
 
 
-def decide(task: Task, containers: tuple[ActualContainer, ...]) -> Step:
-    """What a task comes to, given all containers of ours."""
+def decide(task: Task, containers: tuple[ActualContainer, ...], begun: str | None = None) -> Step:
+    """What a task comes to, given all containers of ours.
+
+    `begun` is the mark of a restart that an earlier run of the agent began and of which nobody knows whether it was done.
+    """
     match task:
         case Restart(deployment_id=wanted):
-            found = sorted(_of(wanted, containers), key=lambda one: (one.state != "running", -one.created, one.id))
-            return (
-                RestartContainer(found[0].id, found[0].name)
-                if found
-                else Refuse("the deployment has no container here")
-            )
+            return _restart(_of(wanted, containers), begun)
         case Stop(deployment_id=wanted):
             found = sorted(_of(wanted, containers), key=lambda one: one.id)
             return RemoveContainers(tuple(found), by_force=False) if found else Nothing("no container is left")
@@ -184,6 +177,16 @@ def _checked(field: str, text: str, task: Task) -> Result[Task, str]:
     if fault is not None or has_control(text) or text in (".", ".."):
         return Failure(f"{field} {fault.reason if fault else 'is not an id'}")
     return Success(task)
+
+
+def _restart(found: list[ActualContainer], begun: str | None) -> Step:
+    if not found:
+        return Refuse("the deployment has no container here")
+    one = min(found, key=lambda one: (one.state != "running", -one.created, one.id))
+    mark = f"{one.id} {one.pid}"
+    if begun is not None and one.state == "running" and mark != begun:
+        return Nothing("it was started anew before the agent was interrupted")
+    return RestartContainer(one.id, one.name, mark)
 
 
 def _of(wanted: DeploymentId, containers: tuple[ActualContainer, ...]) -> list[ActualContainer]:

@@ -1,9 +1,11 @@
-"""Which work items are done, on disk: an item is done once, and only its acknowledgement is repeated.
+"""Which work items are done, and which are begun, on disk: an item is done once, and only its acknowledgement is repeated.
 
-Written after the work and before the acknowledgement, so that an agent that is killed between the two finds out. Bounded; the oldest are
-forgotten first, long after the control plane has stopped asking for them.
+Written after the work and before the acknowledgement, so that an agent that is killed between the two finds out; for work that must not
+be done twice also before it, with a mark by which to see later whether it was done. Bounded: of the items that the control plane no longer
+asks for, the oldest are forgotten first.
 """
 
+from collections.abc import Set
 from pathlib import Path
 from typing import Final
 
@@ -13,7 +15,7 @@ from shell import files
 from shell.log import logger
 
 NAME: Final = "work-done.json"
-VERSION: Final = 1
+VERSION: Final = 2  # 2 added `begun`; a file of version 1 is read as it is
 _KEPT: Final = 1000
 
 
@@ -24,19 +26,30 @@ class _Entry(BaseModel):
     error: str | None = None
 
 
+class _Begun(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+    id: str
+    mark: str
+
+
 class _File(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     version: int = VERSION
     done: tuple[_Entry, ...] = ()
+    begun: tuple[_Begun, ...] = ()
 
 
 class Ledger:
-    """The items that are done, with the error of those that failed."""
+    """The items that are done, with the error of those that failed, and those that are begun."""
 
     def __init__(self, data_dir: Path) -> None:
         self._path = data_dir / NAME
-        self._done = {entry.id: entry for entry in self._load().done}
+        found = self._load()
+        self._done = {entry.id: entry for entry in found.done}
+        self._begun = {entry.id: entry for entry in found.begun}
+        self._pending: Set[str] = frozenset()
 
     def __contains__(self, item_id: str) -> bool:
         return item_id in self._done
@@ -45,14 +58,33 @@ class Ledger:
         """Why a done item failed, None when it did not."""
         return self._done[item_id].error
 
+    def mark_of(self, item_id: str) -> str | None:
+        """The mark with which an item was begun that is not done, None when it was not."""
+        entry = self._begun.get(item_id)
+        return None if entry is None else entry.mark
+
+    def still_pending(self, item_ids: Set[str]) -> None:
+        """The items that the control plane asks for now: these are not forgotten."""
+        self._pending = item_ids
+
+    def begin(self, item_id: str, mark: str) -> None:
+        """Remember that an item is about to be done. Raises OSError when the disk does not take it; then only this run knows."""
+        self._begun[item_id] = _Begun(id=item_id, mark=mark)
+        self._write()
+
     def add(self, item_id: str, error: str | None) -> None:
-        """Remember, on disk, that an item is done. Raises OSError when the disk does not take it."""
+        """Remember that an item is done. Raises OSError when the disk does not take it; then only this run knows."""
         self._done.pop(item_id, None)
         self._done[item_id] = _Entry(id=item_id, error=error)
-        while len(self._done) > _KEPT:
-            self._done.pop(next(iter(self._done)))
-        content = _File(done=tuple(self._done.values())).model_dump_json(exclude_none=True)
-        files.write_atomic(self._path, content.encode())
+        old = [one for one in self._done if one not in self._pending and one != item_id]
+        for one in old[: max(0, len(old) - _KEPT)]:
+            del self._done[one]
+        self._begun = {one: mark for one, mark in self._begun.items() if one != item_id and one in self._pending}
+        self._write()
+
+    def _write(self) -> None:
+        content = _File(done=tuple(self._done.values()), begun=tuple(self._begun.values()))
+        files.write_atomic(self._path, content.model_dump_json(exclude_none=True).encode())
 
     def _load(self) -> _File:
         try:

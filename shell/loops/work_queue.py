@@ -5,17 +5,18 @@ is acknowledged as failed, and never holds up the next. An item that is done is 
 """
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Final, Protocol, assert_never
 
 import anyio
 from returns.pipeline import is_successful
 from structlog.contextvars import bound_contextvars
 
-from core import protocol, work
-from core.containers import DeploymentId
-from core.protocol import WorkItem, WorkQueue
-from core.work import Nothing, Refuse, RemoveContainers, RemoveVolumes, RestartContainer, Step
+from core import work, work_queue
+from core.containers import ActualContainer, DeploymentId
+from core.protocol import WorkItem
+from core.work import Nothing, Refuse, RemoveContainers, RemoveVolumes, RestartContainer, Step, Task
 from shell.components import ContainerEngine
 from shell.failure import AdapterError
 from shell.ledger import Ledger
@@ -23,6 +24,7 @@ from shell.log import logger
 
 POLL_S: Final = 5.0
 _LISTING_S: Final = 30.0
+_QUEUE: Final = "the queue"
 
 
 class Queue(Protocol):
@@ -39,7 +41,8 @@ class Queue(Protocol):
 class Hands:
     """What the loop works with. `wake` has the expected state polled soon; `paused` says that nothing may be changed now.
 
-    `heard` is told how each reading of the queue went: why it failed, or None.
+    `heard` is told how each reading of the queue went: why it failed, or None. `complaints` are what was said last of each item, so that
+    what stays wrong is said once.
     """
 
     queue: Queue
@@ -50,48 +53,59 @@ class Hands:
     wall_clock: Callable[[], float]
     paused: Callable[[], bool] = lambda: False
     heard: Callable[[str | None], None] = lambda failure: None
+    complaints: dict[str, str] = field(default_factory=dict)
 
 
 async def run(hands: Hands) -> None:
     """Ask for work every few seconds. While the agent is paused, items wait where they are."""
-    complaint: str | None = None
     while True:
         if not hands.paused():
-            complaint = await _round(hands, complaint)
+            try:
+                await once(hands)
+                hands.heard(None)
+            except AdapterError as error:
+                _complain(hands, _QUEUE, "work queue not read", str(error))
+                hands.heard(str(error))
         await anyio.sleep(POLL_S)
-
-
-async def _round(hands: Hands, complaint: str | None) -> str | None:
-    """Why the queue could not be read, said when it is news; None when it could."""
-    try:
-        await once(hands)
-    except AdapterError as error:
-        if str(error) != complaint:
-            logger().warning("work queue not read", why=str(error), then="asked again")
-        hands.heard(str(error))
-        return str(error)
-    hands.heard(None)
-    return None
 
 
 async def once(hands: Hands) -> None:
     """Do and acknowledge everything that waits. Raises AdapterError when the queue cannot be read."""
-    raw = await hands.queue.fetch_work()
-    found = protocol.parse(raw, WorkQueue)
+    found = work_queue.parse(await hands.queue.fetch_work())
     if not is_successful(found):
-        raise AdapterError("control plane", "use the work queue", found.failure())
-    for item in work.in_order(found.unwrap().items):
-        try:
-            await _item(hands, item)
-        except (AdapterError, OSError) as error:
-            logger().warning("work item left for later", item=item.id, kind=item.type, why=str(error))
+        raise AdapterError("control plane", "use the work queue", found.failure(), "it is asked for again")
+    pending = found.unwrap()
+    hands.ledger.still_pending(pending.ids())
+    _forget_complaints(hands, pending.ids() | set(pending.nameless))
+    for why in pending.nameless:
+        _complain(hands, why, "work item passed over", why)
+    for bad in pending.ill_shaped:
+        await _guarded(hands, bad.id, partial(_refuse, hands, bad.id, bad.why))
+    for item in pending.items:
+        if hands.paused():
+            return
+        await _guarded(hands, item.id, partial(_item, hands, item))
+
+
+async def _guarded(hands: Hands, item_id: str, work_on: Callable[[], Awaitable[None]]) -> None:
+    """One item; what goes wrong with it is said, and the next one has its turn."""
+    try:
+        await work_on()
+    except (AdapterError, TimeoutError) as error:
+        why = str(error) or "Podman has not said in time which containers there are"
+        _complain(hands, item_id, "work item left for later", why)
+
+
+async def _refuse(hands: Hands, item_id: str, why: str) -> None:
+    _complain(hands, item_id, "work item refused", why)
+    await hands.queue.complete_work(item_id, why)
 
 
 async def _item(hands: Hands, item: WorkItem) -> None:
-    """One item; AdapterError when it is to be tried again, since nothing is known of what it would touch."""
+    """One item; AdapterError when it is to be tried again: nothing is known of what it would touch, or nobody heard that it is done."""
     if item.id not in hands.ledger:
         error = await _do(hands, item)
-        hands.ledger.add(item.id, error)
+        _note(hands, partial(hands.ledger.add, item.id, error))
     await hands.queue.complete_work(item.id, hands.ledger.error_of(item.id))
 
 
@@ -106,11 +120,18 @@ async def _do(hands: Hands, item: WorkItem) -> str | None:
         await hands.wake(frozenset())
         return None
     async with hands.writer:
-        with anyio.fail_after(_LISTING_S):
-            step = work.decide(task, await hands.engine.containers(hands.wall_clock()))
-        with bound_contextvars(source="work item", item=item.id, why=f"{item.type} was asked for"):
-            error = await _carry_out(hands, step)
-        await hands.wake(work.touched(step))  # before another writer could bring it back
+        return await _change(hands, item, task)
+
+
+async def _change(hands: Hands, item: WorkItem, task: Task) -> str | None:
+    begun = hands.ledger.mark_of(item.id)
+    with anyio.fail_after(_LISTING_S):
+        step = work.decide(task, await hands.engine.containers(hands.wall_clock()), begun)
+    if isinstance(step, RestartContainer):
+        _note(hands, partial(hands.ledger.begin, item.id, step.mark))
+    with bound_contextvars(source="work item", item=item.id, why=f"{item.type} was asked for"):
+        error = await _carry_out(hands, step)
+    await hands.wake(work.touched(step))  # before another writer could bring it back
     return error
 
 
@@ -122,8 +143,7 @@ async def _carry_out(hands: Hands, step: Step) -> str | None:
                 await hands.engine.restart(container_id)
                 said.info("restarted", container=name)
             case RemoveContainers(containers=containers, by_force=by_force):
-                for one in containers:
-                    await (hands.engine.remove_forced(one.id) if by_force else hands.engine.stop_and_remove(one.id))
+                return await _remove(hands, containers, by_force)
             case RemoveVolumes(service_id=service_id):
                 await hands.engine.remove_volumes(service_id)
                 said.info("volumes removed", service=service_id)
@@ -138,3 +158,35 @@ async def _carry_out(hands: Hands, step: Step) -> str | None:
         said.error("work item failed", because=str(error))
         return str(error)
     return None
+
+
+async def _remove(hands: Hands, containers: tuple[ActualContainer, ...], by_force: bool) -> str | None:
+    """Remove each, whatever becomes of the others; why some are still there, or None."""
+    failures: list[str] = []
+    for one in containers:
+        try:
+            await (hands.engine.remove_forced(one.id) if by_force else hands.engine.stop_and_remove(one.id))
+        except AdapterError as error:
+            logger().error("work item failed", because=str(error))
+            failures.append(str(error))
+    return "; ".join(failures) or None
+
+
+def _note(hands: Hands, write: Callable[[], None]) -> None:
+    """Write to the ledger. A disk that does not take it holds nothing up: the agent knows by itself for as long as it lives."""
+    try:
+        write()
+    except OSError as error:
+        then = "should the agent be killed now, an item may be done twice"
+        _complain(hands, "the ledger", "work ledger not written", str(error), then)
+
+
+def _complain(hands: Hands, about: str, event: str, why: str, then: str = "tried again") -> None:
+    if hands.complaints.get(about) != why:
+        hands.complaints[about] = why
+        logger().warning(event, item=about, why=why, then=then)
+
+
+def _forget_complaints(hands: Hands, still_there: frozenset[str]) -> None:
+    for about in [one for one in hands.complaints if one not in still_there]:
+        del hands.complaints[about]

@@ -18,7 +18,7 @@ from core.protocol import (
     PendingBuilds,
     RegistrationAnswer,
     RegistrationRequest,
-    WorkQueue,
+    WorkItem,
     parse,
     registration_fault,
     sendable,
@@ -27,7 +27,6 @@ from core.protocol import (
 CAPTURES = Path(__file__).parent.parent / "captures"
 KINDS: dict[str, type[BaseModel]] = {
     r"POST .*/register": RegistrationAnswer,
-    r"GET .*/work-queue": WorkQueue,
     r"GET .*/pending-builds": PendingBuilds,
     r"POST .*/claim": ClaimedBuild,
     r"(GET|POST) .*/builds/[^/]*/status": BuildStatus,
@@ -122,7 +121,7 @@ def test_ids_may_be_long_and_odd() -> None:
     """L8: any printable ASCII in a server's id, any text in others."""
     assert parse(answer(serverId="!~" * 512), RegistrationAnswer).unwrap().server_id == "!~" * 512
     item = {"id": "né/../ \N{SNOWMAN}", "type": "x", "payload": "", "createdAt": "2026"}
-    assert parse(json.dumps({"items": [item]}).encode(), WorkQueue).unwrap().items[0].id == item["id"]
+    assert parse(json.dumps(item).encode(), WorkItem).unwrap().id == item["id"]
 
 
 @pytest.mark.parametrize("address", ["10.100.4.1", "10.100.3.2", "10.100.3.1/24", "", "192.0.2.1"])

@@ -82,7 +82,7 @@ def test_any_payload_is_parsed_or_refused(kind: str, payload: str) -> None:
 def test_what_a_restart_comes_to() -> None:
     """The deployment's container, whatever id the item names; the running one of several."""
     stopped = an_actual_container(id=ContainerId("a" * 64), state="exited")
-    assert work.decide(Restart(DEPLOYMENT), (stopped, ONE)) == RestartContainer(ONE.id, ONE.name)
+    assert work.decide(Restart(DEPLOYMENT), (stopped, ONE)) == RestartContainer(ONE.id, ONE.name, f"{ONE.id} 0")
     assert isinstance(work.decide(Restart(DeploymentId("other")), (ONE,)), Refuse)
 
 
@@ -108,7 +108,12 @@ def test_volumes_go_only_when_nothing_runs() -> None:
     assert work.decide(CleanupVolumes(ONE.service_id), (resting,)) == RemoveVolumes(ONE.service_id)
 
 
-def test_items_are_done_oldest_first_and_once() -> None:
-    """The queue has no order, and may repeat itself."""
-    old, new = item("deploy", "", "2026-01-01", "b"), item("deploy", "", "2026-01-02", "a")
-    assert work.in_order([new, old, new]) == (old, new)
+def test_a_restart_that_was_interrupted_is_not_done_twice() -> None:
+    """L26: another process than when it was begun says that it was done; a container at rest is started in any case."""
+    before, after = an_actual_container(pid=7), an_actual_container(pid=9)
+    first = work.decide(Restart(DEPLOYMENT), (before,))
+    assert isinstance(first, RestartContainer)
+    assert work.decide(Restart(DEPLOYMENT), (before,), first.mark) == first
+    assert isinstance(work.decide(Restart(DEPLOYMENT), (after,), first.mark), Nothing)
+    down = an_actual_container(state="exited")
+    assert isinstance(work.decide(Restart(DEPLOYMENT), (down,), first.mark), RestartContainer)

@@ -21,6 +21,8 @@ from tests.lab.wait import wait_for
 
 AGENT = Path(sys.executable).with_name("agent")
 _START_S = 20
+# One for all, since making one takes longer than asking; no connection is kept, since planes come and go.
+_HTTP = httpx.Client(timeout=10, limits=httpx.Limits(max_keepalive_connections=0))
 
 
 class Plane:
@@ -69,13 +71,13 @@ class Plane:
 
     def lab(self, what: str) -> Any:
         """One of the plane's lab lists: servers, services, deployments, rollouts, work, builds, reports."""
-        answer = httpx.get(f"{self._lab}/{what}", timeout=10)
+        answer = _HTTP.get(f"{self._lab}/{what}")
         answer.raise_for_status()
         return answer.json()[what]
 
     def lab_post(self, what: str, body: Mapping[str, Any] | None = None) -> Any:
         """Ask something of the plane that a user would ask in its web page."""
-        answer = httpx.post(f"{self._lab}/{what}", json=dict(body or {}), timeout=10)
+        answer = _HTTP.post(f"{self._lab}/{what}", json=dict(body or {}))
         answer.raise_for_status()
         return answer.json()
 

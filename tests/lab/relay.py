@@ -18,10 +18,16 @@ _STEP_S = 0.05
 
 
 class Relay:
-    """Listens on a free port at `address` and passes connections to `target` (host, port). Use as a context manager."""
+    """Listens on a free port at `address` and passes connections to `target` (host, port). Use as a context manager.
 
-    def __init__(self, target: tuple[str, int], address: str = "127.0.0.1") -> None:
+    `trips` is asked about all bytes on their way to the target; when it says so, they are not passed on and the connection is broken.
+    """
+
+    def __init__(
+        self, target: tuple[str, int], address: str = "127.0.0.1", trips: Callable[[bytes], bool] = lambda chunk: False
+    ) -> None:
         self._target = target
+        self._trips = trips
         self._listener = socket.create_server((address, 0))
         self._flowing = threading.Event()
         self._flowing.set()
@@ -87,15 +93,18 @@ class Relay:
             with server:
                 server.settimeout(None)
                 self._sockets += (client, server)
-                back = threading.Thread(target=self._pump, args=(server, client), daemon=True)
+                back = threading.Thread(target=self._pump, args=(server, client, lambda chunk: False), daemon=True)
                 back.start()
-                self._pump(client, server)
+                self._pump(client, server, self._trips)
                 back.join()
 
-    def _pump(self, source: socket.socket, sink: socket.socket) -> None:
+    def _pump(self, source: socket.socket, sink: socket.socket, trips: Callable[[bytes], bool]) -> None:
         with contextlib.suppress(OSError):
             while chunk := source.recv(self._chunk_bytes()):
                 self._flowing.wait()
+                if trips(chunk):
+                    source.shutdown(socket.SHUT_RDWR)
+                    break
                 if self._bytes_per_s is not None:
                     self._closed.wait(len(chunk) / self._bytes_per_s)
                 sink.sendall(chunk)

@@ -10,7 +10,8 @@ import pytest
 import yaml
 from returns.pipeline import is_successful
 
-from core.protocol import BuildStatus, ClaimedBuild, PendingBuilds, RegistrationAnswer, RegistrationRequest, WorkQueue
+from core import work_queue
+from core.protocol import BuildStatus, ClaimedBuild, PendingBuilds, RegistrationAnswer, RegistrationRequest
 from core.protocol import parse as parsed
 from core.state import parse_expected
 from shell.adapters.control_plane import ControlPlane, ControlPlaneError, Signer
@@ -128,14 +129,14 @@ def test_the_life_of_an_agent(tmp_path: Path) -> None:
         )
         raw, work = calls(plane, signer, ControlPlane.fetch_expected_state, ControlPlane.fetch_work)
         (container,) = parse_expected(raw, answer.subnet_id).unwrap().containers
-        (item,) = parsed(work, WorkQueue).unwrap().items
+        (item,) = work_queue.parse(work).unwrap().items
         assert item.type == "deploy"
 
         one = {"deploymentId": container.deployment_id, "containerId": "c" * 64, "status": "running"}
         report = json.dumps({"containers": [{**one, "healthStatus": "none"}]}).encode()
         calls(plane, signer, lambda client: client.complete_work(item.id), lambda client: client.post_status(report))
         (left,) = calls(plane, signer, ControlPlane.fetch_work)
-        assert parsed(left, WorkQueue).unwrap().items == []
+        assert work_queue.parse(left).unwrap().items == ()
         assert [row["status"] for row in plane.lab("deployments")] == ["running"]
         _build(plane, signer)
 
@@ -175,4 +176,4 @@ def test_a_control_plane_that_comes_back(plane: Plane, tmp_path: Path) -> None:
             return await client.fetch_work()
 
         (raw,) = calls(other, signer, stop_and_start)
-        assert parsed(raw, WorkQueue).unwrap().items == []
+        assert work_queue.parse(raw).unwrap().items == ()
