@@ -143,6 +143,13 @@ def parse_listing(
     )
 
 
+def parse_names(raw: bytes) -> Result[tuple[str, ...], str]:
+    """What the containers in the answer of `GET /containers/json` are called, whoever made them."""
+    return _decode(raw, list[_Item]).map(
+        lambda items: tuple(item.names[0] if item.names else item.id for item in items)
+    )
+
+
 def parse_inspection(raw: bytes) -> Result[Holder, str]:
     """The container in the answer of `GET /containers/<id>/json`."""
     return _decode(raw, _Inspected).map(_holder)

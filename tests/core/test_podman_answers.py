@@ -56,7 +56,7 @@ def the(**changes: Any) -> ActualContainer:
 
 def test_a_running_container() -> None:
     """Every field, as the planner wants it."""
-    assert the() == an_actual_container(created=1_795_441_031, running_for_s=99.5)
+    assert the() == an_actual_container(created=1_795_441_031, pid=85, running_for_s=99.5)
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,9 @@ def test_what_is_not_ours_is_left_out() -> None:
     """No label that begins with our prefix: not ours, whatever its name."""
     foreign = [an_item(Labels=None), an_item(Labels={}), an_item(Labels={"io.techulus.x": "1", "techulus": "1"})]
     assert listed(*foreign, an_item(Labels={"techulus.other": ""})) == (
-        an_actual_container(created=STARTED, running_for_s=99.5, deployment_id=None, service_id="", service_name=""),
+        an_actual_container(
+            created=STARTED, pid=85, running_for_s=99.5, deployment_id=None, service_id="", service_name=""
+        ),
     )
 
 

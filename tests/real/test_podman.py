@@ -87,6 +87,23 @@ async def test_env_and_volume(podman: Podman, store: PodmanStore) -> None:
     assert len(wait_for(lambda: page(store.address(5), "starts").splitlines(), 5, "the starts")) == 2
 
 
+async def test_volumes_in_use_stay(podman: Podman, store: PodmanStore, web: str) -> None:
+    """L35: refused while anybody's container has one mounted, also one that is none of ours; gone when it is at rest."""
+    folder = store.directory / "volumes" / "service-7" / "data"
+    folder.mkdir(parents=True)
+    (folder / "kept").touch()
+    store.cli("run", "--detach", "--name=backup", "--network=none", f"--volume={folder}:/data", web)
+    for state in ("running", "paused"):
+        with pytest.raises(AdapterError, match="container backup has it mounted; nothing is deleted"):
+            await podman.remove_volumes("service-7")
+        assert (folder / "kept").exists(), state
+        store.cli("pause" if state == "running" else "unpause", "backup")
+    store.cli("stop", "--time=0", "backup")
+    await podman.remove_volumes("service-7")
+    await podman.remove_volumes("service-7")
+    assert not folder.parent.exists()
+
+
 async def test_health_comes_with_the_listing(podman: Podman, store: PodmanStore) -> None:
     """L30: `starting` until there is a result."""
     check = HealthCheck("test -e /www/health", interval_s=1, timeout_s=1, retries=1, start_period_s=0)

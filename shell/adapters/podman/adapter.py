@@ -28,7 +28,7 @@ from core.podman_events import ContainerEvent
 from core.rejection import shown
 from shell.adapters.podman import service as api
 from shell.adapters.podman.service import CHANGE_S, COMPONENT, RefusedError, Service
-from shell.adapters.podman.volumes import make_volumes, remove_volumes
+from shell.adapters.podman.volumes import folders_of, make_volumes, remove_volumes
 from shell.failure import AdapterError
 from shell.log import logger
 
@@ -202,7 +202,14 @@ class Podman:
         return await self._service.call(f"check the health of container {container_id[:12]}", check, limit_s)
 
     async def remove_volumes(self, service_id: str) -> None:
-        """Delete the folders of a service's volumes; fine when there are none."""
+        """Delete the folders of a service's volumes; fine when there are none. Refused while anybody's container uses one."""
+        for folder in await anyio.to_thread.run_sync(folders_of, self._settings.volumes_dir, service_id):
+            what = f"remove volume folder {folder}"
+            raw = await self._service.read(what, partial(api.list_mounting, path=folder))
+            users = podman_answers.parse_names(raw)
+            if not is_successful(users) or users.unwrap():
+                why = users.failure() if not is_successful(users) else f"container {users.unwrap()[0]} has it mounted"
+                raise AdapterError(COMPONENT, what, why, "nothing is deleted")
         await anyio.to_thread.run_sync(remove_volumes, self._settings.volumes_dir, service_id)
 
     async def _create(self, container: ExpectedContainer, env: Mapping[str, str]) -> ContainerId:

@@ -171,6 +171,12 @@ def list_containers(client: APIClient) -> bytes:
     return _body(client.get("/containers/json", params={"all": True}, stream=True))
 
 
+def list_mounting(client: APIClient, path: str) -> bytes:
+    """The containers that are not at rest and have this folder of the server mounted, whoever made them."""
+    filters = {"volume": [path], "status": ["running", "paused"]}
+    return _body(client.get("/containers/json", params={"filters": msgspec.json.encode(filters).decode()}, stream=True))
+
+
 def inspect_container(client: APIClient, key: str) -> bytes | None:
     """A container by id or name, None when there is none. (As bytes, to be checked; the library's is not.)"""
     return _body_if_found(client.get(f"/containers/{key}/json", stream=True))

@@ -46,6 +46,19 @@ def make_volumes(volumes_dir: Path, service_id: str, volumes: tuple[Volume, ...]
             raise AdapterError(_COMPONENT, what, f"{error.filename!r} below {volumes_dir}: {why}", _THEN) from error
 
 
+def folders_of(volumes_dir: Path, service_id: str) -> tuple[str, ...]:
+    """Everything that a container could have mounted of a service's volumes; empty when there is nothing."""
+    what = f"remove the volumes of {service_id!r}"
+    _require_single(what, service_id)
+    target = volumes_dir / service_id
+    try:
+        return (str(target), *sorted(str(one) for one in target.iterdir()))
+    except FileNotFoundError:
+        return ()
+    except OSError as error:
+        raise AdapterError(_COMPONENT, what, f"{error.filename!r}: {error.strerror}", "nothing is deleted") from error
+
+
 def remove_volumes(volumes_dir: Path, service_id: str) -> None:
     """Delete a service's folder with everything in it; fine when there is none.
 
