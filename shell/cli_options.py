@@ -58,6 +58,12 @@ NODE_OPTIONS: dict[str, tuple[object, object]] = {
     "wireguard_interface": (_option(str, "--wireguard-interface", "Name of the tunnel's interface."), "wg0"),
     "wireguard_port": (_option(int, "--wireguard-port", "UDP port of the tunnel.", min=1, max=65_535), 51_820),
     "public_ip": (_option(str | None, "--public-ip", "Address at which the other servers reach this one."), None),
+    "public_ip_service": (
+        _option(
+            str, "--public-ip-service", "URL that answers with this server's address, or none; without --public-ip."
+        ),
+        "https://api.ipify.org",
+    ),
 }
 
 LOG_OPTIONS: dict[str, tuple[object, object]] = {

@@ -25,6 +25,7 @@ from core.overview import Exchange
 from core.render import Json
 from core.state import ActualState, ExpectedState, NodeType
 from shell import resources, status_socket
+from shell.adapters.public_address import PublicAddressService
 from shell.failure import AdapterError
 from shell.gather import Gather
 from shell.ledger import Ledger
@@ -32,6 +33,7 @@ from shell.log import logger
 from shell.loops import events as event_loop
 from shell.loops import health as health_loop
 from shell.loops import work_queue
+from shell.loops.public_address import PublicAddress
 from shell.loops.reconcile import Reconcile, World
 from shell.loops.reports import Reports
 from shell.node import Node
@@ -90,6 +92,8 @@ class Daemon:
         self._began_at_s = time.time()
         self._pause = PauseFile(node.data_dir, time.time)
         self._work: Exchange | None = None
+        asks = node.public_ip is None and node.public_ip_service is not None
+        self._address = PublicAddress(PublicAddressService(node.public_ip_service or "")) if asks else None
         self._checks_health = not _SYSTEMD.is_dir()
         self._expected = Expected(node)
         self._gather = Gather(node.components)
@@ -100,7 +104,7 @@ class Daemon:
             memory=lambda: self.reconcile.state.memory,
             resources=resources.fetch,
             wall_clock=time.time,
-            public_ip=lambda: node.public_ip,
+            public_ip=self._public_ip,
         )
         for name in sorted(left_out - ({"caddy"} if node.node_type is NodeType.WORKER else set())):
             logger().info("component left alone", component=name, then="not looked at and not changed on this server")
@@ -125,6 +129,8 @@ class Daemon:
             if self._ledger is not None:
                 tasks.start_soon(work_queue.run, self._hands(self._ledger, writer))
                 tasks.start_soon(status_socket.run, self._node.data_dir, self.overview)
+            if self._ledger is not None and self._address is not None:
+                tasks.start_soon(self._address.run)
             await self.reconcile.run(
                 World(
                     fetch=self._expected.fetch,
@@ -158,6 +164,9 @@ class Daemon:
                 work=self._work,
             )
         )
+
+    def _public_ip(self) -> str | None:
+        return self._node.public_ip or (None if self._address is None else self._address.value)
 
     def _withheld(self, action: Action) -> str | None:
         return "the agent is paused" if self._pause() is not None else self.reconcile.withheld(action)

@@ -29,6 +29,7 @@ class Node:
     last_good: LastGood
     public_ip: str | None
     data_dir: Path
+    public_ip_service: str | None = None
 
     async def aclose(self) -> None:
         """Close the connections to the control plane and to Podman."""
@@ -63,6 +64,7 @@ def build(options: Options, identity: Identity, control_plane: ControlPlane) -> 
         last_good=LastGood(options.data_dir, identity.subnet_id),
         public_ip=None if options.public_ip is None else str(options.public_ip),
         data_dir=options.data_dir,
+        public_ip_service=options.public_ip_service,
     )
 
 

@@ -3,6 +3,7 @@
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -12,6 +13,7 @@ DEFAULT_DATA_DIR = Path("/var/lib/techulus-agent")
 DEFAULT_RUN_DIR = Path("/run/techulus-agent")
 DEFAULT_ACCESS_LOG = Path("/var/log/caddy/techulus.log")
 DEFAULT_DNS_LOOPBACK = IPv4Address("127.0.0.153")
+DEFAULT_PUBLIC_IP_SERVICE = "https://api.ipify.org"
 DEFAULT_PODMAN_SOCKET = Path("/run/podman/podman.sock")
 
 
@@ -39,6 +41,7 @@ class Options(BaseModel):
     wireguard_interface: Annotated[str, Field(pattern=r"^[a-zA-Z0-9_.-]{1,15}$")] = "wg0"
     wireguard_port: Annotated[int, Field(ge=1, le=65_535)] = 51_820
     public_ip: IPv4Address | IPv6Address | None = None
+    public_ip_service: str | None = DEFAULT_PUBLIC_IP_SERVICE
 
     @field_validator("data_dir", "podman_socket", "registry_auth_file", "run_dir", "caddy_access_log")
     @classmethod
@@ -51,6 +54,16 @@ class Options(BaseModel):
         if address is not None and (address.is_unspecified or address.is_loopback or address.is_multicast):
             raise ValueError(f"{address} is not an address of a server")
         return address
+
+    @field_validator("public_ip_service")
+    @classmethod
+    def _service(cls, url: str | None) -> str | None:
+        if url is None or url == "none":
+            return None
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname or not url.isprintable():
+            raise ValueError("neither an http or https URL nor none")
+        return url
 
     @field_validator("unmanaged", mode="before")
     @classmethod

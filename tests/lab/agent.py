@@ -100,7 +100,7 @@ class Agent:
 
     def start(self, token: str | None = None) -> None:
         """Start the daemon. Returns at once."""
-        env = {**os.environ, **({"TECHULUS_TOKEN": token} if token else {})}
+        env = {"TECHULUS_PUBLIC_IP_SERVICE": "none", **os.environ, **({"TECHULUS_TOKEN": token} if token else {})}
         self._child = Child((str(AGENT), *self._common), self.log, env)
 
     def running(self) -> bool:

@@ -35,6 +35,7 @@ VALUES: dict[str, tuple[str, Any]] = {
     "wireguard_interface": ("wg7", "wg7"),
     "wireguard_port": ("51999", 51999),
     "public_ip": ("2001:db8::1", IPv6Address("2001:db8::1")),
+    "public_ip_service": ("none", None),
 }
 """One other value for each option: as text, and as the agent has it."""
 
@@ -47,6 +48,8 @@ BAD: list[tuple[str, Any]] = [
     ("wireguard_interface", "a-name-that-is-too-long"),
     ("wireguard_interface", "../wg0"),
     ("public_ip", "127.0.0.1"),
+    ("public_ip_service", "ftp://example.org"),
+    ("public_ip_service", ""),
     ("public_ip", "::"),
     ("public_ip", "example.org"),
 ]
