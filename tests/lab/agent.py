@@ -73,7 +73,7 @@ class Plane:
         """One of the plane's lab lists: servers, services, deployments, rollouts, work, builds, reports."""
         answer = _HTTP.get(f"{self._lab}/{what}")
         answer.raise_for_status()
-        return answer.json()[what]
+        return answer.json()[what.partition("?")[0]]
 
     def lab_post(self, what: str, body: Mapping[str, Any] | None = None) -> Any:
         """Ask something of the plane that a user would ask in its web page."""
@@ -142,6 +142,20 @@ class Agent:
         argv = [str(AGENT), *words, *self._common]
         done = subprocess.run(argv, capture_output=True, text=True, timeout=timeout_s, check=False)
         return done.returncode, done.stdout + done.stderr
+
+    def inspect(self, *words: str) -> tuple[int, str]:
+        """Exit status and output of a command that needs the data directory only: status, pause, resume."""
+        argv = [str(AGENT), *words, "--data-dir", str(self.data_dir)]
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=30, check=False)
+        return done.returncode, done.stdout + done.stderr
+
+    def status(self) -> dict[str, Any]:
+        """What `agent status` says as JSON."""
+        code, text = self.inspect("status", "--output", "json")
+        if code not in (0, 3):
+            raise LabError(f"agent status ended with {code}: {text}")
+        found: dict[str, Any] = json.loads(text)
+        return found
 
     def wait_converged(self, timeout_s: float) -> None:
         """Until the dry run finds nothing to do."""

@@ -41,6 +41,8 @@ _COMMANDS = {
     "env:v1": f"env >/www/index.html; echo $(hostname) >>/data/starts; ln -s /data/starts /www/starts; {_SERVE}",
     "exits:v1": "true",
     "crashes:v1": "echo starting; sleep 1; echo dying >&2; exit 7",
+    # Up long enough to count as up, and then gone, without the failure at which Podman itself would start it again.
+    "mortal:v1": "echo starting; sleep 3; echo dying >&2",
     "stubborn:v1": "trap '' TERM; while :; do sleep 1; done",
     # LINES numbered lines on each stream (1000 unless told), then a line in two parts; stays up.
     "noisy:v1": (

@@ -1,0 +1,73 @@
+"""The person at the server's terminal: `agent status`, `agent pause`, `agent resume`, and the log of a crash loop."""
+
+import pytest
+
+from tests.lab.agent import Agent, Plane
+from tests.lab.podman_store import PodmanStore
+from tests.lab.registry import Registry
+from tests.lab.wait import wait_for
+
+pytestmark = pytest.mark.real
+
+_PATIENCE_S = 60
+
+
+def test_hands_off_and_on_again(plane: Plane, agent: Agent, store: PodmanStore, registry: Registry) -> None:
+    """A paused agent sees, says and reports; changes nothing, also after a crash; and goes on when it may."""
+    plane.want({"web": {"image": registry.offer("web")}})
+    agent.start(plane.token("one", store.subnet_id))
+    wait_for(lambda: [one["status"] for one in plane.lab("deployments")] == ["running"], _PATIENCE_S, "the rollout")
+    code, text = agent.inspect("pause", "--reason", "moving the disk")
+    assert (code, "until `agent resume`" in text) == (0, True)
+    victim = store.cli("ps", "-q").strip()
+    store.cli("kill", victim)
+    wait_for(lambda: (agent.status()["paused"] or {}).get("reason") == "moving the disk", _PATIENCE_S, "the pause")
+    wait_for(lambda: agent.status()["drift"], _PATIENCE_S, "the drift to be seen")
+    wait_for(lambda: "moving the disk" in agent.log.read_text(), _PATIENCE_S, "the log to say so")
+    agent.kill()
+    agent.start()
+    wait_for(lambda: agent.status()["running"] and agent.status()["drift"], _PATIENCE_S, "the drift to be seen again")
+    code, text = agent.inspect("status")
+    assert code == 0
+    assert "PAUSED" in text
+    reports = len(plane.lab("reports?limit=1000"))
+    wait_for(lambda: len(plane.lab("reports?limit=1000")) > reports, _PATIENCE_S, "a report all the same")
+    assert store.cli("ps", "-q").strip() == ""
+    assert agent.inspect("resume")[0] == 0
+    wait_for(lambda: store.cli("ps", "-q").strip() == victim, _PATIENCE_S, "the container to run again")
+    assert agent.stop() == 0
+    code, text = agent.inspect("status")
+    assert (code, "no agent runs" in text) == (3, True)
+
+
+def test_a_pause_that_ends_by_itself(plane: Plane, agent: Agent, store: PodmanStore, registry: Registry) -> None:
+    """Set before the agent starts, with an end: it waits until then."""
+    agent.data_dir.mkdir(mode=0o700, parents=True)
+    code, text = agent.inspect("pause", "--for", "8s")
+    assert code == 0, text
+    plane.want({"web": {"image": registry.offer("web")}})
+    agent.start(plane.token("one", store.subnet_id))
+    wait_for(lambda: agent.status()["running"] and agent.status()["drift"], _PATIENCE_S, "the drift to be seen")
+    assert store.cli("ps", "-aq").strip() == ""
+    wait_for(lambda: [one["status"] for one in plane.lab("deployments")] == ["running"], _PATIENCE_S, "the rollout")
+    assert agent.status()["paused"] is None
+    assert agent.stop() == 0
+
+
+def test_a_crash_loop(plane: Plane, agent: Agent, store: PodmanStore, registry: Registry) -> None:
+    """Started with growing pauses: `failed` for the control plane; the reason, the next try and the last words for a person."""
+    plane.want({"bad": {"image": registry.offer("mortal")}})
+    agent.start(plane.token("one", store.subnet_id))
+    wait_for(lambda: agent.log.read_text().count("container is started again") > 1, _PATIENCE_S, "the third start")
+    wait_for(lambda: agent.status()["retries"], _PATIENCE_S, "the retry to be shown")
+    (retry,) = agent.status()["retries"]
+    assert retry["kind"] == "start"
+    assert retry["nextInS"] > 0
+    assert "exited" in retry["why"]
+    starts = store.cli("events", "--stream=false", "--filter=event=start", "--format={{.Status}}").split()
+    attempts = [line for line in agent.log.read_text().splitlines() if "container is started again" in line]
+    assert len(attempts) == len(starts) - 1, "each but the first"
+    assert all("starting\\ndying" in line for line in attempts)
+    said = [one["status"] for report in plane.lab("reports") for one in report["body"].get("containers", [])]
+    assert "failed" in said
+    assert agent.stop() == 0

@@ -1,0 +1,185 @@
+"""What the control plane hears, and when: the agent as a process, real Podman, the embedded control plane."""
+
+import json
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.lab.agent import Agent, Plane
+from tests.lab.odd_server import Exchange, OddServer, head
+from tests.lab.podman_store import PodmanStore
+from tests.lab.registry import Registry
+from tests.lab.wait import wait_for
+
+pytestmark = pytest.mark.real
+
+_PATIENCE_S = 60
+_UP_AFTER_S = 2.0  # L17
+_POLL_S = 10.0
+_MARGIN_S = 1.0
+
+
+def test_a_rollout_without_health_check_runs_when_it_is_up(
+    plane: Plane, agent: Agent, store: PodmanStore, registry: Registry
+) -> None:
+    """L17: `running` is heard at the earliest 2 s after the start, and within a second of that. The best of two, for a busy machine."""
+    plane.want({"web": {"image": registry.offer("web")}})
+    agent.start(plane.token("one", store.subnet_id))
+    waits = [_reported_after(plane, store, _row(plane, "web"))]
+    plane.want({"web": {"image": registry.offer("web")}, "more": {"image": registry.offer("env")}})
+    waits.append(_reported_after(plane, store, _row(plane, "more")))
+    assert min(waits) >= _UP_AFTER_S
+    assert min(waits) <= _UP_AFTER_S + _MARGIN_S, waits
+    assert agent.stop() == 0
+
+
+def test_a_container_that_ends_is_reported_at_once(
+    plane: Plane, agent: Agent, store: PodmanStore, registry: Registry
+) -> None:
+    """By Podman's events, not at the next poll; also after the stream was cut and came back."""
+    plane.want({"web": {"image": registry.offer("crashes"), "replicas": 1}, "env": {"image": registry.offer("env")}})
+    agent.start(plane.token("one", store.subnet_id))
+    row = _row(plane, "env")
+    waits = [_death_reported_after(plane, store, row)]
+    store.restart()
+    wait_for(lambda: "events followed again" in agent.log.read_text(), _PATIENCE_S, "the events to be followed again")
+    assert "events not followed" in agent.log.read_text()
+    wait_for(lambda: _heard(plane, row["id"])[-1][1] == "running", _PATIENCE_S, "the container to run again")
+    waits.append(_death_reported_after(plane, store, row))
+    assert max(waits) < _POLL_S / 2, waits
+    assert agent.stop() == 0
+
+
+def test_unhealthy_within_an_interval(plane: Plane, agent: Agent, store: PodmanStore, registry: Registry) -> None:
+    """A check that fails once is enough here: reported within its interval plus 2 s. The best of two, for a busy machine."""
+    check = {"cmd": "test -e /www/health", "interval": 1, "timeout": 1, "retries": 1, "start_period": 0}
+    plane.want({"api": {"image": registry.offer("health"), "health_check": check}})
+    agent.start(plane.token("one", store.subnet_id))
+    row = _row(plane, "api")
+    waits: list[float] = []
+    for _ in range(2):
+        wait_for(lambda: _heard(plane, row["id"])[-1][2] == "healthy", _PATIENCE_S, "a healthy container")
+        store.cli("exec", row["containerId"], "rm", "/www/health")
+        gone = datetime.now(UTC)
+        waits.append(_heard_after(plane, row["id"], gone, lambda _, health: health == "unhealthy"))
+        store.cli("exec", row["containerId"], "touch", "/www/health")
+    assert min(waits) <= 1 + 2, waits
+    assert agent.stop() == 0
+
+
+def test_a_listing_that_fails_makes_no_report(
+    plane: Plane, agent: Agent, store: PodmanStore, registry: Registry
+) -> None:
+    """L3: with ten containers and Podman dead, no report says less than ten."""
+    plane.want({"web": {"image": registry.offer("web"), "replicas": 10}})
+    agent.start(plane.token("one", store.subnet_id))
+    _row(plane, "web")
+    wait_for(lambda: _counts(plane)[-1] == 10, _PATIENCE_S, "ten to be reported")
+    before = len(_counts(plane))
+    store.kill()
+    wait_for(lambda: "containers not listed" in agent.log.read_text(), _PATIENCE_S, "the agent to say so")
+    store.start()
+    wait_for(lambda: len(_counts(plane)) > before, _PATIENCE_S, "a report")
+    assert set(_counts(plane)[before:]) == {10}
+    assert agent.stop() == 0
+
+
+@pytest.fixture
+def late_plane() -> Iterator[OddServer]:
+    """A control plane whose clock is five minutes ahead: it registers, and then refuses every signature."""
+
+    async def behave(exchange: Exchange) -> bool:
+        ahead = format_datetime(datetime.now(UTC) + timedelta(minutes=5), usegmt=True)
+        registers = exchange.request.path.endswith("/register")
+        body = json.dumps(_REGISTERED if registers else {"error": "Invalid signature"}).encode()
+        headers = {"date": ahead, "content-type": "application/json", "content-length": str(len(body))}
+        await exchange.send(head(200 if registers else 401, headers) + body)
+        return True
+
+    with OddServer([behave]) as server:
+        yield server
+
+
+_REGISTERED = {
+    "serverId": "65a1c0ffee65a1c0ffee65a1",
+    "subnetId": 3,
+    "wireguardIp": "10.100.3.1",
+    "encryptionKey": "ab" * 32,
+    "peers": [],
+}
+
+
+def test_a_clock_five_minutes_off(late_plane: OddServer, store: PodmanStore, tmp_path: Path) -> None:
+    """The log says what a person can do about it."""
+    unmanaged = tuple(part for name in ("dns", "caddy", "wireguard") for part in ("--unmanaged", name))
+    agent = Agent(tmp_path / "agent", late_plane.url, ("--podman-socket", str(store.socket_path), *unmanaged))
+    agent.start("token")
+    try:
+        wait_for(lambda: "set it (NTP)" in agent.last_words(), _PATIENCE_S, "the hint")
+        log = agent.log.read_text()
+        assert "this server's clock is 300 s behind" in log or "this server's clock is 299 s behind" in log
+        status = agent.status()
+        assert status["poll"]["ok"] is False
+        assert "clock" in status["poll"]["failure"]
+        assert agent.stop() == 0
+    finally:
+        agent.kill()
+
+
+def _row(plane: Plane, service: str) -> dict[str, Any]:
+    def found() -> dict[str, Any]:
+        rows = [one for one in plane.lab("deployments") if one["service"] == service]
+        return rows[0] if rows and all(one["status"] == "running" for one in rows) else {}
+
+    return wait_for(found, _PATIENCE_S, f"{service} to run")
+
+
+def _counts(plane: Plane) -> list[int]:
+    """How many containers each report names."""
+    return [len(_entries(one)) for one in plane.lab("reports?limit=1000") if one["kind"] == "status"]
+
+
+def _entries(report: dict[str, Any]) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = report["body"].get("containers", []) if report["kind"] == "status" else []
+    return found
+
+
+def _heard(plane: Plane, deployment: str) -> list[tuple[datetime, str, str]]:
+    """When what was said of a deployment: time, status, health."""
+    return [
+        (datetime.fromisoformat(report["at"]), one["status"], one["healthStatus"])
+        for report in plane.lab("reports")
+        for one in _entries(report)
+        if one["deploymentId"] == deployment
+    ]
+
+
+def _heard_after(plane: Plane, deployment: str, moment: datetime, wanted: Callable[[str, str], bool]) -> float:
+    """Seconds from a moment to the first report in which status and health of a deployment are as wanted."""
+
+    def found() -> list[float]:
+        return [
+            (at - moment).total_seconds()
+            for at, status, health in _heard(plane, deployment)
+            if at >= moment and wanted(status, health)
+        ]
+
+    return wait_for(found, _PATIENCE_S, "the report")[0]
+
+
+def _reported_after(plane: Plane, store: PodmanStore, row: dict[str, Any]) -> float:
+    """Seconds from the container's start to the first report that it runs."""
+    text = store.cli("inspect", "--format", "{{.State.StartedAt.UnixMilli}}", row["containerId"]).strip()
+    started = datetime.fromtimestamp(int(text) / 1000, UTC)
+    first = next(at for at, status, _ in _heard(plane, row["id"]) if status == "running")
+    return (first - started).total_seconds()
+
+
+def _death_reported_after(plane: Plane, store: PodmanStore, row: dict[str, Any]) -> float:
+    killed = datetime.now(UTC)
+    store.cli("kill", row["containerId"])
+    return _heard_after(plane, row["id"], killed, lambda status, _: status != "running")
