@@ -6,6 +6,7 @@ from typing import Any
 
 import anyio
 import pytest
+from structlog.testing import capture_logs
 
 from core.action import (
     Action,
@@ -24,7 +25,7 @@ from core.action import (
 )
 from core.containers import ContainerId, DeploymentId
 from core.dns import Record
-from core.events import Applied, Deferred, Failed, Outcome
+from core.events import Applied, Deferred, Failed, Outcome, Withheld
 from core.secrets import EncryptionKey, encrypt
 from shell.components import Components
 from shell.perform import Perform
@@ -256,3 +257,64 @@ def test_being_cancelled_stops_in_the_middle() -> None:
     virtual_time.run(main)
     assert (ended, stage.podman.changing) == ([], 0)
     assert str(DEPLOYMENT) not in stage.podman.there
+
+
+START = Start(WANTED.deployment_id, HERE, NAME, NotRunning("exited"))
+
+
+def test_a_pull_does_not_hold_the_writer() -> None:
+    """Work items are done while an image is on its way; the change itself waits for its turn."""
+    stage = a_stage(there=True)
+    writer = anyio.Lock()
+    seen: list[bool] = []
+
+    async def pulling() -> None:
+        seen.append(writer.locked())
+
+    async def stopping() -> None:
+        seen.append(writer.locked())
+
+    stage.podman.scripts |= {"pull": pulling, "stop_and_remove": stopping}
+
+    async def main() -> Outcome:
+        async with anyio.create_task_group() as tasks:
+            outcome = await Perform(stage.components, PullEnds().pulls(stage.podman, tasks), KEY, writer)(REDEPLOY)
+            tasks.cancel_scope.cancel()
+        return outcome
+
+    assert virtual_time.run(main) == Applied()
+    assert seen == [False, True]
+    assert not writer.locked()
+
+
+@pytest.mark.parametrize("action", [DEPLOY, REDEPLOY, ORPHAN, START], ids=["deploy", "redeploy", "orphan", "start"])
+def test_a_change_that_may_no_longer_be_made(action: Action) -> None:
+    """Paused, or asked to stop, while the image came: nothing is touched."""
+    stage = a_stage(there=action is not DEPLOY)
+
+    async def main() -> Outcome:
+        async with anyio.create_task_group() as tasks:
+            pulls = PullEnds().pulls(stage.podman, tasks)
+            outcome = await Perform(stage.components, pulls, KEY, anyio.Lock(), lambda _: "the agent is paused")(action)
+            tasks.cancel_scope.cancel()
+        return outcome
+
+    assert virtual_time.run(main) == Withheld("the agent is paused")
+    assert [one for one in stage.journal if one[0] != "pull"] == []
+
+
+def test_the_last_words_of_a_container_that_is_started_again() -> None:
+    """Once for each attempt, ten lines at most; one that said nothing or cannot be read is started all the same."""
+    stage = a_stage(there=True)
+    stage.podman.output[HERE] = tuple(f"line {number}" for number in range(50))
+    with capture_logs() as said:
+        assert perform(stage, START, START) == [Applied(), Applied()]
+    assert [one["last_output"].split("\n")[0] for one in said] == ["line 40", "line 40"]
+    stage.podman.output.clear()
+    with capture_logs() as said:
+        assert perform(stage, START) == [Applied()]
+    assert said == []
+    stage.podman.scripts["last_output"] = failing("read the output", "it is gone")
+    with capture_logs() as said:
+        assert perform(stage, START) == [Applied()]
+    assert "it is gone" in said[0]["last_output"]

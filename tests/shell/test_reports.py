@@ -301,3 +301,45 @@ def test_a_fault_of_ours_is_not_hidden() -> None:
     with pytest.raises(BaseExceptionGroup) as caught:
         play(scene, Plane(wrong))
     assert caught.group_contains(KeyError) and not caught.group_contains(AdapterError)
+
+
+def test_news_is_looked_at_and_reported_at_once() -> None:
+    """L12: something happened to a container; what goes out is what is there now, also when a report waits to be sent."""
+
+    async def scene(reports: Reports, plane: Plane, podman: Podman) -> None:
+        reports.post((an_entry("a"),))
+        await anyio.sleep(5)
+        reports.stir()
+        await anyio.sleep(5)
+        reports.post((an_entry("old"),))
+        reports.stir()
+        await anyio.sleep(5)
+
+    plane, _ = play(scene)
+    assert plane.names == [["a"], [DEPLOYMENT], [DEPLOYMENT]]
+    assert plane.times == [0.0, 5.0, 10.0]
+
+
+def test_a_storm_of_news_is_not_a_storm_of_reports() -> None:
+    """A container that flaps, or a hundred that start: one report each `LEAST_SPACING_S`."""
+
+    async def scene(reports: Reports, plane: Plane, podman: Podman) -> None:
+        for _ in range(1000):
+            reports.stir()
+            await anyio.sleep(0.01)
+
+    plane, _ = play(scene)
+    assert len(plane.got) <= 10 / LEAST_SPACING_S + 1
+
+
+def test_news_that_cannot_be_looked_at() -> None:
+    """L3: no listing, no report."""
+
+    async def scene(reports: Reports, plane: Plane, podman: Podman) -> None:
+        podman.scripts["containers"] = failing("list containers")
+        reports.stir()
+        await anyio.sleep(5)
+
+    plane, said = play(scene)
+    assert plane.got == []
+    assert [one["event"] for one in said] == ["no heartbeat"]

@@ -1,0 +1,133 @@
+"""`core.overview` and its lines: what a person at the terminal is told."""
+
+import json
+from dataclasses import replace
+from typing import Any
+
+from core import overview, overview_text
+from core.containers import ContainerId
+from core.events import PauseSeen
+from core.overview import Agent, Exchange, Moment
+from core.pause import Pause
+from tests.builders import an_actual_container
+from tests.core.simulated_server import Server, failing, taking, there, want
+
+AGENT = Agent("0.1.0", 812, "65a1", "worker", "https://cloud.example.com", 1_767_500_000.0)
+WALL = 1_767_503_600.0
+
+
+def a_moment(server: Server, **changes: Any) -> Moment:
+    """What the agent on this server would tell now."""
+    made = Moment(
+        AGENT, server.state, server.actual.containers, server.now, WALL, Exchange(WALL - 2), Exchange(WALL - 3)
+    )
+    return replace(made, **changes)
+
+
+def told(moment: Moment) -> tuple[dict[str, Any], str]:
+    """As a script reads it, and as a person does."""
+    document = json.loads(json.dumps(overview.document(moment)))
+    return document, "\n".join(overview_text.lines(document))
+
+
+def test_an_agent_with_nothing_to_do() -> None:
+    """The state, since when, the last exchanges, the next poll, the containers."""
+    server = Server(want("a"), there("a"))
+    server.run(25.0)
+    document, text = told(a_moment(server))
+    assert document["state"] == "IDLE"
+    assert document["doing"] == "waiting for the next poll"
+    assert document["poll"]["ok"] is True
+    assert 0 <= document["poll"]["nextInS"] <= 11
+    assert document["report"] == {"at": "2026-01-04T05:13:18Z", "ok": True, "failure": None}
+    assert [one["name"] for one in document["containers"]] == ["a"]
+    assert (document["drift"], document["retries"], document["paused"]) == ([], [], None)
+    assert text.startswith("state       IDLE since ")
+    assert "worker 65a1 at https://cloud.example.com" in text
+    assert "\n  a  running  none  " in text
+
+
+def test_an_agent_at_work() -> None:
+    """The change in hand with its reason, and what is left to do."""
+    server = Server(want("a", "b"), duration=taking(60.0, "a"))
+    server.run(10.0)
+    document, text = told(a_moment(server))
+    assert document["state"] == "PROCESSING"
+    assert document["doing"].startswith("deploy a: ")
+    assert [one["name"] for one in document["drift"]] == ["a", "b"]
+    assert document["poll"]["nextInS"] is None
+    assert "drift       deploy a" in text
+
+
+def test_what_does_not_work() -> None:
+    """Each retry with its reason, its count and its next try; exchanges that failed with why."""
+    server = Server(want("a"), outcome=failing("a"))
+    server.run(100.0)
+    document, text = told(a_moment(server, report=Exchange(WALL, "it cannot be reached"), work=None))
+    (retry,) = document["retries"]
+    assert retry["kind"] == "deploy"
+    assert retry["subject"] == "a"
+    assert retry["why"] == "scripted"
+    assert retry["attempts"] >= 3
+    assert 0 <= retry["nextInS"] <= 300
+    assert "last report 2026-01-04T05:13:20Z FAILED: it cannot be reached" in text
+    assert "work queue  none yet" in text
+    assert f"deploy a: attempt {retry['attempts']}, next in" in text
+
+
+def test_a_poll_that_fails_and_a_podman_that_is_away() -> None:
+    """Nothing is known, and that is said."""
+    server = Server(None)
+    server.run(15.0)
+    document, text = told(a_moment(server))
+    assert document["poll"]["failure"] == "connection refused"
+    assert "FAILED: connection refused" in text
+    server = Server(want("a"), there("a"))
+    server.run(15.0)
+    server.listing_works = False
+    server.run(30.0)
+    document, text = told(a_moment(server))
+    assert document["containersSeen"] is False
+    assert "could not be listed" in text
+
+
+def test_a_pause() -> None:
+    """Since when, until when, why; and what would be done."""
+    server = Server(want("a"))
+    server.say(PauseSeen(Pause(WALL - 60, WALL + 60, "moving the disk")))
+    server.run(15.0)
+    document, text = told(a_moment(server))
+    assert document["paused"] == {
+        "since": "2026-01-04T05:12:20Z",
+        "until": "2026-01-04T05:14:20Z",
+        "reason": "moving the disk",
+    }
+    assert [one["kind"] for one in document["drift"]] == ["deploy"]
+    assert "PAUSED      since 2026-01-04T05:12:20Z until 2026-01-04T05:14:20Z: moving the disk" in text
+
+
+def test_nobody_runs() -> None:
+    """And the pause that would be in force."""
+    document = overview.absent("/var/lib/techulus-agent", Pause(WALL))
+    lines = list(overview_text.lines(document))
+    assert lines[0] == "no agent runs on /var/lib/techulus-agent"
+    assert lines[1].startswith("PAUSED")
+
+
+def test_the_document_has_the_same_fields_always() -> None:
+    """Scripts depend on them."""
+    fresh, _ = told(a_moment(Server(None), report=None, work=None))
+    busy = Server(want("a"), outcome=failing("a"))
+    busy.run(50.0)
+    later, _ = told(a_moment(busy))
+    assert fresh.keys() == later.keys()
+    assert fresh["version"] == 1
+    assert fresh["poll"] is None
+
+
+def test_many_containers_are_one_line_each() -> None:
+    """In columns, by name."""
+    found = tuple(an_actual_container(id=ContainerId(f"{n:064x}"), name=f"web-{n}") for n in (10, 9, 1))
+    _, text = told(a_moment(Server(want()), containers=found))
+    rows = [line.split()[0] for line in text.splitlines() if line.startswith("  web")]
+    assert rows == ["web-1", "web-10", "web-9"]

@@ -1,0 +1,75 @@
+"""`core.podman_events`: what Podman says while it happens. Lines as Podman 4.3 writes them."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from core.podman_events import KINDS, ContainerEvent, is_news, parse
+from tests.builders import CONTAINER, an_actual_container, labels
+
+HEALTHY = an_actual_container(health="healthy")
+SEEN = {HEALTHY.id: HEALTHY}
+
+
+def a_line(action: str = "start", **changes: Any) -> bytes:
+    """One event about the container of `tests.builders`."""
+    actor = {"ID": CONTAINER, "Attributes": {"image": "x", "name": "web", **labels()}}
+    return json.dumps(
+        {"Type": "container", "Action": action, "Actor": actor, "timeNano": 1_500_000_000} | changes
+    ).encode()
+
+
+def an_event(kind: str, health: str = "") -> ContainerEvent:
+    """An event about the same container."""
+    return ContainerEvent(kind, HEALTHY.id, 1.5, health)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_heard(kind: str) -> None:
+    """Each kind that can change what is reported, with its exact time."""
+    assert parse(a_line(kind)) == an_event(kind)
+
+
+def test_a_health_check() -> None:
+    """In Podman's own form, and in docker's with the outcome behind a colon."""
+    assert parse(a_line("health_status", HealthStatus="Healthy")) == an_event("health_status", "healthy")
+    assert parse(a_line("health_status: healthy")) == an_event("health_status")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b"\xff",
+        b"[" * 9999,
+        a_line("exec"),
+        a_line(Actor={"ID": "", "Attributes": labels()}),
+        a_line(Actor={"ID": CONTAINER, "Attributes": {"name": "somebody else's"}}),
+        a_line(Actor=None),
+        a_line(Actor={"ID": 5}),
+    ],
+)
+def test_what_is_not(line: bytes) -> None:
+    """Other kinds, containers of others, nonsense."""
+    assert parse(line) is None
+
+
+@given(st.binary())
+def test_any_line(line: bytes) -> None:
+    """An event or nothing; no exception."""
+    assert parse(line) is None or line
+
+
+def test_what_is_news() -> None:
+    """Everything but a check that finds healthy what was healthy: a hundred of those a second are looked at by nobody."""
+    assert is_news(an_event("died"), SEEN)
+    assert not is_news(an_event("health_status", "healthy"), SEEN)
+    assert is_news(an_event("health_status", "unhealthy"), SEEN)
+    assert is_news(an_event("health_status", "healthy"), {})
+    assert is_news(an_event("health_status", "healthy"), {HEALTHY.id: an_actual_container(health="starting")})

@@ -1,0 +1,69 @@
+"""`shell.pausing`: the pause on disk."""
+
+import stat
+from pathlib import Path
+
+import pytest
+
+from core.pause import Pause
+from shell.failure import CommandError
+from shell.pausing import NAME, PauseFile
+
+
+class Clock:
+    """A calendar that a test moves."""
+
+    now = 1000.0
+
+    def __call__(self) -> float:
+        """Seconds since the epoch."""
+        return self.now
+
+
+def test_it_outlives_the_one_who_paused(tmp_path: Path) -> None:
+    """Written by a command, seen by an agent, also by the next one."""
+    clock = Clock()
+    agent = PauseFile(tmp_path, clock)
+    assert agent() is None
+    wanted = Pause(1000.0, 2000.0, "moving the disk")
+    PauseFile(tmp_path, clock).save(wanted)
+    assert agent() == wanted
+    assert PauseFile(tmp_path, clock)() == wanted
+    assert stat.S_IMODE((tmp_path / NAME).stat().st_mode) == 0o600
+
+
+def test_it_ends_by_itself_or_when_somebody_says_so(tmp_path: Path) -> None:
+    """An end in time needs nobody; without one, only `clear` ends it."""
+    clock = Clock()
+    pause = PauseFile(tmp_path, clock)
+    pause.save(Pause(1000.0, 1010.0))
+    clock.now = 1009.9
+    assert pause() is not None
+    clock.now = 1010.0
+    assert pause() is None
+    pause.save(Pause(1010.0))
+    clock.now = 1e9
+    assert pause() is not None
+    assert PauseFile(tmp_path, clock).clear()
+    assert pause() is None
+    assert not pause.clear()
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"since_s": "x"}', b'{"since_s": 1, "untill_s": 5}', b"\xff"])
+def test_a_file_that_makes_no_sense_pauses(tmp_path: Path, content: bytes) -> None:
+    """Somebody meant something by it; the reason says what is wrong and what removes it."""
+    (tmp_path / NAME).write_bytes(content)
+    found = PauseFile(tmp_path, Clock())()
+    assert found is not None
+    assert found.until_s is None
+    assert "agent resume" in found.reason
+    assert PauseFile(tmp_path, Clock()).clear()
+
+
+def test_a_folder_that_takes_nothing(tmp_path: Path) -> None:
+    """The person hears why."""
+    with pytest.raises(CommandError, match="cannot be written"):
+        PauseFile(tmp_path / "missing", Clock()).save(Pause(0.0))
+    (tmp_path / NAME).mkdir()
+    with pytest.raises(CommandError, match="cannot be removed"):
+        PauseFile(tmp_path, Clock()).clear()
