@@ -40,6 +40,7 @@ from shell.node import Node
 from shell.pausing import PauseFile
 from shell.perform import Perform
 from shell.pulls import Pulls
+from shell.turns import Turns
 
 _SYSTEMD = Path("/run/systemd/system")  # where it runs, Podman has its timers run the health checks
 STOP_LIMIT_S = 8.0  # for the change in hand and the last report, out of the ten seconds that a stop may take
@@ -90,6 +91,8 @@ class Daemon:
         self._node = node
         self._ledger = ledger
         self._began_at_s = time.time()
+        self._turns = Turns()
+        self._looked_in = self._turns.epoch
         self._pause = PauseFile(node.data_dir, time.time)
         self._work: Exchange | None = None
         asks = node.public_ip is None and node.public_ip_service is not None
@@ -120,14 +123,15 @@ class Daemon:
     async def _run(self) -> None:
         async with anyio.create_task_group() as tasks:
             pulls = Pulls(self._node.components.podman, tasks, self.reconcile.pull_ended)
-            writer = anyio.Lock()
-            perform = Perform(self._node.components, pulls, self._node.identity.encryption_key, writer, self._withheld)
+            perform = Perform(
+                self._node.components, pulls, self._node.identity.encryption_key, self._turns.lock, self._withheld
+            )
             await tasks.start(self._reports.run)
             tasks.start_soon(event_loop.run, self._ear())
             if self._ledger is not None and self._checks_health:
                 tasks.start_soon(health_loop.run, self._ward())
             if self._ledger is not None:
-                tasks.start_soon(work_queue.run, self._hands(self._ledger, writer))
+                tasks.start_soon(work_queue.run, self._hands(self._ledger))
                 tasks.start_soon(status_socket.run, self._node.data_dir, self.overview)
             if self._ledger is not None and self._address is not None:
                 tasks.start_soon(self._address.run)
@@ -169,6 +173,8 @@ class Daemon:
         return self._node.public_ip or (None if self._address is None else self._address.value)
 
     def _withheld(self, action: Action) -> str | None:
+        if self._looked_in != self._turns.epoch:
+            return "a work item has changed this server since it was looked at"
         return "the agent is paused" if self._pause() is not None else self.reconcile.withheld(action)
 
     def _ear(self) -> event_loop.Ear:
@@ -179,12 +185,12 @@ class Daemon:
     def _heard_of_work(self, failure: str | None) -> None:
         self._work = Exchange(time.time(), failure)
 
-    def _hands(self, ledger: Ledger, writer: anyio.Lock) -> work_queue.Hands:
+    def _hands(self, ledger: Ledger) -> work_queue.Hands:
         return work_queue.Hands(
             queue=self._node.control_plane,
             engine=self._node.components.podman,
             ledger=ledger,
-            writer=writer,
+            turns=self._turns,
             wake=self.reconcile.wake,
             wall_clock=time.time,
             paused=lambda: self._pause() is not None,
@@ -200,6 +206,7 @@ class Daemon:
         )
 
     async def _look(self) -> ActualState:
+        self._looked_in = self._turns.epoch
         return await self._gather(time.time())
 
     async def _send_report(self, body: dict[str, Json]) -> None:

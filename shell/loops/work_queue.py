@@ -21,6 +21,7 @@ from shell.components import ContainerEngine
 from shell.failure import AdapterError
 from shell.ledger import Ledger
 from shell.log import logger
+from shell.turns import Turns
 
 POLL_S: Final = 5.0
 _LISTING_S: Final = 30.0
@@ -48,7 +49,7 @@ class Hands:
     queue: Queue
     engine: ContainerEngine
     ledger: Ledger
-    writer: anyio.Lock
+    turns: Turns
     wake: Callable[[frozenset[DeploymentId]], Awaitable[None]]
     wall_clock: Callable[[], float]
     paused: Callable[[], bool] = lambda: False
@@ -119,7 +120,7 @@ async def _do(hands: Hands, item: WorkItem) -> str | None:
     if isinstance(task, work.WakeUp):
         await hands.wake(frozenset())
         return None
-    async with hands.writer:
+    async with hands.turns.work_item():
         return await _change(hands, item, task)
 
 

@@ -14,6 +14,7 @@ from shell.failure import AdapterError
 from shell.ledger import Ledger
 from shell.loops import work_queue
 from shell.loops.work_queue import POLL_S, Hands
+from shell.turns import Turns
 from tests.builders import an_actual_container
 from tests.shell import virtual_time
 from tests.shell.stand_ins import Podman, failing, hanging
@@ -72,7 +73,7 @@ def a_bench(folder: Path, *items: Any) -> Bench:
     async def wake(gone: frozenset[DeploymentId]) -> None:
         woken.append(gone)
 
-    hands = Hands(queue, podman, Ledger(folder), anyio.Lock(), wake, lambda: 0.0)
+    hands = Hands(queue, podman, Ledger(folder), Turns(), wake, lambda: 0.0)
     return Bench(queue, podman, hands, woken)
 
 
@@ -211,7 +212,7 @@ def test_it_waits_for_the_other_writer(tmp_path: Path) -> None:
     bench = a_bench(tmp_path, STOP)
 
     async def busy(work: Callable[[], Awaitable[None]]) -> None:
-        async with bench.hands.writer:
+        async with bench.hands.turns.lock:
             with anyio.move_on_after(2):
                 await work()
             assert bench.podman.journal == []
