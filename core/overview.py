@@ -28,6 +28,15 @@ class Exchange:
 
 
 @dataclass(frozen=True, slots=True)
+class Build:
+    """A build that goes on here, and its stage."""
+
+    id: str
+    status: str
+    began_at_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Agent:
     """Who runs: what does not change while it does."""
 
@@ -50,7 +59,7 @@ class Moment:
     wall_now_s: float
     report: Exchange | None = None
     work: Exchange | None = None
-    build: Mapping[str, Json] | None = None
+    builds: tuple[Build, ...] = ()
     shipping: Mapping[str, Json] | None = None
 
 
@@ -81,7 +90,7 @@ def document(at: Moment) -> dict[str, Json]:
         "rejected": [render.rejection_json(one) for one in memory.in_force.rejected] if memory.in_force else [],
         "containersSeen": memory.look_failure is None,
         "containers": [_container(one) for one in sorted(at.containers, key=lambda one: (one.name, one.id))],
-        "build": None if at.build is None else dict(at.build),
+        "builds": [{"id": one.id, "status": one.status, "since": _iso(one.began_at_s)} for one in at.builds],
         "logs": None if at.shipping is None else dict(at.shipping),
     }
 

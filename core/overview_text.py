@@ -22,8 +22,8 @@ def lines(document: dict[str, Any]) -> Iterator[str]:
         "rejected", [f"{one['path']} {one['key']}: {one['reason']}" for one in document.get("rejected") or ()]
     )
     yield from _containers(document)
-    if build := document.get("build"):
-        yield f"build       {build.get('id')} {build.get('status')} since {build.get('since')}"
+    builds = document.get("builds") or ()
+    yield from _list("builds", [f"{one.get('id')} {one.get('status')} since {one.get('since')}" for one in builds])
     if logs := document.get("logs"):
         yield "logs        " + ", ".join(f"{name} {value}" for name, value in logs.items())
 

@@ -64,6 +64,23 @@ NODE_OPTIONS: dict[str, tuple[object, object]] = {
         ),
         "https://api.ipify.org",
     ),
+    "no_builds": (_option(bool, "--no-builds", "Build nothing on this server."), False),
+    "builder": (_option(str, "--builder", "auto, buildkit or podman: what builds images."), "auto"),
+    "build_concurrency": (_option(int, "--build-concurrency", "Builds at the same time.", min=1, max=64), 1),
+    "build_timeout": (_option(int, "--build-timeout", "Minutes that one build may take.", min=1, max=1440), 30),
+    "build_cache": (_option(str | None, "--build-cache", "Image that holds the layer cache in a registry."), None),
+    "build_allow_scheme": (
+        _option(list[str] | None, "--build-allow-scheme", "http or file: also clone from there, for labs; repeatable."),
+        None,
+    ),
+    "railpack_frontend": (
+        _option(str, "--railpack-frontend", "Image of Railpack's BuildKit frontend."),
+        "ghcr.io/railwayapp/railpack-frontend:v0.15.1",
+    ),
+    "image_gc_high": (
+        _option(int, "--image-gc-high", "Per cent of the disk above which unused images go sooner.", min=1, max=100),
+        85,
+    ),
 }
 
 LOG_OPTIONS: dict[str, tuple[object, object]] = {

@@ -26,10 +26,12 @@ from core.render import Json
 from core.state import ActualState, ExpectedState, NodeType
 from shell import resources, status_socket
 from shell.adapters.public_address import PublicAddressService
+from shell.building import log as build_log
 from shell.failure import AdapterError
 from shell.gather import Gather
 from shell.ledger import Ledger
 from shell.log import logger
+from shell.loops import builds as build_loop
 from shell.loops import events as event_loop
 from shell.loops import health as health_loop
 from shell.loops import work_queue
@@ -97,6 +99,7 @@ class Daemon:
         self._work: Exchange | None = None
         asks = node.public_ip is None and node.public_ip_service is not None
         self._address = PublicAddress(PublicAddressService(node.public_ip_service or "")) if asks else None
+        self._builder = self._make_builder(node)
         self._checks_health = not _SYSTEMD.is_dir()
         self._expected = Expected(node)
         self._gather = Gather(node.components)
@@ -133,6 +136,10 @@ class Daemon:
             if self._ledger is not None:
                 tasks.start_soon(work_queue.run, self._hands(self._ledger))
                 tasks.start_soon(status_socket.run, self._node.data_dir, self.overview)
+            if self._ledger is not None and self._builder is not None:
+                tasks.start_soon(build_loop.run, self._builder)
+                if self._node.log_store is not None:
+                    tasks.start_soon(build_log.ship, self._builder.logs, self._node.log_store)
             if self._ledger is not None and self._address is not None:
                 tasks.start_soon(self._address.run)
             await self.reconcile.run(
@@ -166,7 +173,21 @@ class Daemon:
                 wall_now_s=time.time(),
                 report=self._reports.last,
                 work=self._work,
+                builds=() if self._builder is None else tuple(self._builder.now.values()),
             )
+        )
+
+    def _make_builder(self, node: Node) -> build_loop.Builder | None:
+        if node.workshop is None:
+            return None
+        return build_loop.Builder(
+            desk=node.control_plane,
+            workshop=node.workshop,
+            logs=node.workshop.top / "logs",
+            encryption_key=node.identity.encryption_key,
+            wall_clock=time.time,
+            paused=lambda: self._pause() is not None,
+            concurrency=node.build_concurrency,
         )
 
     def _public_ip(self) -> str | None:

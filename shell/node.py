@@ -3,13 +3,16 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from core.build_plan import Settings
 from core.caddy_base import Base
 from core.state import COMPONENTS, NodeType
 from shell.adapters.caddy import Caddy, CaddySettings, systemd_unit
 from shell.adapters.control_plane import ControlPlane
 from shell.adapters.dnsmasq import Dnsmasq, DnsmasqSettings, systemd_runs
 from shell.adapters.podman import Podman, PodmanSettings
+from shell.adapters.victorialogs import VictoriaLogs
 from shell.adapters.wireguard import WireGuard, WireGuardSettings
+from shell.building.pipeline import Workshop
 from shell.components import Components
 from shell.identity import Identity
 from shell.last_good import LastGood
@@ -30,12 +33,17 @@ class Node:
     public_ip: str | None
     data_dir: Path
     public_ip_service: str | None = None
+    workshop: Workshop | None = None
+    build_concurrency: int = 1
+    log_store: VictoriaLogs | None = None
 
     async def aclose(self) -> None:
         """Close the connections to the control plane and to Podman."""
         await self.control_plane.aclose()
         if isinstance(self.components.podman, Podman):
             await self.components.podman.aclose()
+        if self.log_store is not None:
+            await self.log_store.aclose()
 
 
 def build(options: Options, identity: Identity, control_plane: ControlPlane) -> Node:
@@ -65,7 +73,25 @@ def build(options: Options, identity: Identity, control_plane: ControlPlane) -> 
         public_ip=None if options.public_ip is None else str(options.public_ip),
         data_dir=options.data_dir,
         public_ip_service=options.public_ip_service,
+        workshop=None if options.no_builds else workshop(options),
+        build_concurrency=options.build_concurrency,
+        log_store=None if options.logs_endpoint is None else VictoriaLogs(options.logs_endpoint),
     )
+
+
+def workshop(options: Options) -> Workshop:
+    """What the builds of this host share."""
+    top = options.data_dir / "builds"
+    settings = Settings(
+        builder=options.builder,
+        cache=options.build_cache,
+        insecure_registries=frozenset(options.insecure_registry),
+        auth_file=None if options.registry_auth_file is None else str(options.registry_auth_file),
+        railpack_frontend=options.railpack_frontend,
+        store=str(top / "store"),
+    )
+    limit_s = options.build_timeout * 60.0
+    return Workshop(top, settings, options.build_allow_scheme, limit_s, options.registry_auth_file)
 
 
 def _dns(options: Options, identity: Identity) -> Dnsmasq:

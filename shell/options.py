@@ -7,6 +7,9 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from core import image
+from core.build_plan import RAILPACK_FRONTEND as DEFAULT_RAILPACK_FRONTEND
+from core.build_plan import Choice
 from core.state import COMPONENTS, Component
 
 DEFAULT_DATA_DIR = Path("/var/lib/techulus-agent")
@@ -42,6 +45,14 @@ class Options(BaseModel):
     wireguard_port: Annotated[int, Field(ge=1, le=65_535)] = 51_820
     public_ip: IPv4Address | IPv6Address | None = None
     public_ip_service: str | None = DEFAULT_PUBLIC_IP_SERVICE
+    no_builds: bool = False
+    builder: Choice = "auto"
+    build_concurrency: Annotated[int, Field(ge=1, le=64)] = 1
+    build_timeout: Annotated[int, Field(ge=1, le=1440)] = 30
+    build_cache: str | None = None
+    build_allow_scheme: tuple[Literal["http", "file"], ...] = ()
+    railpack_frontend: str = DEFAULT_RAILPACK_FRONTEND
+    image_gc_high: Annotated[int, Field(ge=1, le=100)] = 85
 
     @field_validator("data_dir", "podman_socket", "registry_auth_file", "run_dir", "caddy_access_log")
     @classmethod
@@ -64,6 +75,13 @@ class Options(BaseModel):
         if parts.scheme not in ("http", "https") or not parts.hostname or not url.isprintable():
             raise ValueError("neither an http or https URL nor none")
         return url
+
+    @field_validator("build_cache", "railpack_frontend")
+    @classmethod
+    def _reference(cls, text: str | None) -> str | None:
+        if text is not None and image.parse(text) is None:
+            raise ValueError(f"{text!r} is not an image reference")
+        return text
 
     @field_validator("unmanaged", mode="before")
     @classmethod

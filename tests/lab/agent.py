@@ -62,11 +62,11 @@ class Plane:
         argv += [] if subnet_id is None else ["--subnet", str(subnet_id)]
         return _output(argv).strip()
 
-    def want(self, services: Mapping[str, Any]) -> None:
-        """Replace the file of services, as a person's editor would."""
+    def want(self, services: Mapping[str, Any], **more: Any) -> None:
+        """Replace the file of services, as a person's editor would; `registry` for builds is beside them."""
         target = self.directory / "services.yaml"
         fresh = target.with_suffix(".new")
-        fresh.write_text(yaml.safe_dump({"services": dict(services)}, sort_keys=True))
+        fresh.write_text(yaml.safe_dump({**more, "services": dict(services)}, sort_keys=True))
         fresh.rename(target)
 
     def lab(self, what: str) -> Any:

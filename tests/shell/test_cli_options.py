@@ -36,6 +36,14 @@ VALUES: dict[str, tuple[str, Any]] = {
     "wireguard_port": ("51999", 51999),
     "public_ip": ("2001:db8::1", IPv6Address("2001:db8::1")),
     "public_ip_service": ("none", None),
+    "no_builds": ("1", True),
+    "builder": ("podman", "podman"),
+    "build_concurrency": ("3", 3),
+    "build_timeout": ("5", 5),
+    "build_cache": ("registry.test/cache:1", "registry.test/cache:1"),
+    "build_allow_scheme": ("http", ("http",)),
+    "railpack_frontend": ("registry.test/frontend:1", "registry.test/frontend:1"),
+    "image_gc_high": ("70", 70),
 }
 """One other value for each option: as text, and as the agent has it."""
 
@@ -50,6 +58,9 @@ BAD: list[tuple[str, Any]] = [
     ("public_ip", "127.0.0.1"),
     ("public_ip_service", "ftp://example.org"),
     ("public_ip_service", ""),
+    ("builder", "docker"),
+    ("build_cache", "Not An Image"),
+    ("build_allow_scheme", "ssh"),
     ("public_ip", "::"),
     ("public_ip", "example.org"),
 ]

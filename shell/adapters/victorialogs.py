@@ -1,0 +1,70 @@
+"""VictoriaLogs: takes batches of log lines. Credentials in the endpoint's URL become a header and are never shown."""
+
+import gzip
+from typing import Final
+from urllib.parse import unquote, urlsplit, urlunsplit
+
+import anyio
+import httpx
+
+from core.log_lines import STREAM_FIELDS
+from core.refusal import one_line
+from shell.failure import AdapterError, CommandError
+
+_LIMIT_S: Final = 30.0
+_LARGEST_REFUSAL: Final = 2000
+_GZIP_LEVEL: Final = 3
+
+
+class LogsError(AdapterError):
+    """A batch was not stored. `refused` when another try of the same bytes would end the same way."""
+
+    def __init__(self, why: str, *, refused: bool = False) -> None:
+        super().__init__("logs", "send log lines", why, "they are kept and sent later")
+        self.refused = refused
+
+
+class VictoriaLogs:
+    """One endpoint. Every call is bounded in time; raises LogsError."""
+
+    def __init__(self, endpoint: str, limit_s: float = _LIMIT_S) -> None:
+        """Raises CommandError for what is no http or https URL; the text repeats no credentials."""
+        try:
+            parts = urlsplit(endpoint)
+            host, port = parts.hostname, parts.port
+        except ValueError:
+            raise CommandError("--logs-endpoint is not a valid URL") from None
+        if parts.scheme not in ("http", "https") or not host or parts.query or parts.fragment:
+            raise CommandError("--logs-endpoint must be the http or https base URL of VictoriaLogs")
+        name = f"[{host}]" if ":" in host else host
+        self.host = name if port is None else f"{name}:{port}"
+        base = urlunsplit((parts.scheme, self.host, parts.path.rstrip("/"), "", ""))
+        self._limit_s = limit_s
+        self._client = httpx.AsyncClient(
+            base_url=base,
+            auth=(unquote(parts.username), unquote(parts.password or "")) if parts.username else None,
+            timeout=limit_s,
+            trust_env=False,
+            follow_redirects=False,
+        )
+
+    async def send(self, lines: bytes) -> None:
+        """Have whole lines stored; returns when they are taken."""
+        headers = {"content-type": "application/json", "content-encoding": "gzip"}
+        body = gzip.compress(lines, _GZIP_LEVEL, mtime=0)
+        query = {"_stream_fields": ",".join(STREAM_FIELDS)}
+        try:
+            with anyio.fail_after(self._limit_s):
+                answer = await self._client.post("/insert/jsonline", params=query, content=body, headers=headers)
+        except TimeoutError as error:
+            raise LogsError(f"{self.host} gave no answer within {self._limit_s:g} s") from error
+        except httpx.HTTPError as error:
+            raise LogsError(f"{self.host}: {one_line(str(error)) or type(error).__name__}") from error
+        if answer.status_code not in (200, 204):
+            words = one_line(answer.text[:_LARGEST_REFUSAL])[:300]
+            refused = 400 <= answer.status_code < 500 and answer.status_code not in (401, 403, 404, 408, 429)
+            raise LogsError(f"{self.host} answered {answer.status_code} {words!r}", refused=refused)
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._client.aclose()

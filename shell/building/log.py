@@ -1,0 +1,156 @@
+"""Build logs: each line goes to a file at once, and from the file to the log store, so that nothing is lost while that is away.
+
+A file that is shipped whole and whose build has ended is removed; without a log store the newest files stay, for a person.
+"""
+
+import hashlib
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import BinaryIO, Final, Protocol
+
+import anyio
+import anyio.to_thread
+
+from core import log_lines
+from shell import files
+from shell.adapters.victorialogs import LogsError
+from shell.failure import AdapterError
+from shell.log import logger
+
+BATCH_S: Final = 0.5
+BATCH_BYTES: Final = 1024**2
+LONGEST_PAUSE_S: Final = 60.0
+_LARGEST_LOG: Final = 64 * 1024**2
+_KEPT_FILES: Final = 20
+_KEPT_BYTES: Final = 256 * 1024**2
+_OPEN: Final = ".jsonl"
+_ENDED: Final = ".done"
+_OFFSET: Final = ".offset"
+
+
+class Store(Protocol):
+    """Where lines go."""
+
+    async def send(self, lines: bytes) -> None:
+        """Have whole lines stored; may raise LogsError."""
+
+
+class BuildLog:
+    """The log of one build, written line by line. A disk that takes nothing costs lines, never the build."""
+
+    def __init__(self, folder: Path, build_id: str, service_id: str, project_id: str) -> None:
+        self._path = folder / f"{hashlib.sha256(build_id.encode()).hexdigest()[:24]}{_OPEN}"
+        self._fields = {"build_id": build_id, "service_id": service_id, "project_id": project_id}
+        self._last_ns = 0
+        self._written = 0
+        self._file: BinaryIO | None = None
+        with suppress(OSError):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._file = self._path.open("ab", buffering=0)
+
+    def say(self, text: str) -> None:
+        """One more line."""
+        if self._file is None or self._written > _LARGEST_LOG:
+            return
+        if self._written + len(text) > _LARGEST_LOG:
+            text = f"the log is longer than {_LARGEST_LOG // 1024**2} MiB; the rest is left out"
+            self._written = _LARGEST_LOG + 1
+        self._last_ns = log_lines.next_time(time.time_ns(), self._last_ns)
+        line = log_lines.build_line(text, self._last_ns, **self._fields) + b"\n"
+        with suppress(OSError):
+            self._file.write(line)
+            self._written += len(line)
+
+    def end(self) -> None:
+        """The build has ended: nothing more will be written."""
+        if self._file is None:
+            return
+        self._file.close()
+        with suppress(OSError):
+            self._path.with_suffix(_ENDED).touch(0o600)
+
+
+async def ship(folder: Path, store: Store, sleep: Callable[[float], Awaitable[None]] = anyio.sleep) -> None:
+    """Send what is in the files, for ever. What cannot be sent waits; its reason is said once."""
+    complaint: str | None = None
+    pause_s = BATCH_S
+    while True:
+        await sleep(pause_s)
+        try:
+            for path in _files(folder):
+                await _ship_file(path, store)
+            if complaint is not None:
+                logger().info("build logs go out again")
+            complaint, pause_s = None, BATCH_S
+        except (AdapterError, OSError) as error:
+            if str(error) != complaint:
+                logger().warning("build logs not sent", why=str(error), then="they are kept and sent later")
+            complaint, pause_s = str(error), min(2 * max(pause_s, 1.0), LONGEST_PAUSE_S)
+            await anyio.to_thread.run_sync(tidy, folder)
+
+
+def tidy(folder: Path) -> None:
+    """Remove the oldest files of builds that have ended, beyond what is kept."""
+    total = 0
+    ended = [path for path in folder.glob(f"*{_OPEN}") if path.with_suffix(_ENDED).exists()]
+    for number, path in enumerate(sorted(ended, key=_age, reverse=True)):
+        with suppress(FileNotFoundError):
+            total += path.stat().st_size
+        if number >= _KEPT_FILES or total > _KEPT_BYTES:
+            logger().warning("build log dropped", file=path.name, why="too many wait to be sent")
+            _remove(path)
+
+
+async def _ship_file(path: Path, store: Store) -> None:
+    has_ended = path.with_suffix(_ENDED).exists()  # looked at first: what is written before it is read below
+    offset = _read_offset(path)
+    while batch := await anyio.to_thread.run_sync(_read_batch, path, offset):
+        try:
+            await store.send(batch)
+        except LogsError as error:
+            if not error.refused:
+                raise
+            logger().warning("log lines refused", why=error.why, bytes=len(batch), then="they are left out")
+        offset += len(batch)
+        files.write_atomic(path.with_suffix(_OFFSET), str(offset).encode())
+    if has_ended:
+        _remove(path)
+
+
+def _read_batch(path: Path, offset: int) -> bytes:
+    """Whole lines from here on, at most a batch."""
+    with path.open("rb") as file:
+        file.seek(offset)
+        raw = file.read(BATCH_BYTES)
+    return raw[: raw.rfind(b"\n") + 1]
+
+
+def _read_offset(path: Path) -> int:
+    try:
+        return int(path.with_suffix(_OFFSET).read_bytes())
+    except (FileNotFoundError, ValueError):
+        return 0
+
+
+def _remove(path: Path) -> None:
+    for suffix in (_OPEN, _OFFSET, _ENDED):
+        path.with_suffix(suffix).unlink(missing_ok=True)
+
+
+def _files(folder: Path) -> list[Path]:
+    """The logs, oldest first."""
+    return sorted(folder.glob(f"*{_OPEN}"), key=_age)
+
+
+def _age(path: Path) -> float:
+    with suppress(FileNotFoundError):
+        return path.stat().st_mtime
+    return 0.0
+
+
+def close_left_over(folder: Path) -> None:
+    """At a start: every log that is here is of a build that has ended."""
+    for path in folder.glob(f"*{_OPEN}"):
+        path.with_suffix(_ENDED).touch(0o600)

@@ -1,0 +1,112 @@
+"""The folder of one build: private, with the record of the build, the checkout, the secrets' files; removed whatever happens.
+
+Knows no tool. After a crash the folders that are left tell which builds were going on.
+"""
+
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Final
+
+from returns.pipeline import is_successful
+
+from core import build_record
+from core.build_plan import DOCKERFILE, RAILPACK_PLAN, SECRETS, Found
+from core.build_record import Record
+from core.build_source import CHECKOUT
+from shell import files
+from shell.log import logger
+
+_RECORD: Final = "build.json"
+_PREFIX: Final = "build-"
+
+
+class Workplace:
+    """One build's folder below `top`; its name is derived, since an id may be any text."""
+
+    def __init__(self, top: Path, build_id: str) -> None:
+        self.folder = top / f"{_PREFIX}{hashlib.sha256(build_id.encode()).hexdigest()[:24]}"
+        self.checkout = self.folder / CHECKOUT
+
+    def remember(self, record: Record) -> None:
+        """Write the record, durably. Raises OSError."""
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        files.write_atomic(self.folder / _RECORD, build_record.render(record))
+
+    def prepare(self, git_config: str) -> None:
+        """Make the folders and Git's configuration. Raises OSError."""
+        for name in ("", RAILPACK_PLAN, SECRETS, "docker"):
+            (self.folder / name).mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._write("gitconfig", git_config.encode())
+
+    def write_secrets(self, names: tuple[tuple[str, str], ...], secrets: Mapping[str, str]) -> None:
+        """One private file for each secret. Raises OSError."""
+        for file, name in names:
+            self._write(f"{SECRETS}/{file}", secrets[name].encode("utf-8", "surrogateescape"))
+
+    def copy_login(self, auth_file: Path) -> None:
+        """The registry's credentials where `buildctl` looks for them. Raises OSError."""
+        self._write("docker/config.json", auth_file.read_bytes())
+
+    def look(self) -> Found:
+        """What is in the checkout. A Dockerfile counts when it is a file of the repository. Raises OSError."""
+        dockerfile = self.checkout / DOCKERFILE
+        inside = dockerfile.resolve().is_relative_to(self.checkout.resolve())
+        return Found(dockerfile.is_file() and inside, self._link_out())
+
+    def has_submodules(self) -> bool:
+        """Whether the checkout names any."""
+        return (self.checkout / ".gitmodules").is_file()
+
+    def clear(self) -> None:
+        """Remove everything but the record."""
+        for path in self.folder.glob("*"):
+            if path.name == _RECORD:
+                continue
+            if path.is_dir() and not path.is_symlink():
+                remove_folder(path)
+            else:
+                path.unlink(missing_ok=True)
+
+    def remove(self) -> None:
+        """Remove the folder with everything in it."""
+        remove_folder(self.folder)
+
+    def _link_out(self) -> str | None:
+        top = self.checkout.resolve()
+        for folder, folders, names in os.walk(top):
+            if ".git" in folders and Path(folder) == top:
+                folders.remove(".git")
+            for name in (*folders, *names):
+                path = Path(folder, name)
+                if path.is_symlink() and not path.resolve().is_relative_to(top):
+                    return str(path.relative_to(top))
+        return None
+
+    def _write(self, name: str, content: bytes) -> None:
+        descriptor = os.open(self.folder / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a folder; what cannot be removed is said, and tried again at the next start."""
+    shutil.rmtree(folder, onerror=_complain)
+
+
+def left_over(top: Path) -> Iterator[tuple[Path, Record | None]]:
+    """The folders that builds have left here, with their records (None for one that makes no sense)."""
+    for folder in sorted(top.glob(f"{_PREFIX}*")):
+        try:
+            found = build_record.parse((folder / _RECORD).read_bytes())
+        except OSError:
+            yield folder, None
+            continue
+        yield folder, found.unwrap() if is_successful(found) else None
+
+
+def _complain(_: object, path: str, error: tuple[type[BaseException], BaseException, object]) -> None:
+    if not isinstance(error[1], FileNotFoundError):
+        logger().warning("build folder not removed", path=path, why=str(error[1]), then="tried again at the next start")

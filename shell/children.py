@@ -1,0 +1,129 @@
+"""Child processes: each in a group of its own that ends as a whole, with bounded output, a time limit and a clean environment.
+
+Decides nothing of what is run. A child gets no more of this process's environment than tools need.
+"""
+
+import os
+import signal
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from subprocess import DEVNULL, PIPE, STDOUT
+from typing import Final
+
+import anyio
+import anyio.abc
+
+from shell.failure import AdapterError
+
+_PASSED_ON: Final = ("PATH", "HOME", "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR", "XDG_RUNTIME_DIR")
+_PASSED_ON_PREFIXES: Final = ("BUILDAH_", "CONTAINERS_")
+_PROXIES: Final = ("http_proxy", "https_proxy", "no_proxy")
+_POLITE_S: Final = 5.0
+_LAST_WORDS_S: Final = 2.0
+_SMALL: Final = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Child:
+    """What is run: the words, the folder, what is added to the environment, and how long it may take."""
+
+    argv: tuple[str, ...]
+    folder: Path
+    env: Mapping[str, str]
+    limit_s: float
+
+
+Output = Callable[[bytes], Awaitable[None]]
+Started = Callable[[int], None]
+
+
+def environment(added: Mapping[str, str]) -> dict[str, str]:
+    """A child's environment: what tools need of this process's, and what is added."""
+    passed = {
+        name: value
+        for name, value in os.environ.items()
+        if name in _PASSED_ON or name.lower() in _PROXIES or name.startswith(_PASSED_ON_PREFIXES)
+    }
+    return {"LC_ALL": "C.UTF-8", **passed, **added}
+
+
+async def run(child: Child, output: Output, started: Started = lambda pid: None) -> int:
+    """Run to the end and give the exit status (negative: the signal). Both streams go to `output`, which never raises, in their order.
+
+    However this is left (an end, a time limit, a cancellation), nothing of the group is left running. Raises AdapterError when the command
+    is not there or its time is over.
+    """
+    name = Path(child.argv[0]).name
+    try:
+        process = await anyio.open_process(
+            child.argv,
+            stdin=DEVNULL,
+            stdout=PIPE,
+            stderr=STDOUT,
+            cwd=child.folder,
+            env=environment(child.env),
+            start_new_session=True,
+        )
+    except FileNotFoundError as error:
+        raise AdapterError(name, "run", "it is not installed") from error
+    except OSError as error:
+        raise AdapterError(name, "run", error.strerror or str(error)) from error
+    started(process.pid)
+    try:
+        with anyio.fail_after(child.limit_s):
+            return await _to_the_end(process, output)
+    except TimeoutError as error:
+        raise AdapterError(name, "finish", f"it took longer than {child.limit_s:.0f} s") from error
+    finally:
+        with anyio.CancelScope(shield=True):
+            await _end(process)
+
+
+async def answer(child: Child) -> tuple[int, str]:
+    """Exit status and the first part of the output of a command that says little."""
+    kept = bytearray()
+
+    async def keep(chunk: bytes) -> None:
+        if len(kept) < _SMALL:
+            kept.extend(chunk)
+
+    status = await run(child, keep)
+    return status, bytes(kept[:_SMALL]).decode("utf-8", "replace").strip()
+
+
+async def _to_the_end(process: anyio.abc.Process, output: Output) -> int:
+    """Until the command has ended and its output is read; what a left-over child of it might still say is not waited for long."""
+    read = anyio.Event()
+
+    async def pump() -> None:
+        assert process.stdout is not None
+        async for chunk in process.stdout:
+            await output(chunk)
+        read.set()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(pump)
+        status = await process.wait()
+        with anyio.move_on_after(_LAST_WORDS_S):
+            await read.wait()
+        tasks.cancel_scope.cancel()
+    return status
+
+
+async def _end(process: anyio.abc.Process) -> None:
+    """End whatever is left of the group, politely and then not, and let go of the pipe."""
+    if process.returncode is None:
+        _signal(process.pid, signal.SIGTERM)
+        with anyio.move_on_after(_POLITE_S):
+            await process.wait()
+    _signal(process.pid, signal.SIGKILL)
+    await process.wait()
+    if process.stdout is not None:
+        await process.stdout.aclose()
+
+
+def _signal(group: int, number: signal.Signals) -> None:
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(group, number)
