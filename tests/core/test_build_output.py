@@ -1,0 +1,88 @@
+"""`core.build_output`: lines of any length, without secrets, in bounded memory."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from core.build_output import LONGEST, Lines, Tail
+
+SECRET = "sup3r-secret-value"
+
+
+def lines(*chunks: bytes, secrets: tuple[str, ...] = ()) -> list[str]:
+    """Everything that comes out."""
+    made = Lines(secrets)
+    return [line for chunk in chunks for line in made.feed(chunk)] + list(made.end())
+
+
+def test_lines_come_when_they_are_whole() -> None:
+    """However the bytes are cut; the last one without an end too; empty ones not at all."""
+    assert lines(b"one\ntw", b"o\n\n", b"three") == ["one", "two", "three"]
+
+
+def test_a_progress_bar_is_many_lines() -> None:
+    """What a terminal would overwrite, and its colours."""
+    assert lines(b"10%\r20%\r\n\x1b[1;32mdone\x1b[0m\x07\n") == ["10%", "20%", "done"]
+
+
+def test_what_is_not_text() -> None:
+    """Shown as far as it can be."""
+    assert lines(b"a\xff\x00b\n") == ["a\N{REPLACEMENT CHARACTER}b"]
+
+
+@pytest.mark.parametrize("size", [LONGEST + 1, 1_000_000, 3_000_000])
+def test_very_long_lines(size: int) -> None:
+    """L42: in marked pieces, nothing lost, whether they end or not."""
+    for end in (b"", b"\n"):
+        pieces = lines(*[b"x" * 65_536] * (size // 65_536), b"x" * (size % 65_536) + end)
+        assert sum(piece.count("x") for piece in pieces) == size
+        assert all(len(piece) <= LONGEST + 2 for piece in pieces)
+        assert all(piece.endswith(" …") for piece in pieces[:-1])
+
+
+def test_memory_is_bounded() -> None:
+    """L42: a line that never ends is not kept."""
+    made = Lines((SECRET,))
+    for _ in range(1000):
+        list(made.feed(b"y" * 65_536))
+    assert len(made._left) <= LONGEST + len(SECRET)
+
+
+def test_secrets_are_masked() -> None:
+    """L37: whole, in several lines, and wherever the bytes are cut."""
+    key = "-----BEGIN-----\nabcdefghijklmnop\n-----END-----"
+    text = f"token={SECRET}!\n{key}\n".encode()
+    for cut in range(len(text)):
+        shown = "\n".join(lines(text[:cut], text[cut:], secrets=(SECRET, key)))
+        assert SECRET not in shown
+        assert "abcdefghijklmnop" not in shown
+        assert "token=***!" in shown
+
+
+@given(st.integers(0, 2 * LONGEST), st.integers(1, 5000))
+def test_no_secret_is_cut_in_two(before: int, chunk: int) -> None:
+    """L37: a long line is cut beside a secret and not within it."""
+    raw = b"x" * before + SECRET.encode() + b"y" * LONGEST
+    shown = "".join(lines(*[raw[at : at + chunk] for at in range(0, len(raw), chunk)], secrets=(SECRET,)))
+    assert "sup3r" not in shown
+    assert "value" not in shown
+    assert shown.count("x") == before
+
+
+@given(st.lists(st.binary(), max_size=20))
+def test_any_bytes(chunks: list[bytes]) -> None:
+    """Printable lines, never an exception."""
+    for line in lines(*chunks, secrets=("abcd",)):
+        assert "\n" not in line
+        assert "\x1b" not in line
+
+
+def test_the_tail() -> None:
+    """L42: the last lines, few enough to read."""
+    tail = Tail()
+    for number in range(1000):
+        tail.add(f"line {number}")
+    assert tail.text().splitlines()[-1] == "line 999"
+    assert len(tail.text().splitlines()) == 20
+    tail.add("z" * 100_000)
+    assert len(tail.text()) <= 4000

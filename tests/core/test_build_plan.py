@@ -1,0 +1,204 @@
+"""`core.build_plan`: every word of every command, for every kind of repository and host."""
+
+from dataclasses import replace
+
+import pytest
+from returns.pipeline import is_successful
+
+from core import build_plan
+from core.build_plan import Command, Found, Host, Recipe, Settings, Stage, make, secrets_hash
+
+IMAGE = "registry.example:5000/p/s:41c0ffee"
+BUILDKIT, BUILDAH = "unix:///run/buildkit/buildkitd.sock", "/usr/bin/buildah"
+ALL = Host(BUILDKIT, BUILDAH, railpack=True)
+SECRETS = {"NPM_TOKEN": "s3cret-value", "RAILPACK_NODE_VERSION": "22"}
+SETTINGS = Settings(store="/d/builds/store")
+DOCKERFILE, NOTHING = Found(dockerfile=True), Found(dockerfile=False)
+
+
+def recipe(found: Found = DOCKERFILE, host: Host = ALL, settings: Settings = SETTINGS, image: str = IMAGE) -> Recipe:
+    """The recipe, which there must be."""
+    return make(image, SECRETS, "service", found, host, settings).unwrap()
+
+
+def refusal(found: Found = DOCKERFILE, host: Host = ALL, settings: Settings = SETTINGS, image: str = IMAGE) -> str:
+    """Why there is none."""
+    return make(image, SECRETS, "service", found, host, settings).failure()
+
+
+def test_a_dockerfile_with_buildkit() -> None:
+    """One command builds and pushes; secrets are files; the digest comes from the metadata."""
+    assert recipe() == Recipe(
+        (
+            Command(
+                Stage.BUILDING,
+                (
+                    "buildctl",
+                    f"--addr={BUILDKIT}",
+                    "build",
+                    "--progress=plain",
+                    "--local=context=source",
+                    "--frontend=dockerfile.v0",
+                    "--local=dockerfile=source",
+                    "--opt=filename=Dockerfile",
+                    "--secret=id=NPM_TOKEN,src=secrets/0",
+                    "--secret=id=RAILPACK_NODE_VERSION,src=secrets/1",
+                    f"--output=type=image,name={IMAGE},push=true",
+                    "--metadata-file=metadata.json",
+                ),
+            ),
+        ),
+        (("0", "NPM_TOKEN"), ("1", "RAILPACK_NODE_VERSION")),
+        "metadata.json",
+        f"building Dockerfile with BuildKit at {BUILDKIT}",
+    )
+
+
+def test_no_dockerfile_with_railpack() -> None:
+    """Prepared here, built by the pinned frontend; the secrets' hash stands in for the secrets in the cache's keys."""
+    made = recipe(NOTHING)
+    prepare, build = made.commands
+    assert prepare == Command(
+        Stage.BUILDING,
+        (
+            "railpack",
+            "prepare",
+            "source",
+            "--plan-out=plan/railpack-plan.json",
+            "--info-out=plan/railpack-info.json",
+            "--error-missing-start",
+            "--env=NPM_TOKEN=set",
+            "--env=RAILPACK_NODE_VERSION",
+        ),
+        (("RAILPACK_NODE_VERSION", "22"),),
+    )
+    assert build == Command(
+        Stage.BUILDING,
+        (
+            "buildctl",
+            f"--addr={BUILDKIT}",
+            "build",
+            "--progress=plain",
+            "--local=context=source",
+            "--frontend=gateway.v0",
+            f"--opt=source={build_plan.RAILPACK_FRONTEND}",
+            "--local=dockerfile=plan",
+            "--opt=filename=railpack-plan.json",
+            f"--opt=build-arg:secrets-hash={secrets_hash(SECRETS)}",
+            "--opt=build-arg:cache-key=service",
+            "--secret=id=NPM_TOKEN,src=secrets/0",
+            "--secret=id=RAILPACK_NODE_VERSION,src=secrets/1",
+            f"--output=type=image,name={IMAGE},push=true",
+            "--metadata-file=metadata.json",
+        ),
+    )
+
+
+def test_a_dockerfile_with_podmans_builder() -> None:
+    """In a store of its own, so that it can be cleaned without touching anybody's images; pushed by a second command."""
+    made = recipe(host=Host(podman=BUILDAH))
+    store = ("--root=/d/builds/store", "--runroot=/d/builds/store-run")
+    secrets = ("--secret=id=NPM_TOKEN,src=secrets/0", "--secret=id=RAILPACK_NODE_VERSION,src=secrets/1")
+    head = (BUILDAH, *store, "build", "--layers", "--pull", "--tls-verify=true")
+    build = (*head, "--file=source/Dockerfile", f"--tag={IMAGE}", *secrets, "source")
+    push = (BUILDAH, *store, "push", "--tls-verify=true", "--digestfile=digest", IMAGE, f"docker://{IMAGE}")
+    assert made.commands == (Command(Stage.BUILDING, build), Command(Stage.PUSHING, push))
+    assert made.digest_file == "digest"
+    assert "buildah" in made.about
+
+
+def test_no_secret_stands_in_any_command() -> None:
+    """L37: whatever is built with; Railpack's own settings are the only values in an environment."""
+    for found in (DOCKERFILE, NOTHING):
+        for host in (ALL, Host(podman=BUILDAH)):
+            made = make(IMAGE, SECRETS, "service", found, host, SETTINGS)
+            for command in made.unwrap().commands if is_successful(made) else ():
+                assert not any("s3cret" in word for word in command.argv)
+                assert dict(command.env).keys() <= {"RAILPACK_NODE_VERSION"}
+
+
+def test_insecure_registries_are_named_one_by_one() -> None:
+    """L39: for the image's registry and for the cache's, each by itself."""
+    plain = replace(SETTINGS, insecure_registries=frozenset({"registry.example:5000"}), cache="other.example/cache:1")
+    argv = recipe(settings=plain).commands[0].argv
+    assert f"--output=type=image,name={IMAGE},push=true,registry.insecure=true" in argv
+    assert "--export-cache=type=registry,ref=other.example/cache:1,mode=max,ignore-error=true" in argv
+    assert "--import-cache=type=registry,ref=other.example/cache:1" in argv
+    build, push = recipe(host=Host(podman=BUILDAH), settings=plain).commands
+    assert "--tls-verify=false" in build.argv
+    assert "--tls-verify=false" in push.argv
+    same = replace(
+        plain, cache="registry.example:5000/cache:1", insecure_registries=frozenset({"registry.example:5000"})
+    )
+    assert any(
+        word.startswith("--import-cache=") and "insecure" in word for word in recipe(settings=same).commands[0].argv
+    )
+
+
+def test_logins() -> None:
+    """Each tool is told in its own way where they are, and none on its command line."""
+    env = dict(recipe(settings=replace(SETTINGS, auth_file="/d/auth.json")).commands[0].env)
+    assert env == {"REGISTRY_AUTH_FILE": "/d/auth.json", "DOCKER_CONFIG": "docker"}
+
+
+@pytest.mark.parametrize(
+    ("builder", "found", "host", "tool"),
+    [
+        ("auto", DOCKERFILE, ALL, "buildctl"),
+        ("auto", DOCKERFILE, Host(podman=BUILDAH), BUILDAH),
+        ("auto", NOTHING, ALL, "railpack"),
+        ("buildkit", DOCKERFILE, ALL, "buildctl"),
+        ("podman", DOCKERFILE, ALL, BUILDAH),
+        ("auto", DOCKERFILE, Host(BUILDKIT), "buildctl"),
+    ],
+)
+def test_what_builds(builder: build_plan.Choice, found: Found, host: Host, tool: str) -> None:
+    """BuildKit where it answers, unless the operator says otherwise."""
+    assert recipe(found, host, replace(SETTINGS, builder=builder)).commands[0].argv[0] == tool
+
+
+@pytest.mark.parametrize(
+    ("builder", "found", "host", "words"),
+    [
+        (
+            "auto",
+            NOTHING,
+            Host(podman=BUILDAH),
+            "Railpack needs BuildKit, which does not answer on this server; add a Dockerfile",
+        ),
+        ("auto", NOTHING, Host(BUILDKIT), "Railpack is not installed on this server; add a Dockerfile"),
+        ("podman", NOTHING, ALL, "builds nothing else; add a Dockerfile"),
+        ("auto", DOCKERFILE, Host(), "neither BuildKit nor Podman's builder answers"),
+        ("buildkit", DOCKERFILE, Host(podman=BUILDAH), "BuildKit does not answer"),
+        ("podman", DOCKERFILE, Host(BUILDKIT), "neither buildah nor podman is installed"),
+    ],
+)
+def test_what_cannot_be_built(builder: build_plan.Choice, found: Found, host: Host, words: str) -> None:
+    """The user is told what to add, the operator what is missing."""
+    assert words in refusal(found, host, replace(SETTINGS, builder=builder))
+
+
+def test_a_link_out_of_the_repository() -> None:
+    """Railpack reads files on this host, and would follow it; BuildKit and buildah do not."""
+    linked = Found(dockerfile=False, links_out="config/passwd")
+    assert "'config/passwd' is a symbolic link out of the repository" in refusal(linked)
+    assert recipe(replace(linked, dockerfile=True)).commands
+
+
+@pytest.mark.parametrize("image", ["", "-x", "a,push=false", "Upper/Case:1", "a b", f"x@sha256:{'0' * 64}"])
+def test_what_cannot_be_pushed(image: str) -> None:
+    """L38: a name that could be an option, or that would change the output's meaning, builds nothing."""
+    assert "is not the name of an image" in refusal(image=image)
+
+
+@pytest.mark.parametrize("name", ["", "-x", "a,src=/etc/shadow", "a=b", "a b", "1a", "ä"])
+def test_a_secret_that_cannot_be_handed_over(name: str) -> None:
+    """Its name would change the meaning of the option."""
+    assert "its name is no name of a variable" in make(IMAGE, {name: "x"}, "s", DOCKERFILE, ALL, SETTINGS).failure()
+
+
+def test_the_hash_of_secrets() -> None:
+    """Changes with every name and value, and does not depend on their order; moving text between them is a change."""
+    assert secrets_hash({"a": "1", "b": "2"}) == secrets_hash({"b": "2", "a": "1"})
+    hashes = [secrets_hash(one) for one in ({}, {"a": ""}, {"a": "1"}, {"a": "12"}, {"a1": "2"}, {"a": "1", "b": "2"})]
+    assert len(set(hashes)) == len(hashes)

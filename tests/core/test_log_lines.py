@@ -1,0 +1,32 @@
+"""`core.log_lines`: what the log store is sent."""
+
+import json
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from core import log_lines
+
+
+def test_times_to_the_nanosecond() -> None:
+    """RFC 3339, in UTC, with all nine digits."""
+    assert log_lines.rfc3339(1_767_500_000_000_000_001) == "2026-01-04T04:13:20.000000001Z"
+
+
+def test_times_are_unique_and_increase() -> None:
+    """L45: also when the clock stands still or goes back."""
+    last, seen = 0, []
+    for now in (100, 100, 100, 50, 200):
+        last = log_lines.next_time(now, last)
+        seen.append(last)
+    assert seen == [100, 101, 102, 103, 200]
+
+
+@given(st.text())
+def test_any_text_makes_one_line(text: str) -> None:
+    """Of JSON, with the fields by which it is found."""
+    raw = log_lines.build_line(text, 0, build_id="b", service_id="s", project_id="p")
+    assert b"\n" not in raw
+    found = json.loads(raw)
+    assert found.keys() == {"_msg", "_time", "build_id", "service_id", "project_id", "log_type"}
+    assert found["log_type"] == "build"
