@@ -120,7 +120,15 @@ def test_the_tip_of_a_branch(branch: str) -> None:
         "a//b",
         "a.",
         ".a",
-    , "a/.b", "a.lock", "a.lock/b", "@", "a@{1}", "a\x00", "a\x7f", "a" * 3000],
+        "a/.b",
+        "a.lock",
+        "a.lock/b",
+        "@",
+        "a@{1}",
+        "a\x00",
+        "a\x7f",
+        "a" * 3000,
+    ],
 )
 def test_what_is_no_branch(branch: str) -> None:
     """By the rules of git-check-ref-format(1)."""
