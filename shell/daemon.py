@@ -24,17 +24,18 @@ from core.memory import Memory
 from core.overview import Exchange
 from core.render import Json
 from core.state import ActualState, ExpectedState, NodeType
-from shell import resources, status_socket
+from shell import assembly, resources, status_socket
 from shell.adapters.public_address import PublicAddressService
 from shell.building import log as build_log
 from shell.failure import AdapterError
 from shell.gather import Gather
+from shell.image_ledger import ImageLedger
 from shell.ledger import Ledger
 from shell.log import logger
 from shell.loops import builds as build_loop
 from shell.loops import events as event_loop
 from shell.loops import health as health_loop
-from shell.loops import work_queue
+from shell.loops import image_gc, work_queue
 from shell.loops.public_address import PublicAddress
 from shell.loops.reconcile import Reconcile, World
 from shell.loops.reports import Reports
@@ -99,7 +100,8 @@ class Daemon:
         self._work: Exchange | None = None
         asks = node.public_ip is None and node.public_ip_service is not None
         self._address = PublicAddress(PublicAddressService(node.public_ip_service or "")) if asks else None
-        self._builder = self._make_builder(node)
+        self._builder = assembly.builder(node, self._is_paused)
+        self._images = ImageLedger(node.data_dir, time.time)
         self._checks_health = not _SYSTEMD.is_dir()
         self._expected = Expected(node)
         self._gather = Gather(node.components)
@@ -125,7 +127,8 @@ class Daemon:
 
     async def _run(self) -> None:
         async with anyio.create_task_group() as tasks:
-            pulls = Pulls(self._node.components.podman, tasks, self.reconcile.pull_ended)
+            podman = self._node.components.podman
+            pulls = Pulls(podman, tasks, self.reconcile.pull_ended, pulled=self._images.pulled)
             perform = Perform(
                 self._node.components, pulls, self._node.identity.encryption_key, self._turns.lock, self._withheld
             )
@@ -140,6 +143,9 @@ class Daemon:
                 tasks.start_soon(build_loop.run, self._builder)
                 if self._node.log_store is not None:
                     tasks.start_soon(build_log.ship, self._builder.logs, self._node.log_store)
+            if self._ledger is not None and self._node.images is not None:
+                broom = assembly.broom(self._node, self._images, self._in_force, pulls, self._builder)
+                tasks.start_soon(image_gc.run, broom)
             if self._ledger is not None and self._address is not None:
                 tasks.start_soon(self._address.run)
             await self.reconcile.run(
@@ -149,7 +155,7 @@ class Daemon:
                     perform=perform,
                     post=self._reports.post,
                     deliver=self._reports.deliver,
-                    remember=self._expected.remember,
+                    remember=self._remember,
                     pause=self._pause,
                 )
             )
@@ -177,18 +183,17 @@ class Daemon:
             )
         )
 
-    def _make_builder(self, node: Node) -> build_loop.Builder | None:
-        if node.workshop is None:
-            return None
-        return build_loop.Builder(
-            desk=node.control_plane,
-            workshop=node.workshop,
-            logs=node.workshop.top / "logs",
-            encryption_key=node.identity.encryption_key,
-            wall_clock=time.time,
-            paused=lambda: self._pause() is not None,
-            concurrency=node.build_concurrency,
-        )
+    def _in_force(self) -> ExpectedState | None:
+        return self.reconcile.state.memory.in_force
+
+    async def _remember(self) -> None:
+        in_force = self._in_force()
+        if in_force is not None:
+            self._images.needed(in_force)
+        await self._expected.remember()
+
+    def _is_paused(self) -> bool:
+        return self._pause() is not None
 
     def _public_ip(self) -> str | None:
         return self._node.public_ip or (None if self._address is None else self._address.value)
@@ -214,7 +219,7 @@ class Daemon:
             turns=self._turns,
             wake=self.reconcile.wake,
             wall_clock=time.time,
-            paused=lambda: self._pause() is not None,
+            paused=self._is_paused,
             heard=self._heard_of_work,
         )
 

@@ -10,6 +10,7 @@ from shell.adapters.caddy import Caddy, CaddySettings, systemd_unit
 from shell.adapters.control_plane import ControlPlane
 from shell.adapters.dnsmasq import Dnsmasq, DnsmasqSettings, systemd_runs
 from shell.adapters.podman import Podman, PodmanSettings
+from shell.adapters.podman.images import Images
 from shell.adapters.victorialogs import VictoriaLogs
 from shell.adapters.wireguard import WireGuard, WireGuardSettings
 from shell.building.pipeline import Workshop
@@ -36,6 +37,8 @@ class Node:
     workshop: Workshop | None = None
     build_concurrency: int = 1
     log_store: VictoriaLogs | None = None
+    images: Images | None = None
+    image_gc_high: int = 85
 
     async def aclose(self) -> None:
         """Close the connections to the control plane and to Podman."""
@@ -75,6 +78,8 @@ def build(options: Options, identity: Identity, control_plane: ControlPlane) -> 
         public_ip_service=options.public_ip_service,
         workshop=None if options.no_builds else workshop(options),
         build_concurrency=options.build_concurrency,
+        images=podman.images,
+        image_gc_high=options.image_gc_high,
         log_store=None if options.logs_endpoint is None else VictoriaLogs(options.logs_endpoint),
     )
 

@@ -38,13 +38,19 @@ class Pulls:
         tasks: anyio.abc.TaskGroup,
         on_end: Callable[[Image, str | None], Awaitable[None]],
         patience_s: float = PATIENCE_S,
+        pulled: Callable[[Image], None] = lambda image: None,
     ) -> None:
         self._engine = engine
         self._tasks = tasks
         self._on_end = on_end
         self._patience_s = patience_s
+        self._pulled = pulled
         self._under_way: dict[Image, _Pull] = {}
         self._looked_up_at: dict[Image, float] = {}
+
+    def under_way(self) -> frozenset[str]:
+        """The references of the images that are on their way."""
+        return frozenset(str(image) for image in self._under_way)
 
     async def ensure(self, image: Image) -> bool:
         """Whether the image is here: True now, False when its pull goes on. Raises AdapterError when it cannot be had.
@@ -85,6 +91,7 @@ class Pulls:
             logger().warning("pull failed", image=str(image), why=error.why)
         else:
             logger().info("pull done", image=str(image))
+            self._pulled(image)
         finally:
             self._under_way.pop(image, None)
             self._looked_up_now(image)

@@ -27,6 +27,7 @@ from core.podman_answers import Holder
 from core.podman_events import ContainerEvent
 from core.rejection import shown
 from shell.adapters.podman import service as api
+from shell.adapters.podman.images import Images
 from shell.adapters.podman.service import CHANGE_S, COMPONENT, RefusedError, Service
 from shell.adapters.podman.volumes import folders_of, make_volumes, remove_volumes
 from shell.failure import AdapterError
@@ -69,6 +70,7 @@ class Podman:
     def __init__(self, settings: PodmanSettings) -> None:
         self._settings = settings
         self._service = Service(settings.socket, settings.read_limit_s)
+        self.images = Images(self._service)
         self._network_is_there = False
         self._limits: tuple[Limit, ...] = ()
         self._started_at: dict[ContainerId, float] = {}

@@ -168,13 +168,13 @@ def ping(client: APIClient) -> bool:
 
 def list_containers(client: APIClient) -> bytes:
     """All containers of the server. (The library's list parses without checking and makes an object of each.)"""
-    return _body(client.get("/containers/json", params={"all": True}, stream=True))
+    return body(client.get("/containers/json", params={"all": True}, stream=True))
 
 
 def list_mounting(client: APIClient, path: str) -> bytes:
     """The containers that are not at rest and have this folder of the server mounted, whoever made them."""
     filters = {"volume": [path], "status": ["running", "paused"]}
-    return _body(client.get("/containers/json", params={"filters": msgspec.json.encode(filters).decode()}, stream=True))
+    return body(client.get("/containers/json", params={"filters": msgspec.json.encode(filters).decode()}, stream=True))
 
 
 def inspect_container(client: APIClient, key: str) -> bytes | None:
@@ -229,7 +229,7 @@ def events(kinds: tuple[str, ...]) -> dict[str, Any]:
 def container_output(client: APIClient, container_id: str, lines: int) -> bytes:
     """The last lines of a container's log in frames of 8 bytes and their content. (The library's has lost which stream each is.)"""
     params = {"stdout": True, "stderr": True, "follow": False, "tail": lines}
-    return _body(client.get(f"/containers/{container_id}/logs", params=params, stream=True))
+    return body(client.get(f"/containers/{container_id}/logs", params=params, stream=True))
 
 
 def image_exists(client: APIClient, reference: str) -> bool:
@@ -289,10 +289,10 @@ def _body_if_found(answer: APIResponse) -> bytes | None:
     if answer.status_code == _NOT_FOUND:
         _ = answer.content  # read to its end, so that the connection can be used again
         return None
-    return _body(answer)
+    return body(answer)
 
 
-def _body(answer: APIResponse) -> bytes:
+def body(answer: APIResponse) -> bytes:
     with contextlib.closing(answer):
         answer.raise_for_status()
         parts: list[bytes] = []
