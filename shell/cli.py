@@ -125,6 +125,27 @@ def plan(
         raise typer.Exit(2)
 
 
+@app.command()
+@with_node_options
+def build(
+    node: dict[str, Any],
+    repo: Annotated[
+        str, typer.Option("--repo", metavar="URL", help="Git repository; its token is TECHULUS_CLONE_TOKEN.")
+    ],
+    image: Annotated[str, typer.Option("--image", help="Name under which the image is pushed.")],
+    ref: Annotated[str, typer.Option("--ref", help="Commit (40 hex digits), or HEAD for the branch's tip.")] = "HEAD",
+    branch: Annotated[str, typer.Option("--branch", help="Branch for HEAD.")] = "main",
+    secret_env: Annotated[
+        list[str] | None,
+        typer.Option("--secret-env", metavar="NAME", help="A build secret from this environment; repeatable."),
+    ] = None,
+) -> None:
+    """Build and push an image by hand, as the agent would."""
+    from shell.commands.building import build_by_hand
+
+    build_by_hand(node, repo, ref, branch, image, secret_env or [])
+
+
 DataDir = Annotated[
     Path, typer.Option("--data-dir", envvar="TECHULUS_DATA_DIR", help="Folder of keys, identity and volumes.")
 ]

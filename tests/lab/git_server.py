@@ -79,6 +79,15 @@ class GitServer:
         _git(work, "push", "--quiet", "--force", str(bare), f"HEAD:refs/heads/{branch}")
         return _git(work, "rev-parse", "HEAD").strip()
 
+    def submodule(self, name: str, path: str, url: str, commit: str, branch: str = "main") -> None:
+        """Make a commit in which `path` is a submodule."""
+        work = self.directory / f"{name}-work"
+        (work / ".gitmodules").write_text(f'[submodule "{path}"]\n\tpath = {path}\n\turl = {url}\n')
+        _git(work, "add", ".gitmodules")
+        _git(work, "update-index", "--add", "--cacheinfo", f"160000,{commit},{path}")
+        _git(work, "commit", "--quiet", "--message=submodule")
+        _git(work, "push", "--quiet", "--force", str(self.directory / f"{name}.git"), f"HEAD:refs/heads/{branch}")
+
     def __enter__(self) -> Self:
         self._thread.start()
         return self

@@ -1,0 +1,66 @@
+"""`agent build`: the pipeline of the daemon's builds by hand, with its progress on the terminal."""
+
+import os
+import sys
+import uuid
+from collections.abc import Mapping
+
+import anyio
+import anyio.to_thread
+from returns.pipeline import is_successful
+
+from core import build_source
+from core.build_plan import Stage
+from shell import files
+from shell.building import pipeline
+from shell.building.pipeline import BuildError, Job, Listener
+from shell.building.workplace import Workplace
+from shell.commands.opening import checked
+from shell.failure import CommandError
+from shell.node import workshop
+
+_CREDENTIAL = "TECHULUS_CLONE_TOKEN"
+_USER = "x-access-token"
+
+
+def build_by_hand(
+    given: Mapping[str, object], repo: str, ref: str, branch: str, image: str, secrets: list[str]
+) -> None:
+    """Clone, build, push. Raises CommandError when it fails."""
+    options = checked(given)
+    parsed = build_source.parse(_with_token(repo), ref, branch, options.build_allow_scheme)
+    if not is_successful(parsed):
+        raise CommandError(f"--repo: {parsed.failure()}")
+    missing = next((name for name in secrets if name not in os.environ), None)
+    if missing is not None:
+        raise CommandError(f"--secret-env: {missing} is not set in this environment")
+    files.make_private_dir(options.data_dir)
+    values = {name: os.environ[name] for name in secrets}
+    job = Job(f"by hand {uuid.uuid4()}", parsed.unwrap(), image, "by-hand", values)
+    shop = workshop(options)
+    try:
+        digest = anyio.run(_build, shop, job)
+    except BuildError as error:
+        raise CommandError(str(error).split("\n", 1)[0]) from None  # the last lines have just been shown
+    sys.stdout.write(f"{image}@{digest}\n")
+
+
+async def _build(shop: pipeline.Workshop, job: Job) -> str:
+    async def stage(entered: Stage) -> None:
+        sys.stderr.write(f"== {entered.value}\n")
+
+    def say(line: str) -> None:
+        sys.stderr.write(line + "\n")
+
+    place = Workplace(shop.top, job.id)
+    try:
+        return await pipeline.build(shop, job, Listener(stage, say))
+    finally:
+        with anyio.CancelScope(shield=True):
+            await anyio.to_thread.run_sync(place.remove)
+
+
+def _with_token(repo: str) -> str:
+    token = os.environ.get(_CREDENTIAL)
+    scheme, separator, rest = repo.partition("://")
+    return f"{scheme}{separator}{_USER}:{token}@{rest}" if token and separator else repo

@@ -1,0 +1,216 @@
+"""`shell.building.log`: every line to the store, in order, also when it is away for a while."""
+
+import gzip
+import json
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from structlog.testing import capture_logs
+
+from shell.adapters.victorialogs import LogsError, VictoriaLogs
+from shell.building import log
+from shell.building.log import BuildLog
+from shell.failure import CommandError
+from tests.lab.odd_server import OddServer, answer
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """As in the agent."""
+    return "asyncio"
+
+
+Open = Callable[..., BuildLog]
+
+
+@pytest.fixture
+def opened() -> Iterator[Open]:
+    """Opens logs, and closes those that a test leaves open as a crash would."""
+    made: list[BuildLog] = []
+
+    def open_log(folder: Path, build_id: str = "b") -> BuildLog:
+        made.append(BuildLog(folder, build_id, "s", "p"))
+        return made[-1]
+
+    yield open_log
+    for one in made:
+        one.end()
+
+
+def left(folder: Path, pattern: str = "*") -> list[Path]:
+    """The files in a folder."""
+    return list(folder.glob(pattern))
+
+
+@dataclass
+class Store:
+    """Takes batches; fails as often as set up."""
+
+    failures: list[LogsError] = field(default_factory=list)
+    lines: list[dict[str, Any]] = field(default_factory=list)
+    batches: int = 0
+
+    async def send(self, lines: bytes) -> None:
+        """Whole lines only."""
+        await anyio.lowlevel.checkpoint()
+        self.batches += 1
+        if self.failures:
+            raise self.failures.pop(0)
+        assert lines.endswith(b"\n")
+        self.lines += [json.loads(line) for line in lines.splitlines()]
+
+
+def rounds(number: int) -> Callable[[float], Awaitable[None]]:
+    """A sleep that takes no time, and ends everything after so many."""
+    left = number
+
+    async def sleep(seconds: float) -> None:
+        nonlocal left
+        assert 0 < seconds <= log.LONGEST_PAUSE_S
+        await anyio.lowlevel.checkpoint()
+        left -= 1
+        if left < 0:
+            raise _EnoughError
+
+    return sleep
+
+
+class _EnoughError(Exception):
+    pass
+
+
+async def shipped(folder: Path, store: Store, number: int = 1) -> list[str]:
+    """What was logged while the loop went round so often."""
+    with capture_logs() as said, pytest.raises(_EnoughError):
+        await log.ship(folder, store, rounds(number))
+    return [one["event"] for one in said]
+
+
+async def test_lines_arrive_in_order_and_the_file_goes(tmp_path: Path, opened: Open) -> None:
+    """With unique, increasing times; while the build goes on, and its end."""
+    made, store = opened(tmp_path, "b/../1"), Store()
+    for number in range(500):
+        made.say(f"line {number}")
+    await shipped(tmp_path, store)
+    assert len(store.lines) == 500
+    made.say("last")
+    made.end()
+    assert await shipped(tmp_path, store) == []
+    assert [one["_msg"] for one in store.lines] == [*[f"line {number}" for number in range(500)], "last"]
+    times = [one["_time"] for one in store.lines]
+    assert sorted(set(times)) == times
+    assert {one["build_id"] for one in store.lines} == {"b/../1"}
+    assert left(tmp_path) == []
+
+
+async def test_a_store_that_is_away(tmp_path: Path, opened: Open) -> None:
+    """Said once, and once when it is back; nothing lost, nothing twice."""
+    made, store = opened(tmp_path), Store([LogsError("away"), LogsError("away"), LogsError("away")])
+    made.say("one")
+    made.end()
+    assert await shipped(tmp_path, store, 5) == ["build logs not sent", "build logs go out again"]
+    assert [one["_msg"] for one in store.lines] == ["one"]
+
+
+async def test_a_crash_between_two_batches(tmp_path: Path, opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next run goes on where this one was; what was open is closed and goes in the end."""
+    monkeypatch.setattr(log, "BATCH_BYTES", 2000)
+    made, store = opened(tmp_path), Store()
+    for number in range(100):
+        made.say(f"line {number}")
+    store.failures = []
+
+    async def twice(lines: bytes) -> None:
+        await Store.send(store, lines)
+        if store.batches == 3:
+            store.failures.append(LogsError("killed"))
+
+    monkeypatch.setattr(store, "send", twice)
+    await shipped(tmp_path, store)
+    sent = len(store.lines)
+    assert 0 < sent < 100
+    log.close_left_over(tmp_path)
+    await shipped(tmp_path, store)
+    assert [one["_msg"] for one in store.lines] == [f"line {number}" for number in range(100)]
+    assert left(tmp_path) == []
+
+
+async def test_a_batch_that_is_refused(tmp_path: Path, opened: Open) -> None:
+    """Left out with a line that says so; the rest goes on."""
+    made, store = opened(tmp_path), Store([LogsError("answered 400", refused=True)])
+    made.say("bad")
+    assert await shipped(tmp_path, store) == ["log lines refused"]
+    made.say("good")
+    await shipped(tmp_path, store)
+    assert [one["_msg"] for one in store.lines] == ["good"]
+
+
+async def test_a_log_without_end(tmp_path: Path, opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    """L42, L46: bounded, and said in the log itself."""
+    monkeypatch.setattr(log, "_LARGEST_LOG", 10_000)
+    made = opened(tmp_path)
+    for _ in range(1000):
+        made.say("x" * 100)
+    (path,) = left(tmp_path, "*.jsonl")
+    assert path.stat().st_size < 11_000
+    assert "the rest is left out" in path.read_text().splitlines()[-1]
+
+
+def test_a_disk_that_takes_nothing(tmp_path: Path, opened: Open) -> None:
+    """Costs the log and not the build."""
+    (tmp_path / "file").write_text("")
+    made = opened(tmp_path / "file")
+    made.say("lost")
+    made.end()
+
+
+def test_without_a_store_the_newest_stay(tmp_path: Path, opened: Open) -> None:
+    """For a person; what is open always stays."""
+    for number in range(30):
+        made = opened(tmp_path, f"b{number}")
+        made.say("x")
+        if number:
+            made.end()
+    log.tidy(tmp_path)
+    assert len(left(tmp_path, "*.jsonl")) == 21
+
+
+async def test_what_victorialogs_is_sent(tmp_path: Path) -> None:
+    """Compressed, to the right path, grouped; the password as a header, and in no error."""
+    with OddServer([answer(204, b""), answer(400, b"bad"), answer(503, b"")]) as server:
+        logs = VictoriaLogs(f"http://me:pass%2Fword@127.0.0.1:{server.port}/base/", limit_s=5)
+        await logs.send(b'{"_msg":"x"}\n')
+        with pytest.raises(LogsError) as caught:
+            await logs.send(b"{}\n")
+        assert caught.value.refused
+        with pytest.raises(LogsError) as again:
+            await logs.send(b"{}\n")
+        assert not again.value.refused
+        await logs.aclose()
+    request = server.requests[0]
+    assert request.path == "/base/insert/jsonline?_stream_fields=deployment_id%2Cservice_id%2Clog_type"
+    assert gzip.decompress(request.body) == b'{"_msg":"x"}\n'
+    assert request.headers["authorization"] == "Basic bWU6cGFzcy93b3Jk"
+    assert "pass" not in str(caught.value) + str(again.value)
+
+
+async def test_nobody_there() -> None:
+    """A reason, soon."""
+    logs = VictoriaLogs("http://127.0.0.1:1", limit_s=2)
+    with pytest.raises(LogsError, match=r"127\.0\.0\.1:1"):
+        await logs.send(b"{}\n")
+    await logs.aclose()
+
+
+@pytest.mark.parametrize("url", ["", "logs.example", "ftp://x", "http://", "http://x/?a=secret", "http://[::1"])
+def test_what_is_no_endpoint(url: str) -> None:
+    """Said at the start, without what may be a password."""
+    with pytest.raises(CommandError, match="--logs-endpoint") as caught:
+        VictoriaLogs(url)
+    assert "secret" not in str(caught.value)

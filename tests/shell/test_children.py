@@ -1,0 +1,96 @@
+"""`shell.children`: what is started is ended, whole, whatever happens."""
+
+import os
+from pathlib import Path
+
+import anyio
+import pytest
+
+from shell.children import Child, answer, environment, run
+from shell.failure import AdapterError
+from tests.lab.wait import wait_for
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """As in the agent."""
+    return "asyncio"
+
+
+def shell(text: str, folder: Path, limit_s: float = 20) -> Child:
+    """A shell that does this."""
+    return Child(("sh", "-c", text), folder, {"ADDED": "yes"}, limit_s)
+
+
+def runs(pid: int) -> bool:
+    """Whether a process is still at work."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def gone(path: Path) -> None:
+    """The process whose number stands in a file ends soon."""
+    wait_for(lambda: not runs(int(path.read_text())), 5, "the grandchild to end")
+
+
+async def test_status_and_output(tmp_path: Path) -> None:
+    """Both streams, in order; the folder; what was added."""
+    assert await answer(shell("pwd; echo $ADDED >&2; exit 3", tmp_path)) == (3, f"{tmp_path}\nyes")
+    assert await answer(shell("kill -9 $$", tmp_path)) == (-9, "")
+
+
+async def test_a_command_that_is_not_there(tmp_path: Path) -> None:
+    """Said by its name."""
+    with pytest.raises(AdapterError, match="no-such-tool: could not run: it is not installed"):
+        await answer(Child(("no-such-tool",), tmp_path, {}, 5))
+
+
+async def test_more_output_than_anybody_keeps(tmp_path: Path) -> None:
+    """Read to the end, so that the command can end; the beginning is kept."""
+    status, said = await answer(shell("head -c 5000000 /dev/zero | tr '\\0' x; echo; echo end", tmp_path))
+    assert status == 0
+    assert 0 < len(said) <= 65_536
+
+
+async def test_a_time_limit_ends_the_group(tmp_path: Path) -> None:
+    """L13: grandchildren too, also those that do not listen."""
+    text = "trap '' TERM; (trap '' TERM; sleep 600) & echo $! >child; sleep 600"
+    with pytest.raises(AdapterError, match="it took longer than 1 s"):
+        await answer(shell(text, tmp_path, limit_s=1))
+    gone(tmp_path / "child")
+
+
+async def test_a_cancellation_ends_the_group(tmp_path: Path) -> None:
+    """And waits until it has."""
+
+    async def hear(chunk: bytes) -> None:
+        tasks.cancel_scope.cancel()
+
+    async with anyio.create_task_group() as tasks:
+        await run(shell("sleep 600 & echo $! >child; echo begun; wait", tmp_path), hear)
+    gone(tmp_path / "child")
+
+
+async def test_a_grandchild_that_stays_behind(tmp_path: Path) -> None:
+    """It keeps the output open: not waited for long, and ended."""
+    with anyio.fail_after(10):
+        assert await answer(shell("sleep 600 & echo $! >child; echo done", tmp_path)) == (0, "done")
+    gone(tmp_path / "child")
+
+
+def test_what_a_child_inherits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """L37: what tools need, and nothing of the agent's own."""
+    for name in ("TECHULUS_TOKEN", "LD_PRELOAD", "GIT_DIR", "PYTHONPATH"):
+        monkeypatch.setenv(name, "planted")
+    monkeypatch.setenv("BUILDAH_ISOLATION", "chroot")
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example:3128")
+    found = environment({"ADDED": "1"})
+    assert "planted" not in found.values()
+    assert found["PATH"] == os.environ["PATH"]
+    assert found["BUILDAH_ISOLATION"] == "chroot"
+    assert found["HTTPS_PROXY"] == "http://proxy.example:3128"
+    assert found["ADDED"] == "1"
