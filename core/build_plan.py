@@ -226,7 +226,7 @@ def _by_podman(
     plain = (f"--tls-verify={'false' if insecure else 'true'}",)
     cache = () if settings.cache is None else (f"--cache-to={settings.cache}", f"--cache-from={settings.cache}")
     build = (
-        *(tool, *store, "build", "--layers", "--pull", *plain, *cache),
+        *(tool, *store, "build", "--layers", "--force-rm", "--pull", *plain, *cache),
         *(f"--file={CHECKOUT}/{DOCKERFILE}", f"--tag={target}", *_secret_options(files), CHECKOUT),
     )
     push = (tool, *store, "push", *plain, f"--digestfile={DIGEST}", target, f"docker://{target}")

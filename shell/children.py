@@ -23,6 +23,7 @@ _PROXIES: Final = ("http_proxy", "https_proxy", "no_proxy")
 _POLITE_S: Final = 5.0
 _LAST_WORDS_S: Final = 2.0
 _SMALL: Final = 64 * 1024
+_BOOT: Final = Path("/proc/sys/kernel/random/boot_id")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +80,40 @@ async def run(child: Child, output: Output, started: Started = lambda pid: None)
     finally:
         with anyio.CancelScope(shield=True):
             await _end(process)
+
+
+def mark_of(pid: int) -> str:
+    """What tells the session of a child that was just started from any other, also after a crash of this process."""
+    return f"{_BOOT.read_text().strip()} {pid} {_started(pid)}"
+
+
+def end_left_over(mark: str) -> int:
+    """Kill what is left of a session that an earlier run of this process has started; how many processes that were."""
+    boot, _, rest = mark.partition(" ")
+    leader, _, started = rest.partition(" ")
+    if boot != _BOOT.read_text().strip() or not (leader.isdecimal() and started.isdecimal()):
+        return 0
+    pids = [int(path.name) for path in Path("/proc").iterdir() if path.name.isdecimal()]
+    found = [pid for pid in pids if _session(pid) == int(leader) and _started(pid) >= int(started)]
+    for pid in found:
+        with suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, signal.SIGKILL)
+    return len(found)
+
+
+def _session(pid: int) -> int:
+    try:
+        return os.getsid(pid)
+    except (ProcessLookupError, PermissionError):
+        return -1
+
+
+def _started(pid: int) -> int:
+    """When a process was started, in ticks since the boot (proc(5), field 22); -1 when it is gone."""
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+    except (OSError, ValueError, IndexError):
+        return -1
 
 
 async def answer(child: Child) -> tuple[int, str]:

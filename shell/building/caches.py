@@ -2,6 +2,7 @@
 
 import shutil
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -25,6 +26,17 @@ async def prune(workshop: Workshop, thoroughly: bool, busy: bool) -> None:
     await _prune_buildkit(workshop, thoroughly)
     if not busy and await anyio.to_thread.run_sync(_is_due, workshop, thoroughly):
         await _empty(workshop, Path(workshop.settings.store))
+
+
+async def drop_working_containers(workshop: Workshop) -> None:
+    """Let go of what an interrupted build of Podman's builder has left mounted in its store. No build may go on."""
+    store = Path(workshop.settings.store)
+    tool = shutil.which("buildah")  # podman itself leaves none
+    if tool is None or not await anyio.to_thread.run_sync(store.is_dir):
+        return
+    argv = (tool, f"--root={store}", f"--runroot={store}-run", "rm", "--all")
+    with suppress(AdapterError):
+        await answer(Child(argv, workshop.top, {}, _LIMIT_S))
 
 
 async def _prune_buildkit(workshop: Workshop, thoroughly: bool) -> None:

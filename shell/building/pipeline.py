@@ -165,7 +165,7 @@ class _Running:
             for line in lines.feed(chunk):
                 await self._heard(line)
 
-        status = await run(Child(argv, self._place.folder, env, limit_s), hear)
+        status = await run(Child(argv, self._place.folder, env, limit_s), hear, self._place.note_child)
         for line in lines.end():
             await self._heard(line)
         if status != 0:

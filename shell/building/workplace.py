@@ -7,6 +7,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -16,10 +17,11 @@ from core import build_record
 from core.build_plan import DOCKERFILE, RAILPACK_PLAN, SECRETS, Found
 from core.build_record import Record
 from core.build_source import CHECKOUT
-from shell import files
+from shell import children, files
 from shell.log import logger
 
 _RECORD: Final = "build.json"
+_SESSION: Final = "session"
 _PREFIX: Final = "build-"
 
 
@@ -49,6 +51,11 @@ class Workplace:
     def copy_login(self, auth_file: Path) -> None:
         """The registry's credentials where `buildctl` looks for them. Raises OSError."""
         self._write("docker/config.json", auth_file.read_bytes())
+
+    def note_child(self, pid: int) -> None:
+        """Remember the session of the command that runs now, so that it can be ended after a crash."""
+        with suppress(OSError):
+            self._write(_SESSION, children.mark_of(pid).encode())
 
     def look(self) -> Found:
         """What is in the checkout. A Dockerfile counts when it is a file of the repository. Raises OSError."""
@@ -97,8 +104,10 @@ def remove_folder(folder: Path) -> None:
 
 
 def left_over(top: Path) -> Iterator[tuple[Path, Record | None]]:
-    """The folders that builds have left here, with their records (None for one that makes no sense)."""
+    """The folders that builds have left here, with their records (None for one that makes no sense); what still runs there is ended."""
     for folder in sorted(top.glob(f"{_PREFIX}*")):
+        with suppress(OSError):
+            children.end_left_over((folder / _SESSION).read_text())
         try:
             found = build_record.parse((folder / _RECORD).read_bytes())
         except OSError:

@@ -21,7 +21,7 @@ from core.overview import Build
 from core.protocol import BuildStatus, ClaimedBuild, PendingBuilds
 from core.secrets import EncryptionKey
 from shell.adapters.control_plane import ControlPlaneError
-from shell.building import pipeline
+from shell.building import caches, pipeline
 from shell.building.log import BuildLog, close_left_over
 from shell.building.pipeline import BuildError, Job, Listener, Workshop
 from shell.building.workplace import Workplace, left_over, remove_folder
@@ -76,8 +76,10 @@ class _CancelledError(Exception):
 async def run(builder: Builder) -> None:
     """First say how builds ended that a crash has interrupted; then build what is offered."""
     close_left_over(builder.logs)
+    found = [*left_over(builder.workshop.top)]
+    await caches.drop_working_containers(builder.workshop)
     async with anyio.create_task_group() as tasks:
-        for folder, record in [*left_over(builder.workshop.top)]:
+        for folder, record in found:
             tasks.start_soon(_settle, builder, folder, record)
         for _ in range(builder.concurrency):
             tasks.start_soon(_work, builder)
@@ -117,6 +119,8 @@ async def _once(builder: Builder) -> bool:
         del builder.now[offered.id]
         with anyio.CancelScope(shield=True):
             await anyio.to_thread.run_sync(place.clear)
+            if not builder.now:
+                await caches.drop_working_containers(builder.workshop)
     if outcome is None or await _say_end(builder, outcome):
         await anyio.to_thread.run_sync(place.remove)
     return outcome is not None

@@ -99,7 +99,7 @@ def test_a_dockerfile_with_podmans_builder() -> None:
     made = recipe(host=Host(podman=BUILDAH))
     store = ("--root=/d/builds/store", "--runroot=/d/builds/store-run")
     secrets = ("--secret=id=NPM_TOKEN,src=secrets/0", "--secret=id=RAILPACK_NODE_VERSION,src=secrets/1")
-    head = (BUILDAH, *store, "build", "--layers", "--pull", "--tls-verify=true")
+    head = (BUILDAH, *store, "build", "--layers", "--force-rm", "--pull", "--tls-verify=true")
     build = (*head, "--file=source/Dockerfile", f"--tag={IMAGE}", *secrets, "source")
     push = (BUILDAH, *store, "push", "--tls-verify=true", "--digestfile=digest", IMAGE, f"docker://{IMAGE}")
     assert made.commands == (Command(Stage.BUILDING, build), Command(Stage.PUSHING, push))

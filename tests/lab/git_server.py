@@ -5,6 +5,7 @@ Checks the credentials; knows nothing of builds. `bytes_per_s` makes it a slow l
 
 import base64
 import os
+import shutil
 import subprocess
 import threading
 import time
@@ -35,6 +36,8 @@ class GitServer:
         self.token = token
         self.bytes_per_s: int | None = None
         self.refused = 0
+        self.broken_off = 0
+        self.sent_bytes = 0
         directory.mkdir(parents=True, exist_ok=True)
         outer = self
 
@@ -55,38 +58,52 @@ class GitServer:
         return f"http://{self.address}/{name}.git"
 
     def commit(
-        self, name: str, files: Mapping[str, str | bytes], branch: str = "main", links: Mapping[str, str] | None = None
+        self,
+        name: str,
+        files: Mapping[str, str | bytes],
+        branch: str = "main",
+        links: Mapping[str, str] | None = None,
+        zeros: Mapping[str, int] | None = None,
     ) -> str:
-        """Make a commit with exactly these files and symbolic links; its hash."""
-        bare = self.directory / f"{name}.git"
-        if not bare.exists():
-            _git(self.directory, "init", "--quiet", "--bare", f"--initial-branch={branch}", bare.name)
-            _git(bare, "config", "http.receivepack", "false")
-        work = self.directory / f"{name}-work"
-        if not work.exists():
-            _git(self.directory, "init", "--quiet", f"--initial-branch={branch}", work.name)
-        for old in _git(work, "ls-files", "-z").split("\0"):
-            if old:
-                (work / old).unlink(missing_ok=True)
+        """Make a commit with exactly these files, symbolic links and files of so many zeros (not compressed); its hash."""
+        work = self._work(name, branch)
         for path, content in files.items():
-            target = work / path
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(content.encode() if isinstance(content, str) else content)
-        for path, target_path in (links or {}).items():
-            (work / path).symlink_to(target_path)
-        _git(work, "add", "--all", "--force")
-        _git(work, "commit", "--quiet", "--allow-empty", "--message=lab")
-        _git(work, "push", "--quiet", "--force", str(bare), f"HEAD:refs/heads/{branch}")
-        return _git(work, "rev-parse", "HEAD").strip()
+            _target(work, path).write_bytes(content.encode() if isinstance(content, str) else content)
+        for path, target in (links or {}).items():
+            _target(work, path).symlink_to(target)
+        for path, size in (zeros or {}).items():
+            with _target(work, path).open("wb") as file:
+                file.truncate(size)
+        self._git(name, "add", "--all", "--force")
+        return self._committed(name)
 
-    def submodule(self, name: str, path: str, url: str, commit: str, branch: str = "main") -> None:
+    def submodule(self, name: str, path: str, url: str, commit: str) -> None:
         """Make a commit in which `path` is a submodule."""
         work = self.directory / f"{name}-work"
         (work / ".gitmodules").write_text(f'[submodule "{path}"]\n\tpath = {path}\n\turl = {url}\n')
-        _git(work, "add", ".gitmodules")
-        _git(work, "update-index", "--add", "--cacheinfo", f"160000,{commit},{path}")
-        _git(work, "commit", "--quiet", "--message=submodule")
-        _git(work, "push", "--quiet", "--force", str(self.directory / f"{name}.git"), f"HEAD:refs/heads/{branch}")
+        self._git(name, "add", ".gitmodules")
+        self._git(name, "update-index", "--add", "--cacheinfo", f"160000,{commit},{path}")
+        self._committed(name)
+
+    def _work(self, name: str, branch: str) -> Path:
+        """An empty folder for the files of the next commit on a branch."""
+        bare, work = self.directory / f"{name}.git", self.directory / f"{name}-work"
+        if not bare.exists():
+            _run("git", "init", "--quiet", "--bare", f"--initial-branch={branch}", str(bare))
+            for setting in ("core.compression=0", "pack.compression=0", "core.bigFileThreshold=1m"):
+                self._git(name, "config", *setting.split("="))
+        self._git(name, "symbolic-ref", "HEAD", f"refs/heads/{branch}")
+        shutil.rmtree(work, ignore_errors=True)
+        work.mkdir()
+        return work
+
+    def _committed(self, name: str) -> str:
+        self._git(name, "commit", "--quiet", "--allow-empty", "--message=lab")
+        return self._git(name, "rev-parse", "HEAD").strip()
+
+    def _git(self, name: str, *words: str) -> str:
+        places = (f"--git-dir={self.directory / name}.git", f"--work-tree={self.directory / name}-work")
+        return _run("git", *places, *words)
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -147,6 +164,7 @@ class _Handler(BaseHTTPRequestHandler):
                 child.stdin.close()
                 self._answer(child.stdout)
             except (BrokenPipeError, ConnectionResetError):
+                self.server_of_git.broken_off += 1
                 child.kill()
         self.close_connection = True
 
@@ -167,6 +185,7 @@ class _Handler(BaseHTTPRequestHandler):
             if self.server_of_git.bytes_per_s is not None:
                 time.sleep(len(chunk) / self.server_of_git.bytes_per_s)
             self.wfile.write(chunk)
+            self.server_of_git.sent_bytes += len(chunk)
 
     def _knows(self, token: str) -> bool:
         kind, _, pair = self.headers.get("authorization", "").partition(" ")
@@ -181,15 +200,15 @@ class _Handler(BaseHTTPRequestHandler):
         return body
 
 
-def _git(folder: Path, *words: str) -> str:
-    done = subprocess.run(
-        ["git", *words],
-        cwd=folder,
-        env={"PATH": os.environ["PATH"], **_WHO},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+def _target(work: Path, path: str) -> Path:
+    target = work / path
+    target.parent.mkdir(parents=True, exist_ok=True)
+    return target
+
+
+def _run(*argv: str) -> str:
+    environment = {"PATH": os.environ["PATH"], **_WHO}
+    done = subprocess.run(argv, env=environment, capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        raise LabError(f"git {' '.join(words)} ended with {done.returncode}: {done.stderr}")
+        raise LabError(f"{' '.join(argv)} ended with {done.returncode}: {done.stderr}")
     return done.stdout

@@ -1,6 +1,7 @@
 """The pipeline with real Git, a real registry, and recording stand-ins of `buildctl` and `railpack`."""
 
 import os
+import subprocess
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -252,6 +253,24 @@ async def test_nothing_that_can_build(bench: Bench, git: GitServer, tools: Build
     git.commit("site", {"Dockerfile": ""})
     (tools.folder / "answers").unlink()
     assert "BuildKit does not answer" in await bench.failure(bench.job("HEAD"))
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 4 MB."""
+    small = tmp_path / "small"
+    small.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "small", str(small)], check=True)
+    yield small
+    subprocess.run(["umount", str(small)], check=True)
+
+
+async def test_a_disk_that_is_full(bench: Bench, git: GitServer, small_disk: Path) -> None:
+    """The user reads so; what was written goes."""
+    commit = git.commit("site", {"Dockerfile": "", "big": os.urandom(20_000_000)})
+    bench.workshop = replace(bench.workshop, top=small_disk)
+    assert "No space left on device" in await bench.failure(bench.job(commit))
+    assert bench.left == []
 
 
 def _all_gone(tools: BuildTools) -> None:

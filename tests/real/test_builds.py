@@ -1,6 +1,9 @@
 """Builds end to end: a Git server with a token, buildah, a registry; then deployed by the same agent and answering."""
 
 import json
+import os
+import subprocess
+import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from tests.lab.agent import Agent, Plane
+from tests.lab.agent import AGENT, Agent, Plane
 from tests.lab.git_server import GitServer
+from tests.lab.log_store import LogStore
 from tests.lab.podman_store import PodmanStore
 from tests.lab.registry import Registry
 from tests.lab.wait import wait_for
@@ -29,17 +33,30 @@ def git(private_network: None, tmp_path: Path) -> Iterator[GitServer]:
 
 
 @pytest.fixture
+def logs(private_network: None) -> Iterator[LogStore]:
+    """Where the build logs go."""
+    with LogStore() as store:
+        yield store
+
+
+@pytest.fixture
 def builder(
-    plane: Plane, store: PodmanStore, registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    plane: Plane,
+    store: PodmanStore,
+    registry: Registry,
+    logs: LogStore,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Agent]:
     """An agent that may build from loopback. No container runtime works without a cgroup of its own here: chroot isolation does."""
     monkeypatch.setenv("BUILDAH_ISOLATION", "chroot")
     unmanaged = tuple(part for name in ("dns", "caddy", "wireguard") for part in ("--unmanaged", name))
-    lab = ("--build-allow-scheme", "http", "--builder", "podman")
+    lab = ("--build-allow-scheme", "http", "--builder", "podman", "--logs-endpoint", logs.url)
     options = ("--podman-socket", str(store.socket_path), "--insecure-registry", registry.address, *unmanaged, *lab)
     made = Agent(tmp_path / "agent", plane.url, options)
     yield made
     made.kill()
+    _unmount(tmp_path)
 
 
 def a_service(git: GitServer, name: str = "site") -> dict[str, Any]:
@@ -61,7 +78,7 @@ def dockerfile(registry: Registry, *more: str) -> str:
 
 
 def test_from_a_commit_to_a_page(
-    plane: Plane, builder: Agent, git: GitServer, registry: Registry, store: PodmanStore
+    plane: Plane, builder: Agent, git: GitServer, registry: Registry, store: PodmanStore, logs: LogStore
 ) -> None:
     """Cloned with the token, built, pushed, confirmed, deployed, answering; and again for the next commit."""
     first = git.commit("site", {"Dockerfile": dockerfile(registry), "page": "first"})
@@ -76,13 +93,142 @@ def test_from_a_commit_to_a_page(
     assert said == ["cloning", "building", "pushing", "completed"]
 
     second = git.commit("site", {"Dockerfile": dockerfile(registry), "page": "second"})
+    builder.stop()  # so that it need not wait for the next poll
+    builder.start()
     _build(plane, second)
     wait_for(lambda: (row := _running(plane)) and _page(row) == "second", _PATIENCE_S, "the second page")
-    everything = builder.log.read_text() + json.dumps(plane.lab("reports?limit=1000")) + _logs(builder)
+    wait_for(lambda: sum("pushed" in one["_msg"] for one in logs.of("build")) == 2, _PATIENCE_S, "both logs")
+    assert (logs.faults, logs.out_of_order("build")) == ([], [])
+    assert {one["service_id"] for one in logs.of("build")} == {row["serviceId"]}
+    everything = builder.log.read_text() + json.dumps(plane.lab("reports?limit=1000")) + json.dumps(logs.lines)
     assert _TOKEN not in everything
     assert _SECRET not in everything
-    assert sorted(one.name for one in (builder.data_dir / "builds").iterdir() if one.name.startswith("build-")) == []
+    wait_for(lambda: not _folders(builder), _PATIENCE_S, "the folder to go")
     assert builder.stop() == 0
+
+
+def test_a_thousand_megabytes_on_a_slow_link(
+    plane: Plane, builder: Agent, git: GitServer, registry: Registry, store: PodmanStore
+) -> None:
+    """Cancelled in the middle of the clone: noticed within 5 s, Git is ended, the folder goes; the reconciler never waited."""
+    commit = git.commit("site", {"Dockerfile": "FROM scratch\n"}, zeros={"big": 1_000_000_000})
+    git.bytes_per_s = 20_000_000
+    plane.want({"site": a_service(git), "web": {"image": registry.offer("web")}}, registry=registry.address)
+    builder.start(plane.token("one", store.subnet_id))
+    made = plane.lab_post("builds", {"service": "site", "commitSha": commit})
+    wait_for(lambda: git.sent_bytes > 20_000_000, _PATIENCE_S, "the clone to be in its middle")
+    wait_for(lambda: _running(plane), _PATIENCE_S, "the other service")
+    assert _row_of(plane, made["id"])["status"] == "cloning"
+    assert builder.status()["builds"][0]["status"] == "cloning"
+    plane.lab_post(f"builds/{made['id']}/cancel")
+    cancelled_at = time.monotonic()
+    wait_for(lambda: not _folders(builder), _PATIENCE_S, "the folder to go")
+    assert time.monotonic() - cancelled_at < 15
+    assert git.sent_bytes < 1_000_000_000
+    wait_for(lambda: git.broken_off, _PATIENCE_S, "Git to be ended")
+    assert _row_of(plane, made["id"])["status"] == "cancelled"
+    assert builder.stop() == 0
+
+
+def test_killed_while_it_builds(
+    plane: Plane, builder: Agent, git: GitServer, registry: Registry, store: PodmanStore
+) -> None:
+    """L27: the next run says that the build failed and why, ends what was left running, and cleans up."""
+    commit = git.commit("site", {"Dockerfile": dockerfile(registry, "RUN sleep 98765"), "page": ""})
+    plane.want({"site": a_service(git)}, registry=registry.address)
+    builder.start(plane.token("one", store.subnet_id))
+    made = plane.lab_post("builds", {"service": "site", "commitSha": commit})
+    wait_for(lambda: _sleepers(), _PATIENCE_S, "the build to be in its middle")
+    builder.kill()
+    assert _sleepers()
+    builder.start()
+    wait_for(lambda: _row_of(plane, made["id"])["status"] == "failed", _PATIENCE_S, "the failure")
+    assert "restarted" in _row_of(plane, made["id"])["error"]
+    wait_for(lambda: not _folders(builder), _PATIENCE_S, "the folder to go")
+    wait_for(lambda: not _sleepers(), _PATIENCE_S, "the build's own command to end")
+    assert builder.stop() == 0
+
+
+def test_a_command_that_fails(
+    plane: Plane, builder: Agent, git: GitServer, registry: Registry, store: PodmanStore, logs: LogStore
+) -> None:
+    """L42: the user reads the stage and the last lines, without the secret that the command printed."""
+    lines = ("RUN --mount=type=secret,id=NPM_TOKEN cat /run/secrets/NPM_TOKEN; echo it is broken; exit 3",)
+    commit = git.commit("site", {"Dockerfile": dockerfile(registry, *lines), "page": ""})
+    plane.want({"site": a_service(git)}, registry=registry.address)
+    builder.start(plane.token("one", store.subnet_id))
+    build = _build(plane, commit)
+    assert build["status"] == "failed"
+    assert build["error"].startswith("building failed: buildah build ended with exit status")
+    assert "it is broken" in build["error"]
+    wait_for(lambda: any("it is broken" in one["_msg"] for one in logs.of("build")), _PATIENCE_S, "the log")
+    assert _SECRET not in build["error"] + json.dumps(logs.lines)
+    assert "***" in build["error"]
+    assert builder.stop() == 0
+
+
+def test_by_hand(git: GitServer, registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`agent build`: the same pipeline with its progress on the terminal; the image's digest is its answer."""
+    monkeypatch.setenv("BUILDAH_ISOLATION", "chroot")
+    commit = git.commit("site", {"Dockerfile": dockerfile(registry), "page": ""})
+    argv = [
+        str(AGENT),
+        "build",
+        "--repo",
+        git.url("site"),
+        "--ref",
+        commit,
+        "--image",
+        f"{registry.address}/hand/made:1",
+    ]
+    argv += ["--data-dir", str(tmp_path / "hand"), "--build-allow-scheme", "http", "--secret-env", "NPM_TOKEN"]
+    argv += ["--insecure-registry", registry.address, "--builder", "podman"]
+    environment = {**os.environ, "TECHULUS_CLONE_TOKEN": _TOKEN, "NPM_TOKEN": _SECRET}
+    done = subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=90, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"{registry.address}/hand/made:1@sha256:")
+    assert [line for line in done.stderr.splitlines() if line.startswith("==")] == [
+        "== cloning",
+        "== building",
+        "== pushing",
+    ]
+    assert _TOKEN not in done.stderr
+    del environment["TECHULUS_CLONE_TOKEN"]
+    done = subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=90, check=False)
+    _unmount(tmp_path)
+    assert done.returncode == 1
+    assert "cloning failed: git fetch" in done.stderr
+
+
+def _unmount(folder: Path) -> None:
+    """What the builder's store has mounted; else the folder could not be removed."""
+    mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    for mount in reversed([one for one in mounts if Path(one).is_relative_to(folder)]):
+        subprocess.run(["umount", "--lazy", mount], check=True)
+
+
+def _row_of(plane: Plane, build_id: str) -> dict[str, Any]:
+    (row,) = [one for one in plane.lab("builds") if one["id"] == build_id]
+    found: dict[str, Any] = row
+    return found
+
+
+def _folders(agent: Agent) -> list[Path]:
+    return list((agent.data_dir / "builds").glob("build-*"))
+
+
+def _sleepers() -> list[int]:
+    """The processes of the command that a build hangs in, in this test's own network namespace."""
+    here = Path("/proc/self/ns/net").readlink()
+    found = []
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (path / "cmdline").read_bytes().split(b"\0")
+            if words[:2] == [b"sleep", b"98765"] and (path / "ns" / "net").readlink() == here:
+                found.append(int(path.name))
+        except OSError:
+            continue
+    return found
 
 
 def _build(plane: Plane, commit: str) -> dict[str, Any]:
@@ -105,7 +251,3 @@ def _page(row: dict[str, Any]) -> str:
     with urllib.request.urlopen(f"http://{row['ipAddress']}/", timeout=5) as answer:
         text: str = answer.read().decode()
     return text.strip()
-
-
-def _logs(agent: Agent) -> str:
-    return "".join(one.read_text() for one in (agent.data_dir / "builds" / "logs").glob("*.jsonl"))

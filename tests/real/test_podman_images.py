@@ -186,3 +186,22 @@ async def _expect_too_long(podman: Podman, wished: Image) -> None:
 async def _expect_broken(podman: Podman, wished: Image) -> None:
     with pytest.raises(AdapterError, match=r"pull image .*: the connection broke"):
         await podman.pull(wished, timeout_s=LIMIT_S)
+
+
+async def test_images_as_a_whole(podman: Podman, store: PodmanStore, registry: Registry) -> None:
+    """L46: what is there and who uses it; one in use is not removed, one that is gone is fine."""
+    used, idle = registry.offer("web"), registry.offer("env")
+    for reference in (used, idle):
+        await podman.pull(an_image(reference), timeout_s=LIMIT_S)
+    await made(podman, wanted(store, used))
+    found = await podman.images.store()
+    by_name = {name: one.id for one in found.images for name in one.names}
+    assert by_name[used] in found.used
+    assert by_name[idle] not in found.used
+    assert Path(await podman.images.folder()).is_absolute()
+    with pytest.raises(AdapterError, match="in use"):
+        await podman.images.remove(used)
+    await podman.images.remove(idle)
+    await podman.images.remove(idle)
+    assert not await podman.has_image(an_image(idle))
+    assert await podman.has_image(an_image(used))
