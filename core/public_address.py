@@ -19,6 +19,6 @@ def parse(raw: bytes) -> Result[str, str]:
         found = IPv4Address(text.decode("ascii"))
     except AddressValueError as error:
         return Failure(str(error))
-    if not found.is_global:
+    if not found.is_global or found.is_multicast:
         return Failure(f"{found} is not an address of the internet")
     return Success(str(found))

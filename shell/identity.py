@@ -107,6 +107,7 @@ async def register(
     is_proxy: bool,
     call: Callable[[RegistrationRequest], Awaitable[bytes]],
     write: Write = files.write_atomic,
+    public_ip: str | None = None,
 ) -> Identity:
     """Complete the registration, from wherever an earlier run was stopped. Raises CommandError and ControlPlaneError."""
     keys = _load_keys(data_dir)
@@ -119,7 +120,7 @@ async def register(
     if known is None:
         token = _require(token, data_dir)
         keys = keys or _make_keys(data_dir, write)
-        known = _Registration(await _ask(keys, token, is_proxy, call), is_proxy, url)
+        known = _Registration(await _ask(keys, token, is_proxy, public_ip, call), is_proxy, url)
         _keep(
             write,
             data_dir / ANSWER,
@@ -146,13 +147,18 @@ def _require(token: str | None, data_dir: Path) -> str:
 
 
 async def _ask(
-    keys: Keys, token: str, is_proxy: bool, call: Callable[[RegistrationRequest], Awaitable[bytes]]
+    keys: Keys,
+    token: str,
+    is_proxy: bool,
+    public_ip: str | None,
+    call: Callable[[RegistrationRequest], Awaitable[bytes]],
 ) -> RegistrationAnswer:
     request = RegistrationRequest(
         token=token,
         wireguard_public_key=keys.wireguard_public,
         signing_public_key=keys.signing_public,
         is_proxy=is_proxy,
+        public_ip=public_ip,
     )
     try:
         raw = await call(request)

@@ -71,8 +71,12 @@ class Options(BaseModel):
     def _service(cls, url: str | None) -> str | None:
         if url is None or url == "none":
             return None
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname or not url.isprintable():
+        try:
+            parts = urlsplit(url)
+            is_usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        except ValueError:
+            is_usable = False
+        if not is_usable or not url.isprintable() or " " in url:
             raise ValueError("neither an http or https URL nor none")
         return url
 

@@ -1,5 +1,7 @@
 """Asks a service at which address it sees this server. One small request; nothing of this server is sent."""
 
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -7,7 +9,7 @@ import anyio
 import httpx
 from returns.pipeline import is_successful
 
-from core import public_address
+from core import public_address, refusal
 from shell.failure import AdapterError
 
 _LIMIT_S: Final = 10.0
@@ -30,8 +32,13 @@ class PublicAddressService:
                 raw = await self._ask(what)
         except TimeoutError as error:
             raise AdapterError(_COMPONENT, what, f"no answer within {self._limit_s:g} s") from error
-        except (httpx.HTTPError, OSError) as error:
-            raise AdapterError(_COMPONENT, what, str(error) or type(error).__name__) from error
+        except (
+            httpx.HTTPError,
+            httpx.InvalidURL,
+            OSError,
+            UnicodeError,
+        ) as error:  # the last: a host, also of a redirect
+            raise AdapterError(_COMPONENT, what, refusal.one_line(str(error)) or type(error).__name__) from error
         found = public_address.parse(raw)
         if not is_successful(found):
             raise AdapterError(_COMPONENT, what, found.failure())
@@ -45,8 +52,13 @@ class PublicAddressService:
             if answer.status_code != httpx.codes.OK:
                 raise AdapterError(_COMPONENT, what, f"status {answer.status_code}")
             raw = b""
-            async for chunk in answer.aiter_raw():
-                raw += chunk
-                if len(raw) > _LARGEST:
-                    raise AdapterError(_COMPONENT, what, "the answer is too long for an address")
+            chunks = answer.aiter_raw()
+            assert isinstance(
+                chunks, AsyncGenerator
+            )  # one that is left in the middle must be closed by whoever leaves it
+            async with aclosing(chunks):
+                async for chunk in chunks:
+                    raw += chunk
+                    if len(raw) > _LARGEST:
+                        raise AdapterError(_COMPONENT, what, "the answer is too long for an address")
             return raw

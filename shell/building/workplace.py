@@ -60,8 +60,7 @@ class Workplace:
     def look(self) -> Found:
         """What is in the checkout. A Dockerfile counts when it is a file of the repository. Raises OSError."""
         dockerfile = self.checkout / DOCKERFILE
-        inside = dockerfile.resolve().is_relative_to(self.checkout.resolve())
-        return Found(dockerfile.is_file() and inside, self._link_out())
+        return Found(_is_inside(dockerfile, self.checkout) and dockerfile.is_file(), self._link_out())
 
     def has_submodules(self) -> bool:
         """Whether the checkout names any."""
@@ -82,14 +81,13 @@ class Workplace:
         remove_folder(self.folder)
 
     def _link_out(self) -> str | None:
-        top = self.checkout.resolve()
-        for folder, folders, names in os.walk(top):
-            if ".git" in folders and Path(folder) == top:
+        for folder, folders, names in os.walk(self.checkout):
+            if ".git" in folders and Path(folder) == self.checkout:
                 folders.remove(".git")
             for name in (*folders, *names):
                 path = Path(folder, name)
-                if path.is_symlink() and not path.resolve().is_relative_to(top):
-                    return str(path.relative_to(top))
+                if path.is_symlink() and not _is_inside(path, self.checkout):
+                    return str(path.relative_to(self.checkout))
         return None
 
     def _write(self, name: str, content: bytes) -> None:
@@ -114,6 +112,11 @@ def left_over(top: Path) -> Iterator[tuple[Path, Record | None]]:
             yield folder, None
             continue
         yield folder, found.unwrap() if is_successful(found) else None
+
+
+def _is_inside(path: Path, top: Path) -> bool:
+    """Whether a path stays within a folder once its links are followed. (`Path.resolve` would raise for links in a circle.)"""
+    return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(top))
 
 
 def _complain(_: object, path: str, error: tuple[type[BaseException], BaseException, object]) -> None:

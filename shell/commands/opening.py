@@ -43,8 +43,11 @@ async def registered_now(options: Options, token: str | None) -> Node:
         raise CommandError("this server is not registered: give the control plane's address with --url")
     url = check_url(options.url, allow_http=options.allow_http)
     plane = ControlPlane(url)
+    public_ip = None if options.public_ip is None else str(options.public_ip)
     try:
-        known = await identity.register(options.data_dir, url, token, options.proxy, plane.register)
+        known = await identity.register(
+            options.data_dir, url, token, options.proxy, plane.register, public_ip=public_ip
+        )
     finally:
         await plane.aclose()
     logger().info("registered", server_id=known.server_id, subnet=known.subnet_id, proxy=known.is_proxy)

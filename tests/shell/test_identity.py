@@ -65,12 +65,13 @@ def run(
     is_proxy: bool = True,
     url: str = URL,
     write: identity.Write = files.write_atomic,
+    public_ip: str | None = None,
 ) -> Identity:
     """One run of the agent, up to its identity."""
     known = identity.load(folder)
     if known is not None:
         return known
-    return anyio.run(lambda: identity.register(folder, url, token, is_proxy, call, write))
+    return anyio.run(lambda: identity.register(folder, url, token, is_proxy, call, write, public_ip))
 
 
 def failing_write(number: int, error: BaseException, *, after: bool) -> identity.Write:
@@ -103,6 +104,14 @@ def test_a_first_run(tmp_path: Path) -> None:
     assert made.encryption_key.raw == b"\xab" * 32
     assert names(tmp_path) == {SIGNING_KEY, WIREGUARD_KEY, CONFIG}
     assert {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()} == {0o600}
+
+
+@pytest.mark.parametrize("public_ip", [None, "198.51.100.7"])
+def test_a_public_address_is_sent_when_it_is_given(tmp_path: Path, public_ip: str | None) -> None:
+    """L16: one that is not known yet is not waited for."""
+    plane = Plane()
+    run(tmp_path, plane.register, public_ip=public_ip)
+    assert [request.public_ip for request in plane.requests] == [public_ip]
 
 
 def test_keys_are_as_the_control_plane_and_wireguard_want_them(tmp_path: Path) -> None:

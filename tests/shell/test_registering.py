@@ -141,6 +141,18 @@ def test_the_installer_may_kill_the_agent_as_soon_as_config_exists(plane: Plane,
     assert agent.stop() == 0
 
 
+def test_the_public_address_that_is_given_is_registered(plane: Plane, tmp_path: Path) -> None:
+    """The other servers know it at once, before the first report (which never comes here, without Podman)."""
+    options = ("--podman-socket", str(tmp_path / "no.sock"), "--public-ip", "198.51.100.7", *UNMANAGED)
+    agent = Agent(tmp_path / "agent", plane.url, options)
+    try:
+        agent.start(new_token(plane.directory, "addressed"))
+        wait_for(lambda: bool(rows(plane, "addressed")), _START_S, f"the registration; {agent.last_words()}")
+        assert [row["publicIp"] for row in rows(plane, "addressed")] == ["198.51.100.7"]
+    finally:
+        agent.kill()
+
+
 def test_a_second_agent_on_the_same_folder_is_refused(plane: Plane, agent: Agent) -> None:
     """One line that names the first, and a status; the first goes on."""
     agent.start(new_token(plane.directory, "first"))
