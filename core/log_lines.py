@@ -1,6 +1,7 @@
 """Log lines as VictoriaLogs takes them: one JSON object per line, `_time` with nanoseconds, unique and increasing within one stream."""
 
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Final
 
 import msgspec
@@ -14,7 +15,13 @@ _BILLION: Final = 1_000_000_000
 def rfc3339(time_ns: int) -> str:
     """A time in nanoseconds since the epoch, in UTC, to the nanosecond."""
     seconds, rest = divmod(time_ns, _BILLION)
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest:09d}Z"
+    return f"{_second(seconds)}.{rest:09d}Z"
+
+
+@lru_cache(maxsize=64)
+def _second(seconds: int) -> str:
+    """Lines come many to a second."""
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}"
 
 
 def next_time(now_ns: int, last_ns: int) -> int:

@@ -60,6 +60,7 @@ class Holder:
     ours: bool
     deployment_id: str | None
     limits: tuple[Limit, ...]
+    log_file: str | None = None
 
 
 class _Item(msgspec.Struct, frozen=True, rename="pascal"):
@@ -92,8 +93,14 @@ class _Config(msgspec.Struct, frozen=True, rename="pascal"):
     labels: dict[str, str] | None = None
 
 
+class _LogConfig(msgspec.Struct, frozen=True, rename="pascal"):
+    type: str = ""
+    path: str = ""
+
+
 class _HostConfig(msgspec.Struct, frozen=True, rename="pascal"):
     ulimits: list[_Ulimit] | None = None
+    log_config: _LogConfig = _LogConfig()
 
 
 class _Inspected(msgspec.Struct, frozen=True, rename="pascal"):
@@ -197,7 +204,13 @@ def _holder(found: _Inspected) -> Holder:
         ours=is_ours(labels),
         deployment_id=deployment_of(labels),
         limits=tuple(Limit(one.name, one.soft, one.hard) for one in found.host_config.ulimits or ()),
+        log_file=_log_file(found.host_config.log_config),
     )
+
+
+def _log_file(config: _LogConfig) -> str | None:
+    """Only files in Podman's own form can be followed."""
+    return config.path if config.type in ("k8s-file", "json-file") and config.path.startswith("/") else None
 
 
 def _container(item: _Item, wall_now_s: float, started_at: Mapping[ContainerId, float]) -> ActualContainer:

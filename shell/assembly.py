@@ -5,11 +5,21 @@ from collections.abc import Callable
 
 import psutil
 
+from core.caddy import Route
 from core.state import ExpectedState
+from shell.adapters.podman import Podman
 from shell.building import caches
+from shell.gather import Gather
 from shell.image_ledger import ImageLedger
+from shell.log import tap
+from shell.logs.own import OwnLog
+from shell.logs.positions import Positions
+from shell.logs.pump import Pump
+from shell.logs.sender import Sender
+from shell.logs.spool import Spool
 from shell.loops.builds import Builder
 from shell.loops.image_gc import Broom
+from shell.loops.logs import Logs
 from shell.node import Node
 from shell.pulls import Pulls
 
@@ -27,6 +37,30 @@ def builder(node: Node, paused: Callable[[], bool]) -> Builder | None:
         paused=paused,
         concurrency=node.build_concurrency,
     )
+
+
+def logs(node: Node, gather: Gather, in_force: Callable[[], ExpectedState | None]) -> Logs | None:
+    """What ships this node's logs; None without a log store."""
+    podman = node.components.podman
+    if node.log_store is None or not isinstance(podman, Podman):
+        return None
+    folder = node.data_dir / "logs"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    own = OwnLog(node.identity.server_id)
+    pump = Pump(
+        Sender(node.log_store, Spool(folder / "spool", node.log_spool_bytes)),
+        Positions(folder / "positions.json"),
+        own.take,
+    )
+    tap(own.heard)
+
+    def routes() -> tuple[Route, ...]:
+        expected = in_force()
+        return () if expected is None else expected.caddy
+
+    made = Logs(pump, podman, lambda: gather.containers, node.access_log, routes)
+    podman.before_removal = made.farewell
+    return made
 
 
 def broom(

@@ -27,6 +27,10 @@ NODE_OPTIONS: dict[str, tuple[object, object]] = {
         Path("/var/lib/techulus-agent"),
     ),
     "logs_endpoint": (_option(str | None, "--logs-endpoint", "Base URL of VictoriaLogs."), None),
+    "log_spool_mib": (
+        _option(int, "--log-spool-mib", "Disk for log lines that wait for their store, in MiB.", min=1, max=1_048_576),
+        256,
+    ),
     "proxy": (_option(bool, "--proxy", "Be a proxy node, which also runs Caddy."), False),
     "allow_http": (_option(bool, "--allow-http", "Accept a control plane on another machine without TLS."), False),
     "podman_socket": (_option(Path, "--podman-socket", "Podman's API socket."), Path("/run/podman/podman.sock")),

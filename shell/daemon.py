@@ -105,6 +105,7 @@ class Daemon:
         self._checks_health = not _SYSTEMD.is_dir()
         self._expected = Expected(node)
         self._gather = Gather(node.components)
+        self._logs = assembly.logs(node, self._gather, self._in_force) if ledger is not None else None
         self.reconcile = Reconcile(memory, observe)
         self._reports = Reports(
             send=self._send_report,
@@ -134,20 +135,8 @@ class Daemon:
             )
             await tasks.start(self._reports.run)
             tasks.start_soon(event_loop.run, self._ear())
-            if self._ledger is not None and self._checks_health:
-                tasks.start_soon(health_loop.run, self._ward())
             if self._ledger is not None:
-                tasks.start_soon(work_queue.run, self._hands(self._ledger))
-                tasks.start_soon(status_socket.run, self._node.data_dir, self.overview)
-            if self._ledger is not None and self._builder is not None:
-                tasks.start_soon(build_loop.run, self._builder)
-                if self._node.log_store is not None:
-                    tasks.start_soon(build_log.ship, self._builder.logs, self._node.log_store)
-            if self._ledger is not None and self._node.images is not None:
-                broom = assembly.broom(self._node, self._images, self._in_force, pulls, self._builder)
-                tasks.start_soon(image_gc.run, broom)
-            if self._ledger is not None and self._address is not None:
-                tasks.start_soon(self._address.run)
+                self._start_beside(tasks, self._ledger, pulls)
             await self.reconcile.run(
                 World(
                     fetch=self._expected.fetch,
@@ -160,6 +149,24 @@ class Daemon:
                 )
             )
             tasks.cancel_scope.cancel()
+
+    def _start_beside(self, tasks: anyio.abc.TaskGroup, ledger: Ledger, pulls: Pulls) -> None:
+        """Everything that a daemon does beside reconciling."""
+        node = self._node
+        tasks.start_soon(work_queue.run, self._hands(ledger))
+        tasks.start_soon(status_socket.run, node.data_dir, self.overview)
+        if self._checks_health:
+            tasks.start_soon(health_loop.run, self._ward())
+        if self._builder is not None:
+            tasks.start_soon(build_loop.run, self._builder)
+            if node.log_store is not None:
+                tasks.start_soon(build_log.ship, self._builder.logs, node.log_store)
+        if self._logs is not None:
+            tasks.start_soon(self._logs.run)
+        if node.images is not None:
+            tasks.start_soon(image_gc.run, assembly.broom(node, self._images, self._in_force, pulls, self._builder))
+        if self._address is not None:
+            tasks.start_soon(self._address.run)
 
     def overview(self) -> dict[str, Json]:
         """What this agent is doing now, as `agent status` tells it."""
@@ -179,6 +186,7 @@ class Daemon:
                 wall_now_s=time.time(),
                 report=self._reports.last,
                 work=self._work,
+                shipping=None if self._logs is None else self._logs.pump.figures(),
                 builds=() if self._builder is None else tuple(self._builder.now.values()),
             )
         )

@@ -5,10 +5,12 @@ a collector.
 """
 
 import sys
+from collections.abc import Callable, Mapping
 from enum import StrEnum
+from typing import Any
 
 import structlog
-from structlog.typing import FilteringBoundLogger, Processor
+from structlog.typing import EventDict, FilteringBoundLogger, Processor
 
 
 class LogFormat(StrEnum):
@@ -35,6 +37,8 @@ def set_up(log_format: LogFormat = LogFormat.AUTO, level: LogLevel = LogLevel.IN
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
+            _masked,
+            _tapped,
             _renderer(log_format),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level.value),
@@ -47,6 +51,35 @@ def logger() -> FilteringBoundLogger:
     """The logger of this process."""
     found: FilteringBoundLogger = structlog.get_logger()
     return found
+
+
+def hide(*secrets: str) -> None:
+    """From now on no event shows these, whoever writes it."""
+    _hidden.update(one for one in secrets if one)
+
+
+def tap(listener: Callable[[Mapping[str, Any]], None] | None) -> None:
+    """Have every event that is written told to a listener, too; but those about shipping logs, which are marked `ship=False`."""
+    _listeners[:] = [] if listener is None else [listener]
+
+
+_hidden: set[str] = set()
+_listeners: list[Callable[[Mapping[str, Any]], None]] = []
+
+
+def _masked(_: object, __: str, event: EventDict) -> EventDict:
+    if not _hidden:
+        return event
+    from core.secrets import mask  # takes a while to import, and help is to be instant
+
+    return {name: mask(value, _hidden) if isinstance(value, str) else value for name, value in event.items()}
+
+
+def _tapped(_: object, __: str, event: EventDict) -> EventDict:
+    if event.pop("ship", True):
+        for listener in _listeners:
+            listener(event)
+    return event
 
 
 def _renderer(log_format: LogFormat) -> Processor:

@@ -37,6 +37,8 @@ class Node:
     workshop: Workshop | None = None
     build_concurrency: int = 1
     log_store: VictoriaLogs | None = None
+    log_spool_bytes: int = 256 * _MIB
+    access_log: Path | None = None
     images: Images | None = None
     image_gc_high: int = 85
 
@@ -80,6 +82,8 @@ def build(options: Options, identity: Identity, control_plane: ControlPlane) -> 
         build_concurrency=options.build_concurrency,
         images=podman.images,
         image_gc_high=options.image_gc_high,
+        log_spool_bytes=options.log_spool_mib * _MIB,
+        access_log=options.caddy_access_log if caddy is not None else None,
         log_store=None if options.logs_endpoint is None else VictoriaLogs(options.logs_endpoint),
     )
 

@@ -28,6 +28,7 @@ class Options(BaseModel):
     url: str | None = None
     data_dir: Path = DEFAULT_DATA_DIR
     logs_endpoint: str | None = None
+    log_spool_mib: Annotated[int, Field(ge=1, le=1_048_576)] = 256
     proxy: bool = False
     allow_http: bool = False
     podman_socket: Path = DEFAULT_PODMAN_SOCKET

@@ -230,7 +230,7 @@ async def _failures(call: _Call, url: str, limit_s: float) -> AsyncIterator[None
     except httpx.TransportError as error:
         why = f"{where}: {refusal.one_line(str(error)) or type(error).__name__}"
         raise _RetryError(ControlPlaneError(call.what, why, call.then)) from error
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
+    except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:  # a redirect may name an impossible host
         raise ControlPlaneError(call.what, f"{where}: {refusal.one_line(str(error))}", call.then) from error
 
 

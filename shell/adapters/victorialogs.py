@@ -58,7 +58,7 @@ class VictoriaLogs:
                 answer = await self._client.post("/insert/jsonline", params=query, content=body, headers=headers)
         except TimeoutError as error:
             raise LogsError(f"{self.host} gave no answer within {self._limit_s:g} s") from error
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
             raise LogsError(f"{self.host}: {one_line(str(error)) or type(error).__name__}") from error
         if answer.status_code not in (200, 204):
             words = one_line(answer.text[:_LARGEST_REFUSAL])[:300]

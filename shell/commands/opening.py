@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from pydantic import ValidationError
 
-from shell import files, identity
+from shell import files, identity, log
 from shell.adapters.control_plane import ControlPlane, Signer, check_url
 from shell.failure import CommandError
 from shell.identity import Identity
@@ -55,6 +55,8 @@ async def registered_now(options: Options, token: str | None) -> Node:
 
 
 def _node(options: Options, known: Identity) -> Node:
+    if known.encryption_key is not None:
+        log.hide(known.encryption_key.raw.hex())
     url = check_url(options.url or known.url, allow_http=options.allow_http)
     if url != known.url:
         logger().warning("control plane differs from the registered one", registered=known.url, used=url)

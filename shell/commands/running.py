@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import anyio
 
-from shell import files
+from shell import files, log
 from shell.commands.opening import checked, registered_now
 from shell.daemon import Daemon, run_until_stopped
 from shell.failure import AdapterError
@@ -24,6 +24,7 @@ _LONGEST_PAUSE_S = 60.0
 def run_agent(given: Mapping[str, object], token: str | None) -> None:
     """Run until told to stop. Raises CommandError when the agent cannot begin."""
     options = checked(given)
+    log.hide(token or "")
     files.make_private_dir(options.data_dir)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _end)  # until the loops take over

@@ -98,9 +98,13 @@ class Agent:
         self._common = ("--url", url, "--data-dir", str(data_dir), *options)
         self._child: Child | None = None
 
+    def add_options(self, *options: str) -> None:
+        """Give these with every command from now on."""
+        self._common = (*self._common, *options)
+
     def start(self, token: str | None = None) -> None:
         """Start the daemon. Returns at once."""
-        env = {"TECHULUS_PUBLIC_IP_SERVICE": "none", **os.environ, **({"TECHULUS_TOKEN": token} if token else {})}
+        env = {**os.environ, "TECHULUS_PUBLIC_IP_SERVICE": "none", **({"TECHULUS_TOKEN": token} if token else {})}
         self._child = Child((str(AGENT), *self._common), self.log, env)
 
     def running(self) -> bool:

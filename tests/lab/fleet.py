@@ -51,7 +51,7 @@ class Node:
 
     def start(self, token: str | None = None) -> None:
         """Start the agent. Returns at once."""
-        env = {"TECHULUS_PUBLIC_IP_SERVICE": "none", **os.environ, **({"TECHULUS_TOKEN": token} if token else {})}
+        env = {**os.environ, "TECHULUS_PUBLIC_IP_SERVICE": "none", **({"TECHULUS_TOKEN": token} if token else {})}
         self._child = self.server.spawn((str(AGENT), *self.options()), self.log, env)
 
     def kill(self) -> None:

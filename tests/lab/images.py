@@ -44,9 +44,9 @@ _COMMANDS = {
     # Up long enough to count as up, and then gone, without the failure at which Podman itself would start it again.
     "mortal:v1": "echo starting; sleep 3; echo dying >&2",
     "stubborn:v1": "trap '' TERM; while :; do sleep 1; done",
-    # LINES numbered lines on each stream (1000 unless told), then a line in two parts; stays up.
+    # After DELAY seconds (none unless told), LINES numbered lines on each stream (1000 unless told), then a line in two parts; stays up.
     "noisy:v1": (
-        "i=0; while [ $i -lt ${LINES:-1000} ]; do i=$((i+1)); echo out $i; echo err $i >&2; done; "
+        "sleep ${DELAY:-0}; i=0; while [ $i -lt ${LINES:-1000} ]; do i=$((i+1)); echo out $i; echo err $i >&2; done; "
         "printf partial; sleep 1; echo ' rest'; trap 'exit 0' TERM; sleep 86400 & wait"
     ),
 }

@@ -43,6 +43,7 @@ class LogStore:
 
     def __init__(self, seed: int = 1) -> None:
         self.lines: list[dict[str, Any]] = []
+        self.distinct: set[tuple[str, str]] = set()  # stream and text of containers' lines
         self.faults: list[str] = []
         self.statuses: Counter[int] = Counter()
         self.away = False
@@ -91,6 +92,7 @@ class LogStore:
         self.bytes_taken += len(raw)
         good = [line for line in map(self._line, raw.splitlines()) if line is not None]
         self.lines += good
+        self.distinct |= {(line["stream"], line["_msg"]) for line in good if line["log_type"] == "container"}
         return 200 if good else 400
 
     def _line(self, raw: bytes) -> dict[str, Any] | None:

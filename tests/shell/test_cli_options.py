@@ -19,6 +19,7 @@ VALUES: dict[str, tuple[str, Any]] = {
     "url": ("https://plane.example.org", "https://plane.example.org"),
     "data_dir": ("/srv/agent", Path("/srv/agent")),
     "logs_endpoint": ("http://10.100.1.1:9428", "http://10.100.1.1:9428"),
+    "log_spool_mib": ("16", 16),
     "proxy": ("1", True),
     "allow_http": ("true", True),
     "podman_socket": ("/srv/podman.sock", Path("/srv/podman.sock")),

@@ -80,7 +80,7 @@ def test_the_last_address_outlives_failures() -> None:
 
 def test_pauses_grow_to_an_hour_and_begin_anew() -> None:
     """L14: never longer than between two refreshes; what is known again may fail again, and that is said again."""
-    service = Service([None] * 9 + ["8.8.4.4", None])
+    service = Service([*[None] * 9, "8.8.4.4", None])
     assert after(19_000, service) == ("8.8.4.4", ["warning", "info", "warning"])
     pauses = [later - sooner for sooner, later in pairwise(service.asked)]
     assert pauses[:8] == [30, 60, 120, 240, 480, 960, 1920, REFRESH_S]

@@ -6,7 +6,7 @@ done twice, or was interrupted by a crash, ends in the same state. What a contai
 
 import contextlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from math import ceil
@@ -71,6 +71,7 @@ class Podman:
         self._settings = settings
         self._service = Service(settings.socket, settings.read_limit_s)
         self.images = Images(self._service)
+        self.before_removal: Callable[[], Awaitable[None]] = _nothing
         self._network_is_there = False
         self._limits: tuple[Limit, ...] = ()
         self._started_at: dict[ContainerId, float] = {}
@@ -113,6 +114,11 @@ class Podman:
         what = f"read the output of container {container_id[:12]}"
         raw = await self._service.read(what, partial(api.container_output, container_id=container_id, lines=lines))
         return podman_answers.output_lines(raw)[-lines:]
+
+    async def log_file(self, container_id: ContainerId) -> str | None:
+        """Where a container's log is, in Podman's own form; None when it is in no such file, or the container is gone."""
+        holder = await self._holder(container_id)
+        return None if holder is None else holder.log_file
 
     async def ensure_network(self) -> None:
         """Make the containers' network when it is missing. Refuses one of that name that is different.
@@ -270,6 +276,7 @@ class Podman:
 
     async def _remove(self, name: str, container_id: ContainerId) -> None:
         what = f"remove container {name}"
+        await self.before_removal()
         await self._service.call(what, partial(api.remove_container, container_id=container_id), CHANGE_S)
         if await self._holder(container_id) is not None:
             raise AdapterError(COMPONENT, what, "it is still there", _LOOK_AGAIN)
@@ -323,6 +330,10 @@ class Podman:
             raise AdapterError(COMPONENT, what, found.failure(), "the image is not pulled")
         login = found.unwrap()
         return {} if login is None else {"X-Registry-Auth": registry_auth.header(login)}
+
+
+async def _nothing() -> None:
+    """Nobody wants to know."""
 
 
 def _read_bounded(path: Path) -> bytes:

@@ -1,0 +1,86 @@
+"""Caddy's access log to log lines: one JSON object per line in, one per line out, with the service that answers for the host."""
+
+from collections.abc import Iterable
+from typing import Final
+
+import msgspec
+
+from core.caddy import Route
+from core.caddy_config import service_of
+from core.log_lines import next_time, rfc3339
+
+_LONGEST: Final = 8192  # of a path or a host; a URL of any length is somebody else's choice
+_BILLION: Final = 1_000_000_000
+
+
+class _Request(msgspec.Struct, frozen=True):
+    method: str = ""
+    host: str = ""
+    uri: str = ""
+    remote_ip: str = ""
+    client_ip: str = ""
+
+
+class _Entry(msgspec.Struct, frozen=True):
+    request: _Request
+    ts: float = 0.0
+    status: int = 0
+    size: int = 0
+    duration: float = 0.0
+
+
+class AccessLog:
+    """Bytes of Caddy's log in, encoded lines out. A line that makes no sense, or whose host has no service, is left out and counted."""
+
+    def __init__(self, last_ns: int = 0) -> None:
+        self.last_ns = last_ns
+        self.lines = 0
+        self.left_out = 0
+        self._left = b""
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes at the end of what was fed that are in no line yet."""
+        return len(self._left)
+
+    def feed(self, chunk: bytes, routes: Iterable[Route]) -> bytes:
+        """The encoded lines that are whole now, each with its newline."""
+        *whole, self._left = (self._left + chunk).split(b"\n")
+        known = tuple(routes)
+        return b"".join(self._encoded(line, known) for line in whole if line)
+
+    def end(self) -> bytes:
+        """What is left is no whole line."""
+        self._left = b""
+        return b""
+
+    def _encoded(self, line: bytes, routes: tuple[Route, ...]) -> bytes:
+        try:
+            entry = msgspec.json.decode(line, type=_Entry)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            self.left_out += 1
+            return b""
+        request = entry.request
+        host = request.host[:_LONGEST]
+        service = service_of(routes, host)
+        if service is None:
+            self.left_out += 1
+            return b""
+        self.last_ns = next_time(int(entry.ts * _BILLION), self.last_ns)
+        self.lines += 1
+        path = request.uri[:_LONGEST].partition("?")[0]
+        milliseconds = round(entry.duration * 1000, 3)
+        fields = {
+            "_msg": f"{request.method} {path} {entry.status} {milliseconds:g} ms",
+            "_time": rfc3339(self.last_ns),
+            "service_id": service,
+            "host": host,
+            "method": request.method[:_LONGEST],
+            "path": path,
+            "status": entry.status,
+            "duration_ms": milliseconds,
+            "size": entry.size,
+            "client_ip": request.client_ip or request.remote_ip,
+            "log_type": "http",
+        }
+        return msgspec.json.encode(fields) + b"\n"

@@ -1,0 +1,134 @@
+"""Podman's log files (`k8s-file`) to log lines: one line of the file is `<time> <stream> <F|P> <text>`, `P` a part that goes on.
+
+Decides what a line is, where it is cut and which time it gets. Parts are joined per stream; text that is not UTF-8 is repaired; blank
+lines, which the store would drop, are left out.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Final
+
+import msgspec
+
+from core.log_lines import next_time, rfc3339
+
+LONGEST_ENCODED: Final = 200_000
+"""Bytes of one line as it is sent; the store drops longer ones, and what follows them."""
+
+_PIECE: Final = 30_000  # bytes of text: JSON makes at most six of each, and the fields want some
+_MARK: Final = " …"
+_BILLION: Final = 1_000_000_000
+_SECONDS: Final = 19  # of `2026-11-23T11:30:04.877028358+00:00`
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Whose log it is."""
+
+    deployment_id: str
+    service_id: str
+
+
+class Assembler:
+    """Bytes of one log file in, encoded lines out. `last_ns` is the time of the last line before, so that times increase over a restart."""
+
+    def __init__(self, source: Source, last_ns: int = 0) -> None:
+        self.last_ns = last_ns
+        self.lines = 0
+        self._left = b""
+        self._fed = 0
+        self._parts: dict[bytes, bytes] = {}
+        self._starts: dict[bytes, int] = {}
+        self._encoder = msgspec.json.Encoder()
+        self._fixed = {"deployment_id": source.deployment_id, "service_id": source.service_id, "log_type": "container"}
+
+    @property
+    def held_bytes(self) -> int:
+        """How far back from the end of what was fed the first byte lies that is not in any line yet: where to read on after a crash."""
+        return self._fed - min((*self._starts.values(), self._fed - len(self._left)))
+
+    def feed(self, chunk: bytes) -> bytes:
+        """The encoded lines that are whole now, each with its newline."""
+        at = self._fed - len(self._left)
+        self._fed += len(chunk)
+        *whole, self._left = (self._left + chunk).split(b"\n")
+        if len(self._left) > _PIECE * 4:  # no line of Podman's is that long: its parts are a few KiB
+            whole.append(self._left)
+            self._left = b""
+        found: list[bytes] = []
+        for line in whole:
+            found.append(self._encoded(line, at))
+            at += len(line) + 1
+        return b"".join(found)
+
+    def end(self) -> bytes:
+        """What is left when the file is complete."""
+        rest = self._encoded(self._left, self._fed) if self._left else b""
+        self._left = b""
+        for stream in sorted(self._parts):
+            rest += self._text(stream, self._parts[stream], self.last_ns)
+        self._parts.clear()
+        self._starts.clear()
+        return rest
+
+    def _encoded(self, line: bytes, at: int) -> bytes:
+        fields = line.split(b" ", 3)
+        if len(fields) != 4 or fields[1] not in (b"stdout", b"stderr") or fields[2] not in (b"F", b"P"):
+            return self._text(b"stdout", line, self.last_ns) if line.strip() else b""
+        stamp, stream, kind, text = fields
+        if self._parts:
+            text = self._parts.pop(stream, b"") + text
+            at = self._starts.pop(stream, at)
+        if kind == b"P" and len(text) < _PIECE:
+            self._parts[stream], self._starts[stream] = text, at
+            return b""
+        return self._text(stream, text, parse_time(stamp), goes_on=kind == b"P")
+
+    def _text(self, stream: bytes, text: bytes, time_ns: int, *, goes_on: bool = False) -> bytes:
+        if len(text) <= _PIECE and not goes_on:
+            return self._line(stream, text.decode("utf-8", "replace"), time_ns) if text.strip() else b""
+        pieces = list(_pieces(text))
+        marked = [piece + _MARK for piece in pieces[:-1]] + [pieces[-1] + (_MARK if goes_on else "")]
+        return b"".join(self._line(stream, piece, time_ns) for piece in marked)
+
+    def _line(self, stream: bytes, text: str, time_ns: int) -> bytes:
+        self.last_ns = next_time(time_ns, self.last_ns)
+        self.lines += 1
+        fixed = {"_msg": text, "_time": rfc3339(self.last_ns), **self._fixed, "stream": stream.decode()}
+        return self._encoder.encode(fixed) + b"\n"
+
+
+def parse_time(stamp: bytes) -> int:
+    """Nanoseconds since the epoch of a time as Podman writes it; 0 for anything else."""
+    at = stamp.rfind(b".", _SECONDS, _SECONDS + 1)
+    end = _SECONDS if at == -1 else at + 1
+    while end < len(stamp) and 0x30 <= stamp[end] <= 0x39:
+        end += 1
+    fraction = stamp[at + 1 : end] if at != -1 else b""
+    seconds = _epoch(stamp[:_SECONDS], stamp[end:])
+    return 0 if seconds is None else seconds * _BILLION + int((fraction + b"000000000")[:9])
+
+
+@lru_cache(maxsize=64)
+def _epoch(second: bytes, zone: bytes) -> int | None:
+    """Seconds since the epoch; lines come many to a second."""
+    try:
+        whole = datetime.fromisoformat(
+            second.decode("ascii") + (zone.decode("ascii") or "+00:00").replace("Z", "+00:00")
+        )
+        return int(whole.astimezone(UTC).timestamp())
+    except (ValueError, OverflowError):
+        return None
+
+
+def _pieces(text: bytes) -> Iterator[str]:
+    """Cut between characters."""
+    at = 0
+    while at < len(text) or at == 0:
+        end = min(at + _PIECE, len(text))
+        while at < end < len(text) and text[end] & 0xC0 == 0x80:
+            end -= 1
+        yield text[at:end].decode("utf-8", "replace")
+        at = max(end, at + 1)

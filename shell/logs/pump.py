@@ -1,0 +1,211 @@
+"""From the files to batches: reads what is new of every log in turn, a little of each, and hands over what has come together.
+
+A position is kept when the lines before it are safe, so that the end of the process loses nothing and repeats one batch at most.
+"""
+
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, Protocol
+
+import anyio
+import anyio.to_thread
+
+from shell.log import logger
+from shell.logs.positions import Positions
+from shell.logs.sender import Entry, Sender
+from shell.logs.tail import Position, Tail
+
+BATCH_BYTES: Final = 1024**2
+BATCH_AGE_S: Final = 1.0
+READ_BYTES: Final = 128 * 1024
+BUSY_PAUSE_S: Final = 0.1
+IDLE_PAUSE_S: Final = 0.5
+
+
+class Form(Protocol):
+    """What turns a file's bytes into encoded lines."""
+
+    @property
+    def last_ns(self) -> int:
+        """The time of the last line."""
+
+    @property
+    def lines(self) -> int:
+        """How many lines have come out."""
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes that were fed and are in no line yet."""
+
+    def feed(self, chunk: bytes) -> bytes:
+        """The lines that are whole now."""
+
+    def end(self) -> bytes:
+        """What is left when the file is complete."""
+
+
+@dataclass
+class Log:
+    """One log that is followed. `is_over`: nothing more will be written, so it is left once it is `is_complete`, read to its end."""
+
+    tail: Tail
+    form: Form
+    is_over: bool = False
+    is_complete: bool = False
+    complaint: str = ""
+
+
+Extra = Callable[[], tuple[bytes, int]]
+"""Lines that come from no file (the agent's own): encoded, and how many."""
+
+
+@dataclass
+class Pump:
+    """Reads `logs`, by key, and `extra`; hands batches to the sender."""
+
+    sender: Sender
+    positions: Positions
+    extra: Extra = lambda: (b"", 0)
+    logs: dict[str, Log] = field(default_factory=dict)
+    read_lines: int = 0
+    _content: list[bytes] = field(default_factory=list)
+    _size: int = 0
+    _lines: int = 0
+    _born_at: float = 0.0
+    _on_its_way: tuple[Entry, dict[str, Position | None]] | None = None
+    _waiters: int = 0
+    _hurry: anyio.Event = field(default_factory=anyio.Event)
+    _all_safe: anyio.Event = field(default_factory=anyio.Event)
+
+    def follow(self, key: str, path: Path, make: Callable[[int], Form]) -> None:
+        """Follow a file from where it was left. `make` gets the time of the last line before."""
+        start = self.positions.get(path)
+        self.logs[key] = Log(Tail(path, start), make(0 if start is None else start.last_ns))
+
+    def leave(self, keys: Iterable[str]) -> None:
+        """Nothing more will be written to these."""
+        for key in keys:
+            if key in self.logs:
+                self.logs[key].is_over = True
+
+    async def run(self, discover: Callable[[], Awaitable[None]]) -> None:
+        """Read and hand over for ever; `discover` finds out which logs there are, before each round."""
+        while True:
+            await discover()
+            has_more = await anyio.to_thread.run_sync(self._round)
+            if self._is_due():
+                await self._hand_over()
+            await self._note_safe()
+            if not self._size and self._on_its_way is None:
+                self._drop_complete()
+                everything, self._all_safe = self._all_safe, anyio.Event()
+                everything.set()
+            if not has_more:
+                with anyio.move_on_after(BUSY_PAUSE_S if self._size or self._on_its_way else IDLE_PAUSE_S):
+                    await self._hurry.wait()
+                self._hurry = anyio.Event()
+
+    async def drained(self, limit_s: float) -> None:
+        """Returns when what stands in the logs now is safe, or when the limit is over."""
+        self._waiters += 1
+        try:
+            with anyio.move_on_after(limit_s):
+                for _ in range(2):  # the round that goes on now may have passed some already
+                    self._hurry.set()
+                    await self._all_safe.wait()
+        finally:
+            self._waiters -= 1
+
+    def _round(self) -> bool:
+        """Read a little of everything; whether there is more."""
+        content, lines = self.extra()
+        self._add(content, lines)
+        has_more = False
+        for log in self.logs.values():
+            if self._size >= BATCH_BYTES:
+                return True
+            has_more = self._read(log) or has_more
+        return has_more
+
+    def _read(self, log: Log) -> bool:
+        before = log.form.lines
+        try:
+            chunk = log.tail.read(READ_BYTES)
+        except OSError as error:
+            if log.complaint != str(error):
+                log.complaint = str(error)
+                logger().warning(
+                    "log not read", path=str(log.tail.path), why=str(error), then="tried again", ship=False
+                )
+            log.is_complete = log.is_over
+            return False
+        if log.tail.missed:
+            log.tail.missed = 0
+            why = "the file was replaced while nobody read it"
+            logger().warning("log lines missed", path=str(log.tail.path), why=why, ship=False)
+        found = log.form.feed(chunk) if chunk else b""
+        if not chunk and log.is_over:
+            found = log.form.end()
+            log.is_complete = True
+        self._add(found, log.form.lines - before)
+        return len(chunk) == READ_BYTES
+
+    def _add(self, content: bytes, lines: int) -> None:
+        if not content:
+            return
+        if not self._content:
+            self._born_at = time.monotonic()
+        self._content.append(content)
+        self._size += len(content)
+        self._lines += lines
+        self.read_lines += lines
+
+    def _is_due(self) -> bool:
+        if not self._size:
+            return False
+        old = time.monotonic() - self._born_at >= BATCH_AGE_S
+        return old or self._size >= BATCH_BYTES or self._waiters > 0
+
+    async def _hand_over(self) -> None:
+        content, lines = b"".join(self._content), self._lines
+        self._content, self._size, self._lines = [], 0, 0
+        entry = self.sender.offer(content, lines)
+        self._on_its_way = (entry, self._reached())
+        await self.sender.insist(entry)
+
+    async def _note_safe(self) -> None:
+        """Keep the positions that the last batch has reached, once it is safe."""
+        if self._on_its_way is not None and self._on_its_way[0].safe.is_set():
+            _, reached = self._on_its_way
+            self._on_its_way = None
+            await anyio.to_thread.run_sync(self.positions.keep, reached)
+
+    def _reached(self) -> dict[str, Position | None]:
+        return {
+            str(log.tail.path): log.tail.position(log.form.held_bytes, log.form.last_ns) for log in self.logs.values()
+        }
+
+    def _drop_complete(self) -> None:
+        """Leave the logs that are over and read to their end."""
+        forgotten: dict[str, Position | None] = {}
+        for key, log in [*self.logs.items()]:
+            if log.is_complete:
+                log.tail.close()
+                del self.logs[key]
+                forgotten[str(log.tail.path)] = None
+        if forgotten:
+            self.positions.keep(forgotten)
+
+    def figures(self) -> Mapping[str, int]:
+        """What a person may want to know."""
+        counts = self.sender.counts
+        return {
+            "followed": len(self.logs),
+            "read": self.read_lines,
+            "sent": counts.sent,
+            "waiting": self.sender.spool.lines,
+            "dropped": counts.dropped,
+            "refused": counts.refused,
+        }

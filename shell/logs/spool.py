@@ -1,0 +1,83 @@
+"""Batches that wait on disk until the log store takes them: bounded, oldest first, oldest dropped first when there is no room."""
+
+import os
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+_SUFFIX: Final = ".batch"
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Whole lines, how many, and their place in the order."""
+
+    number: int
+    lines: int
+    content: bytes
+
+
+class Spool:
+    """A folder of batches. What was here before is still here; a file that a crash has cut short is left out."""
+
+    def __init__(self, folder: Path, limit_bytes: int) -> None:
+        self._folder = folder
+        self._limit_bytes = limit_bytes
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for unfinished in folder.glob("*.new"):
+            unfinished.unlink(missing_ok=True)
+        self._sizes = {path.name: path.stat().st_size for path in sorted(folder.glob(f"*{_SUFFIX}"))}
+        self.last_number = max((_parts(name)[0] for name in self._sizes), default=0)
+
+    @property
+    def size_bytes(self) -> int:
+        """How much waits."""
+        return sum(self._sizes.values())
+
+    @property
+    def lines(self) -> int:
+        """How many lines wait."""
+        return sum(_parts(name)[1] for name in self._sizes)
+
+    def __len__(self) -> int:
+        return len(self._sizes)
+
+    def add(self, batch: Batch) -> int:
+        """Keep a batch; how many lines had to be dropped for it. Raises OSError when the disk does not take it."""
+        name = f"{batch.number:016d}-{batch.lines}{_SUFFIX}"
+        fresh = self._folder / f"{name}.new"
+        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(batch.content)
+        fresh.rename(self._folder / name)
+        self._sizes[name] = len(batch.content)
+        dropped = 0
+        while self.size_bytes > self._limit_bytes and len(self._sizes) > 1:
+            oldest = min(self._sizes)
+            dropped += _parts(oldest)[1]
+            self._forget(oldest)
+        return dropped
+
+    def oldest(self) -> Batch | None:
+        """The batch that has waited longest; it stays until it is removed."""
+        while self._sizes:
+            name = min(self._sizes)
+            with suppress(OSError):
+                return Batch(*_parts(name), (self._folder / name).read_bytes())
+            self._forget(name)
+        return None
+
+    def remove(self, batch: Batch) -> None:
+        """It is stored. Fine when it is not here."""
+        self._forget(f"{batch.number:016d}-{batch.lines}{_SUFFIX}")
+
+    def _forget(self, name: str) -> None:
+        self._sizes.pop(name, None)
+        with suppress(OSError):
+            (self._folder / name).unlink(missing_ok=True)
+
+
+def _parts(name: str) -> tuple[int, int]:
+    number, _, lines = name.removesuffix(_SUFFIX).partition("-")
+    return (int(number), int(lines)) if number.isdecimal() and lines.isdecimal() else (0, 0)

@@ -1,0 +1,93 @@
+"""One log file that somebody else writes and rotates: read on from where it was left, through rotation by rename, removal and truncation.
+
+Keeps the file open, so that what is renamed or removed is still read to its end.
+"""
+
+import os
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Which file (device and inode) and how far. `last_ns` is the time of the last line of its stream."""
+
+    device: int
+    inode: int
+    offset: int
+    last_ns: int = 0
+
+
+class Tail:
+    """Reads a file as it grows. `missed` counts the times that it was replaced while nobody read."""
+
+    def __init__(self, path: Path, start: Position | None = None) -> None:
+        self.path = path
+        self.missed = 0
+        self.is_gone = False
+        self._start = start
+        self._descriptor: int | None = None
+        self._device = self._inode = self._offset = 0
+
+    def position(self, held_bytes: int, last_ns: int) -> Position | None:
+        """Where to read on after a restart, this far back; None when nothing was opened yet."""
+        if self._descriptor is None:
+            return self._start
+        return Position(self._device, self._inode, max(0, self._offset - held_bytes), last_ns)
+
+    def read(self, limit: int) -> bytes:
+        """What is new, at most so much; empty at the end for now. Raises OSError for a file that cannot be read."""
+        if self._descriptor is None and not self._open():
+            return b""
+        chunk = self._read(limit)
+        if chunk or not self._is_replaced():
+            return chunk
+        chunk = self._read(limit)  # written between the last read and the replacement
+        if chunk:
+            return chunk
+        self.close()
+        return self._read(limit) if self._open() else b""
+
+    def close(self) -> None:
+        """Let go of the file. Fine twice."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def _open(self) -> bool:
+        try:
+            descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            self.is_gone = True
+            return False
+        self.is_gone = False
+        found = os.fstat(descriptor)
+        start, self._start = self._start, None
+        self._descriptor, self._device, self._inode, self._offset = descriptor, found.st_dev, found.st_ino, 0
+        if start is not None:
+            if (start.device, start.inode) == (found.st_dev, found.st_ino) and start.offset <= found.st_size:
+                self._offset = start.offset
+            else:
+                self.missed += 1
+        return True
+
+    def _read(self, limit: int) -> bytes:
+        assert self._descriptor is not None
+        chunk = os.pread(self._descriptor, limit, self._offset)
+        self._offset += len(chunk)
+        return chunk
+
+    def _is_replaced(self) -> bool:
+        """Whether the name is another file's now. A file that has become shorter is begun anew."""
+        assert self._descriptor is not None
+        with suppress(FileNotFoundError):
+            found = self.path.stat()
+            self.is_gone = False
+            if (found.st_dev, found.st_ino) != (self._device, self._inode):
+                return True
+            if found.st_size < self._offset:
+                self._offset = 0
+            return False
+        self.is_gone = True
+        return False

@@ -1,0 +1,117 @@
+"""Logs: which there are (each container of a deployment, Caddy's access log on a proxy, the agent's own), followed and sent.
+
+Never in anybody's way: reconciliation does not wait for it, except that a container's last lines are made safe before it is removed, for
+half a second at most.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, Protocol
+
+import anyio
+
+from core.access_log import AccessLog
+from core.caddy import Route
+from core.container_log import Assembler, Source
+from core.containers import ActualContainer, ContainerId
+from shell.failure import AdapterError
+from shell.log import logger
+from shell.logs.pump import Pump
+
+FAREWELL_S: Final = 0.5  # what is not safe by then is read all the same, since the file stays open
+_ACCESS: Final = "access log"
+
+
+class LogFiles(Protocol):
+    """What this loop asks of Podman."""
+
+    async def log_file(self, container_id: ContainerId) -> str | None:
+        """Where a container's log is; None when it is kept elsewhere than in a file. May raise AdapterError."""
+
+
+@dataclass
+class Logs:
+    """What the loop works with. `containers` is the last listing; `access_log` is None on a worker."""
+
+    pump: Pump
+    files: LogFiles
+    containers: Callable[[], tuple[ActualContainer, ...]]
+    access_log: Path | None
+    routes: Callable[[], tuple[Route, ...]]
+    _seen: tuple[ActualContainer, ...] = ()
+    _without_file: set[str] = field(default_factory=set)
+
+    async def run(self) -> None:
+        """Follow and send for ever."""
+        if self.access_log is not None:
+            self.pump.follow(_ACCESS, self.access_log, lambda last_ns: Access(AccessLog(last_ns), self.routes))
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self.pump.sender.run)
+            tasks.start_soon(self.pump.run, self._discover)
+
+    async def farewell(self) -> None:
+        """Make safe what containers have written so far: one of them is about to be removed."""
+        await self._discover()
+        await self.pump.drained(FAREWELL_S)
+
+    async def _discover(self) -> None:
+        found = self.containers()
+        if found is self._seen:
+            return
+        self._seen = found
+        here = {one.id: one for one in found if one.deployment_id is not None}
+        gone = [key for key in self.pump.logs if key != _ACCESS and key not in here]
+        self.pump.leave(gone)
+        self._without_file &= set(here)
+        for one in _new(here.values(), {*self.pump.logs, *self._without_file}):
+            await self._follow(one)
+
+    async def _follow(self, one: ActualContainer) -> None:
+        try:
+            path = await self.files.log_file(one.id)
+        except AdapterError as error:
+            logger().debug("log file not found", container=one.name, why=str(error), ship=False)
+            self._seen = ()  # asked again at the next look
+            return
+        if path is None:
+            self._without_file.add(one.id)
+            logger().info("container's log is in no file", container=one.name, then="it is not sent")
+            return
+        source = Source(str(one.deployment_id), one.service_id)
+        self.pump.follow(one.id, Path(path), lambda last_ns: Assembler(source, last_ns))
+
+
+class Access:
+    """Caddy's log, with the routes of the moment."""
+
+    def __init__(self, form: AccessLog, routes: Callable[[], tuple[Route, ...]]) -> None:
+        self._form = form
+        self._routes = routes
+
+    @property
+    def last_ns(self) -> int:
+        """As the form's."""
+        return self._form.last_ns
+
+    @property
+    def lines(self) -> int:
+        """As the form's."""
+        return self._form.lines
+
+    @property
+    def held_bytes(self) -> int:
+        """As the form's."""
+        return self._form.held_bytes
+
+    def feed(self, chunk: bytes) -> bytes:
+        """With the routes as they are now."""
+        return self._form.feed(chunk, self._routes())
+
+    def end(self) -> bytes:
+        """As the form's."""
+        return self._form.end()
+
+
+def _new(found: Iterable[ActualContainer], known: set[str]) -> list[ActualContainer]:
+    return [one for one in found if one.id not in known and one.state not in ("created", "configured")]

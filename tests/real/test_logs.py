@@ -1,0 +1,177 @@
+"""Container logs end to end: real containers that print numbered lines, the agent as a process, a log store that checks."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from tests.lab.agent import Agent, Plane
+from tests.lab.log_store import LogStore
+from tests.lab.podman_store import PodmanStore
+from tests.lab.registry import Registry
+from tests.lab.wait import wait_for
+
+pytestmark = pytest.mark.real
+
+_PATIENCE_S = 100
+_MOST_LINES_OF_A_BATCH = 1024**2 // 200
+
+
+@pytest.fixture
+def logs(private_network: None) -> Iterator[LogStore]:
+    """Where the lines go."""
+    with LogStore() as store:
+        yield store
+
+
+@dataclass
+class Bench:
+    """A plane, and an agent that ships."""
+
+    plane: Plane
+    agent: Agent
+    store: PodmanStore
+    registry: Registry
+    logs: LogStore
+
+    def start(self, lines: int, delay_s: int = 0) -> None:
+        """One service that prints so many lines on each stream."""
+        env = {"LINES": lines, "DELAY": delay_s}
+        self.plane.want({"noisy": {"image": self.registry.offer("noisy"), "env": env}})
+        self.agent.start(self.plane.token("one", self.store.subnet_id))
+
+    def counted(self) -> Counter[tuple[str, str]]:
+        """How often each line has arrived, by stream and text."""
+        return Counter((one["stream"], one["_msg"]) for one in self.logs.of("container"))
+
+    def wanted(self, lines: int) -> set[tuple[str, str]]:
+        """Every line that the container prints."""
+        numbered = {(f"std{kind}", f"{kind} {number}") for number in range(1, lines + 1) for kind in ("out", "err")}
+        return numbered | {("stdout", "partial rest")}
+
+    def all_here(self, lines: int) -> Callable[[], bool]:
+        """Whether every line has arrived."""
+        wanted = self.wanted(lines)
+        return lambda: len(self.logs.distinct) >= len(wanted) and self.logs.distinct >= wanted
+
+
+@pytest.fixture
+def bench(plane: Plane, store: PodmanStore, registry: Registry, logs: LogStore, tmp_path: Path) -> Iterator[Bench]:
+    """Not started yet."""
+    unmanaged = tuple(part for name in ("dns", "caddy", "wireguard") for part in ("--unmanaged", name))
+    lab = ("--no-builds", "--logs-endpoint", logs.url)
+    options = ("--podman-socket", str(store.socket_path), "--insecure-registry", registry.address, *unmanaged, *lab)
+    agent = Agent(tmp_path / "agent", plane.url, options)
+    yield Bench(plane, agent, store, registry, logs)
+    agent.kill()
+
+
+def test_every_line_exactly_once(bench: Bench) -> None:
+    """L28, L45: 100,000 lines on both streams, in order per stream, with increasing times."""
+    bench.start(100_000)
+    wait_for(bench.all_here(100_000), _PATIENCE_S, "every line")
+    assert set(bench.counted().values()) == {1}
+    assert bench.counted().keys() == bench.wanted(100_000)
+    assert (bench.logs.faults, bench.logs.out_of_order("container")) == ([], [])
+    for kind in ("out", "err"):
+        numbers = [
+            int(one["_msg"].split()[1]) for one in bench.logs.of("container") if one["_msg"].startswith(f"{kind} ")
+        ]
+        assert numbers == sorted(numbers)
+    (row,) = bench.plane.lab("deployments")
+    assert {(one["deployment_id"], one["service_id"]) for one in bench.logs.of("container")} == {
+        (row["id"], row["serviceId"])
+    }
+    assert bench.agent.status()["logs"]["waiting"] == 0
+    assert bench.agent.stop() == 0
+    own = bench.logs.of("agent")
+    assert any(one["_msg"].startswith("applied ") for one in own)
+    assert {one["level"] for one in own} <= {"info", "warn", "error"}
+
+
+def test_rotation_in_the_middle(bench: Bench) -> None:
+    """L45: Podman replaces the file when it is full; what is in the old one is read to its end."""
+    bench.agent.add_options("--container-log-mib", "4")
+    bench.start(60_000, delay_s=3)
+    wait_for(bench.all_here(60_000), _PATIENCE_S, "every line")
+    assert set(bench.counted().values()) == {1}
+    assert bench.logs.out_of_order("container") == []
+    (container,) = bench.store.cli("ps", "-q").split()
+    path = bench.store.cli("inspect", "--format", "{{.HostConfig.LogConfig.Path}}", container).strip()
+    assert Path(path).stat().st_size < 4_200_000
+
+
+def test_a_store_that_is_away_broken_and_slow(bench: Bench) -> None:
+    """Lines wait on disk; nothing is lost or repeated, and the containers come up meanwhile."""
+    bench.logs.away = True
+    bench.start(20_000)
+    wait_for(
+        lambda: [one["status"] for one in bench.plane.lab("deployments")] == ["running"], _PATIENCE_S, "the rollout"
+    )
+    wait_for(lambda: bench.agent.status()["logs"]["waiting"] > 10_000, _PATIENCE_S, "lines to wait")
+    assert "logs not sent" in bench.agent.log.read_text()
+    bench.logs.failing, bench.logs.delay_s = 0.4, 0.2
+    bench.logs.away = False
+    wait_for(bench.all_here(20_000), _PATIENCE_S, "every line")
+    assert bench.logs.statuses[503] > 0
+    assert set(bench.counted().values()) == {1}
+    assert (bench.logs.faults, bench.logs.out_of_order("container")) == ([], [])
+    assert bench.agent.log.read_text().count("logs not sent") <= 3, "said once for each reason"
+
+
+def test_killed_ten_times(bench: Bench) -> None:
+    """L28: SIGKILL at any moment loses nothing and repeats a batch at most."""
+    chance = Random(7)
+    bench.logs.delay_s = 0.2
+    bench.start(100_000)
+    for _ in range(10):
+        _wait_for_some(bench, chance.random())
+        bench.agent.kill()
+        bench.agent.start()
+    bench.logs.delay_s = 0
+    wait_for(bench.all_here(100_000), _PATIENCE_S, "every line")
+    found = bench.counted()
+    assert found.keys() == bench.wanted(100_000)
+    assert sum(found.values()) - len(found) <= 10 * _MOST_LINES_OF_A_BATCH
+    assert bench.logs.faults == []
+
+
+def _wait_for_some(bench: Bench, share: float) -> None:
+    """Until a random share of what is still to come has come."""
+    wanted = len(bench.logs.distinct) + share * (200_001 - len(bench.logs.distinct)) / 5
+    wait_for(lambda: len(bench.logs.distinct) >= wanted, _PATIENCE_S, "more lines")
+
+
+def test_the_last_lines_of_a_container_that_goes(bench: Bench) -> None:
+    """Read and sent, though the container is removed right after them."""
+    bench.start(500)
+    wait_for(
+        lambda: [one["status"] for one in bench.plane.lab("deployments")] == ["running"], _PATIENCE_S, "the rollout"
+    )
+    (container,) = bench.store.cli("ps", "-q").split()
+    bench.store.cli(
+        "exec", "-d", container, "sh", "-c", "trap '' TERM; while :; do echo last >/proc/1/fd/1; sleep 0.05; done"
+    )
+    wait_for(lambda: bench.counted()[("stdout", "last")], _PATIENCE_S, "the first of the last")
+    bench.plane.want({})
+    wait_for(lambda: not bench.store.cli("ps", "-aq").split(), _PATIENCE_S, "the container to go")
+    assert bench.agent.stop() == 0
+    assert bench.counted().keys() >= bench.wanted(500)
+
+
+def test_a_store_that_is_not_there_holds_nothing_up(bench: Bench) -> None:
+    """An address at which nobody answers, and more lines than the spool takes: the oldest go, said and counted."""
+    bench.agent.add_options("--log-spool-mib", "1")
+    bench.logs.away = True
+    bench.start(30_000)
+    wait_for(lambda: bench.agent.status()["running"] and bench.agent.status()["logs"]["dropped"], _PATIENCE_S, "drops")
+    assert "log lines dropped" in bench.agent.log.read_text()
+    spool = bench.agent.data_dir / "logs" / "spool"
+    assert sum(one.stat().st_size for one in spool.iterdir()) < 3 * 1024**2
+    wait_for(
+        lambda: [one["status"] for one in bench.plane.lab("deployments")] == ["running"], _PATIENCE_S, "the rollout"
+    )
+    assert bench.agent.stop() == 0
