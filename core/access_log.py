@@ -10,7 +10,8 @@ from core.caddy_config import service_of
 from core.log_lines import next_time, rfc3339
 
 _LONGEST: Final = 8192  # of a path or a host; a URL of any length is somebody else's choice
-_BILLION: Final = 1_000_000_000
+_MILLION: Final = 1_000_000  # a float holds a time of our days to the microsecond
+_THOUSAND: Final = 1000
 
 
 class _Request(msgspec.Struct, frozen=True):
@@ -66,7 +67,7 @@ class AccessLog:
         if service is None:
             self.left_out += 1
             return b""
-        self.last_ns = next_time(int(entry.ts * _BILLION), self.last_ns)
+        self.last_ns = next_time(round(entry.ts * _MILLION) * _THOUSAND, self.last_ns)
         self.lines += 1
         path = request.uri[:_LONGEST].partition("?")[0]
         milliseconds = round(entry.duration * 1000, 3)

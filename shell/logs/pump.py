@@ -75,6 +75,7 @@ class Pump:
     _lines: int = 0
     _born_at: float = 0.0
     _on_its_way: tuple[Entry, dict[str, Position | None]] | None = None
+    _next: int = 0
     _waiters: int = 0
     _hurry: anyio.Event = field(default_factory=anyio.Event)
     _all_safe: anyio.Event = field(default_factory=anyio.Event)
@@ -123,10 +124,14 @@ class Pump:
         content, lines = self.extra()
         self._add(content, lines)
         has_more = False
-        for log in self.logs.values():
+        turn = [*self.logs][self._next :] + [*self.logs][
+            : self._next
+        ]  # a full batch ends the round: another is first in the next
+        for number, key in enumerate(turn):
             if self._size >= BATCH_BYTES:
+                self._next = (self._next + number) % len(turn)
                 return True
-            has_more = self._read(log) or has_more
+            has_more = self._read(self.logs[key]) or has_more
         return has_more
 
     def _read(self, log: Log) -> bool:

@@ -1,0 +1,138 @@
+"""`core.container_log`: Podman's files to lines, none lost, none too long, with times that increase."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from core.container_log import LONGEST_ENCODED, Assembler, Source, parse_time
+
+SOURCE = Source("d", "s")
+AT = b"2026-11-23T11:30:04.%09d+00:00"
+
+
+def a_line(text: bytes, stream: bytes = b"stdout", kind: bytes = b"F", at: int = 1) -> bytes:
+    """One line of the file."""
+    return AT % at + b" " + stream + b" " + kind + b" " + text + b"\n"
+
+
+def out(*chunks: bytes, end: bool = False, last_ns: int = 0) -> list[dict[str, Any]]:
+    """What comes of it."""
+    made = Assembler(SOURCE, last_ns)
+    raw = b"".join(made.feed(chunk) for chunk in chunks) + (made.end() if end else b"")
+    assert made.lines == raw.count(b"\n")
+    return [json.loads(line) for line in raw.splitlines()]
+
+
+def test_a_line_with_all_that_it_is_found_by() -> None:
+    """As the interface asks for it."""
+    assert out(a_line(b"hello world", b"stderr", at=877028358)) == [
+        {
+            "_msg": "hello world",
+            "_time": "2026-11-23T11:30:04.877028358Z",
+            "deployment_id": "d",
+            "service_id": "s",
+            "log_type": "container",
+            "stream": "stderr",
+        }
+    ]
+
+
+def test_parts_are_joined_per_stream() -> None:
+    """L45: the rest may come after lines of the other stream."""
+    raw = a_line(b"par", kind=b"P") + a_line(b"other", b"stderr") + a_line(b"ti", kind=b"P") + a_line(b"al")
+    assert [(one["stream"], one["_msg"]) for one in out(raw)] == [("stderr", "other"), ("stdout", "partial")]
+
+
+@given(st.integers(1, 300))
+def test_however_the_bytes_are_cut(size: int) -> None:
+    """The same lines."""
+    raw = b"".join(a_line(b"line %d" % number, kind=b"P" if number % 3 else b"F", at=number) for number in range(20))
+    chunks = [raw[at : at + size] for at in range(0, len(raw), size)]
+    assert out(*chunks) == out(raw)
+
+
+def test_times_increase() -> None:
+    """L45: equal ones, ones that go back, and after a restart."""
+    raw = b"".join(a_line(b"x", at=at) for at in (5, 5, 3, 9))
+    assert [one["_time"][-4:-1] for one in out(raw)] == ["005", "006", "007", "009"]
+    assert out(raw, last_ns=parse_time(AT % 100))[0]["_time"] == "2026-11-23T11:30:04.000000101Z"
+
+
+def test_blank_lines_are_left_out() -> None:
+    """The store would drop them."""
+    assert out(a_line(b""), a_line(b"  \t"), a_line(b"x"))[0]["_msg"] == "x"
+
+
+def test_what_is_not_utf8_or_not_podmans() -> None:
+    """Repaired, and shown as it is."""
+    assert out(a_line(b"a\xffb"))[0]["_msg"] == "a\N{REPLACEMENT CHARACTER}b"
+    assert [one["_msg"] for one in out(b"garbage\n", a_line(b"x", b"stdin"), b"\n")] == [
+        "garbage",
+        f"{(AT % 1).decode()} stdin F x",
+    ]
+
+
+@pytest.mark.parametrize("unit", [b"x", "ä".encode(), b"\x01", b'"', b"\xff"])
+def test_long_lines(unit: bytes) -> None:
+    """L45: in marked pieces, each short enough once encoded, cut between characters, nothing lost."""
+    text = unit * (300_000 // len(unit))
+    parts = [text[at : at + 8000] for at in range(0, len(text), 8000)]
+    raw = b"".join(a_line(part, kind=b"P") for part in parts[:-1]) + a_line(parts[-1])
+    made = Assembler(SOURCE)
+    encoded = made.feed(raw).splitlines()
+    assert max(map(len, encoded)) < LONGEST_ENCODED
+    shown = [json.loads(line)["_msg"] for line in encoded]
+    assert all(one.endswith(" …") for one in shown[:-1])
+    assert "".join(one.removesuffix(" …") for one in shown) == text.decode("utf-8", "replace")
+
+
+def test_a_file_without_a_newline() -> None:
+    """Bounded memory; the end of a complete file is given out."""
+    made = Assembler(SOURCE)
+    for _ in range(100):
+        made.feed(b"y" * 65_536)
+    assert made.held_bytes < 200_000
+    assert [one["_msg"] for one in out(a_line(b"last")[:-1], end=True)] == ["last"]
+    assert [one["_msg"] for one in out(a_line(b"half", kind=b"P"), end=True)] == ["half"]
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from([b"stdout", b"stderr"]), st.sampled_from([b"F", b"P"]), st.integers(0, 3))),
+    st.data(),
+)
+def test_a_crash_at_any_byte_loses_nothing(lines: list[tuple[bytes, bytes, int]], data: st.DataObject) -> None:
+    """L28: what is read again from where the position stands holds every line that was not out yet."""
+    raw = b"".join(a_line(b"t%d" % number * size, s, k, number) for number, (s, k, size) in enumerate(lines))
+    cut = data.draw(st.integers(0, len(raw)))
+    first = Assembler(SOURCE)
+    before = first.feed(raw[:cut])
+    again = Assembler(SOURCE).feed(raw[cut - first.held_bytes :])
+    whole = {(one["stream"], one["_msg"]) for one in out(raw)}
+    seen = {(one["stream"], one["_msg"]) for one in map(json.loads, (before + again).splitlines())}
+    assert whole <= seen
+
+
+@given(st.lists(st.binary(), max_size=10))
+def test_any_bytes(chunks: list[bytes]) -> None:
+    """Lines of JSON, never an exception."""
+    out(*chunks, end=True)
+
+
+@pytest.mark.parametrize(
+    ("stamp", "time_ns"),
+    [
+        (b"1970-01-01T00:00:01.000000002+00:00", 1_000_000_002),
+        (b"1970-01-01T01:00:01.5+01:00", 1_500_000_000),
+        (b"1970-01-01T00:00:01Z", 1_000_000_000),
+        (b"1969-12-31T19:00:01.25-05:00", 1_250_000_000),
+        (b"yesterday", 0),
+        (b"", 0),
+        (b"2026-13-99T00:00:00Z", 0),
+    ],
+)
+def test_times(stamp: bytes, time_ns: int) -> None:
+    """In any zone, with any number of digits."""
+    assert parse_time(stamp) == time_ns

@@ -1,0 +1,179 @@
+"""`shell.logs.pump`: every log in its turn; a position is kept when its lines are safe."""
+
+import json
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.to_thread
+import pytest
+from structlog.testing import capture_logs
+
+from core.container_log import Assembler, Source
+from shell.adapters.victorialogs import LogsError
+from shell.logs import pump as module
+from shell.logs.positions import Positions
+from shell.logs.pump import Pump
+from shell.logs.sender import Sender
+from shell.logs.spool import Spool
+from tests.lab.wait import wait_for
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """As in the agent."""
+    return "asyncio"
+
+
+@dataclass
+class Store:
+    """Keeps lines; may be away."""
+
+    away: bool = False
+    got: list[dict[str, Any]] = field(default_factory=list)
+
+    async def send(self, lines: bytes) -> None:
+        """Or fail."""
+        await anyio.lowlevel.checkpoint()
+        if self.away:
+            raise LogsError("away")
+        self.got += [json.loads(line) for line in lines.splitlines()]
+
+
+def a_pump(folder: Path, store: Store) -> Pump:
+    """One whose state is in a folder."""
+    return Pump(Sender(store, Spool(folder / "spool", 1024**2)), Positions(folder / "positions.json"))
+
+
+def follow(pump: Pump, path: Path) -> None:
+    """Follow a container's log."""
+    pump.follow(path.name, path, lambda last_ns: Assembler(Source(path.name, "s"), last_ns))
+
+
+def write(path: Path, *texts: str) -> None:
+    """What Podman does."""
+    with path.open("a") as file:
+        for text in texts:
+            file.write(f"2026-11-23T11:30:04.000000001+00:00 stdout F {text}\n")
+
+
+async def during(pump: Pump, work: Callable[[], Awaitable[None]]) -> None:
+    """Run the pump and its sender beside something."""
+
+    async def discover() -> None:
+        await anyio.lowlevel.checkpoint()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(pump.sender.run)
+        tasks.start_soon(pump.run, discover)
+        await work()
+        tasks.cancel_scope.cancel()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for something."""
+    await anyio.to_thread.run_sync(lambda: wait_for(condition, 10, "the pump"))
+
+
+async def test_many_logs_in_their_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A log that grows fast keeps no other waiting."""
+    monkeypatch.setattr(module, "READ_BYTES", 4096)
+    monkeypatch.setattr(module, "BATCH_BYTES", 8192)
+    store = Store()
+    pump = a_pump(tmp_path, store)
+    write(tmp_path / "fast", *[f"fast {number}" for number in range(20_000)])
+    write(tmp_path / "slow", "slow")
+    for name in ("fast", "slow"):
+        follow(pump, tmp_path / name)
+
+    async def work() -> None:
+        await until(lambda: len(store.got) == 20_001)
+        assert [one["_msg"] for one in store.got].index("slow") < 1000
+
+    await during(pump, work)
+    assert [one["_msg"] for one in store.got if one["deployment_id"] == "fast"] == [f"fast {n}" for n in range(20_000)]
+
+
+async def test_a_restart_reads_on(tmp_path: Path) -> None:
+    """L28: nothing is lost and nothing repeated; the times go on increasing."""
+    store, path = Store(), tmp_path / "log"
+    write(path, "one", "two")
+    first = a_pump(tmp_path, store)
+    follow(first, path)
+
+    async def both() -> None:
+        await until(lambda: len(store.got) == 2)
+        await first.drained(5)
+
+    await during(first, both)
+    write(path, "three")
+    second = a_pump(tmp_path, store)
+    follow(second, path)
+
+    async def third() -> None:
+        await until(lambda: len(store.got) == 3)
+
+    await during(second, third)
+    assert [one["_msg"] for one in store.got] == ["one", "two", "three"]
+    assert len({one["_time"] for one in store.got}) == 3
+
+
+async def test_a_log_that_is_over(tmp_path: Path) -> None:
+    """Read to its end though its file has gone, the unfinished line too; then forgotten."""
+    store, path = Store(), tmp_path / "log"
+    write(path, "one")
+    pump = a_pump(tmp_path, store)
+    follow(pump, path)
+
+    async def work() -> None:
+        await until(lambda: len(store.got) == 1)
+        with path.open("a") as file:
+            file.write("2026-11-23T11:30:05.000000001+00:00 stdout P half")
+        path.unlink()
+        pump.leave(["log", "unknown"])
+        await until(lambda: not pump.logs)
+
+    await during(pump, work)
+    assert [one["_msg"] for one in store.got] == ["one", "half"]
+    assert pump.positions.get(path) is None
+
+
+async def test_drained(tmp_path: Path) -> None:
+    """What stands there now is safe afterwards, long before the batch would be due; a store that is away is as good as the disk."""
+    store, path = Store(away=True), tmp_path / "log"
+    path.touch()
+    pump = a_pump(tmp_path, store)
+    follow(pump, path)
+
+    async def work() -> None:
+        write(path, "last")
+        await pump.drained(5)
+        position = pump.positions.get(path)
+        assert position is not None
+        assert position.offset == path.stat().st_size
+        assert pump.sender.spool.lines == 1
+
+    with capture_logs():
+        await during(pump, work)
+
+
+async def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+    """Said once; the others go on."""
+    store = Store()
+    pump = a_pump(tmp_path, store)
+    (tmp_path / "folder").mkdir()
+    write(tmp_path / "log", "good")
+    follow(pump, tmp_path / "folder")
+    follow(pump, tmp_path / "log")
+
+    async def work() -> None:
+        await until(lambda: len(store.got) == 1)
+        await anyio.sleep(0.5)
+
+    with capture_logs() as said:
+        await during(pump, work)
+    assert [one["event"] for one in said] == ["log not read"]

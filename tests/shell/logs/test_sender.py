@@ -1,0 +1,212 @@
+"""`shell.logs.sender` and its spool: in order, bounded, safe before it is said to be."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import anyio
+from structlog.testing import capture_logs
+
+from shell.adapters.victorialogs import LogsError
+from shell.logs.sender import Sender
+from shell.logs.spool import Batch, Spool
+from tests.shell import virtual_time
+
+MIB = 1024**2
+
+
+@dataclass
+class Store:
+    """Takes what it is given, when it may. `bad` are lines that it refuses, with everything beside them."""
+
+    away: bool = False
+    takes_s: float = 0.0
+    bad: bytes = b""
+    got: list[bytes] = field(default_factory=list)
+    tries: int = 0
+
+    async def send(self, lines: bytes) -> None:
+        """Or fail."""
+        self.tries += 1
+        await anyio.sleep(self.takes_s)
+        if self.away:
+            raise LogsError("it is away")
+        if self.bad and self.bad in lines:
+            raise LogsError("it answered 400", refused=True)
+        self.got += lines.splitlines()
+
+
+Scene = Callable[[Sender], Awaitable[None]]
+
+
+def play(folder: Path, store: Store, scene: Scene, limit: int = 256 * MIB) -> tuple[Sender, list[str]]:
+    """A scene beside the sender; what was said."""
+    sender = Sender(store, Spool(folder, limit))
+
+    async def main() -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(sender.run)
+            await scene(sender)
+            tasks.cancel_scope.cancel()
+
+    with capture_logs() as said:
+        virtual_time.run(main)
+    return sender, [one["event"] for one in said]
+
+
+def lines(*numbers: int) -> list[bytes]:
+    """Numbered lines."""
+    return [b"line %d" % number for number in numbers]
+
+
+def offer(sender: Sender, *numbers: int) -> None:
+    """Hand over one batch of them."""
+    sender.offer(b"".join(line + b"\n" for line in lines(*numbers)), len(numbers))
+
+
+def test_a_batch_is_sent_at_once(tmp_path: Path) -> None:
+    """And never touches the disk."""
+    store = Store(takes_s=0.1)
+
+    async def scene(sender: Sender) -> None:
+        entry = sender.offer(b"line 1\n", 1)
+        assert not entry.safe.is_set()
+        await anyio.sleep(0.2)
+        assert entry.safe.is_set()
+
+    sender, said = play(tmp_path / "s", store, scene)
+    assert store.got == lines(1)
+    assert (sender.counts.sent, sender.counts.spooled, said) == (1, 0, [])
+
+
+def test_what_comes_while_one_is_on_its_way(tmp_path: Path) -> None:
+    """L28: goes to the disk, and so does the one before it, so that a crash can lose neither; sent once each, in order."""
+    store = Store(takes_s=5)
+
+    async def scene(sender: Sender) -> None:
+        first = sender.offer(b"line 1\n", 1)
+        await anyio.sleep(1)
+        offer(sender, 2)
+        offer(sender, 3)
+        assert first.safe.is_set()
+        assert len(sender.spool) == 3
+        await anyio.sleep(30)
+
+    sender, _ = play(tmp_path / "s", store, scene)
+    assert store.got == lines(1, 2, 3)
+    assert len(sender.spool) == 0
+
+
+def test_a_store_that_is_away(tmp_path: Path) -> None:
+    """Tried after 1 s, 2 s, … 30 s; said once; in order and once each when it is back."""
+    store = Store(away=True)
+
+    async def scene(sender: Sender) -> None:
+        for number in range(5):
+            offer(sender, number)
+            await anyio.sleep(100)
+        assert store.tries < 25
+        store.away = False
+        await anyio.sleep(40)
+
+    sender, said = play(tmp_path / "s", store, scene)
+    assert store.got == lines(*range(5))
+    assert said == ["logs not sent", "logs go out again"]
+    assert (sender.counts.sent, sender.counts.spooled) == (5, 5)
+
+
+def test_a_crash_while_it_is_away(tmp_path: Path) -> None:
+    """The next run sends what waits, before what is new."""
+
+    async def away(sender: Sender) -> None:
+        offer(sender, 1, 2)
+        await anyio.sleep(10)
+        offer(sender, 3)
+
+    play(tmp_path / "s", Store(away=True), away)
+    store = Store()
+
+    async def back(sender: Sender) -> None:
+        offer(sender, 4)
+        await anyio.sleep(1)
+
+    play(tmp_path / "s", store, back)
+    assert store.got == lines(1, 2, 3, 4)
+
+
+def test_a_bad_line_is_found(tmp_path: Path) -> None:
+    """Left out alone, counted; said."""
+    store = Store(bad=b"line 37\n")
+
+    async def scene(sender: Sender) -> None:
+        offer(sender, *range(100))
+        await anyio.sleep(1)
+
+    sender, said = play(tmp_path / "s", store, scene)
+    assert store.got == lines(*range(37), *range(38, 100))
+    assert sender.counts.refused == 1
+    assert said[0] == "log line refused"
+    assert store.tries <= 16
+
+
+def test_the_spool_is_bounded(tmp_path: Path) -> None:
+    """The oldest go, counted and said; what is left is sent."""
+    store = Store(away=True)
+
+    async def scene(sender: Sender) -> None:
+        for number in range(10):
+            sender.offer(b"%d" % number + b"x" * 999 + b"\n", 1)
+            await anyio.sleep(60)
+        assert sender.spool.size_bytes <= 5000
+        store.away = False
+        await anyio.sleep(60)
+
+    sender, said = play(tmp_path / "s", store, scene, limit=5000)
+    assert [line[:1] for line in store.got] == [b"6", b"7", b"8", b"9"]
+    assert sender.counts.dropped == 6
+    assert "log lines dropped" in said
+
+
+def test_neither_store_nor_disk(tmp_path: Path) -> None:
+    """Whoever reads waits, and nothing is lost: the lines are where they are."""
+    store = Store(away=True)
+    folder = tmp_path / "s"
+
+    async def scene(sender: Sender) -> None:
+        offer(sender, 1)
+        folder.rmdir()
+        folder.write_text("")
+        await anyio.sleep(5)
+        entry = sender.offer(b"line 2\n", 1)
+        with anyio.move_on_after(60) as limit:
+            await sender.insist(entry)
+        assert limit.cancelled_caught
+        folder.unlink()
+        folder.mkdir()
+        await sender.insist(entry)
+        assert entry.safe.is_set()
+        store.away = False
+        await anyio.sleep(60)
+
+    _, said = play(folder, store, scene)
+    assert store.got == lines(1, 2)
+    assert "logs not kept" in said
+
+
+def test_a_spool_after_a_crash(tmp_path: Path) -> None:
+    """What was being written is not there; odd files harm nobody."""
+    spool = Spool(tmp_path, MIB)
+    spool.add(Batch(7, 1, b"x\n"))
+    (tmp_path / "0000000000000008-1.batch.new").write_text("half")
+    (tmp_path / "odd.batch").write_text("")
+    again = Spool(tmp_path, MIB)
+    assert again.last_number == 7
+    assert again.lines == 1
+    found = []
+    while (batch := again.oldest()) is not None:
+        found.append(batch.content)
+        again.remove(batch)
+        if not batch.content:
+            (tmp_path / "odd.batch").unlink()
+            again = Spool(tmp_path, MIB)
+    assert b"x\n" in found
