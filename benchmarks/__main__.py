@@ -2,9 +2,9 @@
 
 import sys
 
-from benchmarks import convergence, decision
+from benchmarks import convergence, decision, logs
 
-BENCHMARKS = {"decision": decision.main, "convergence": convergence.main}
+BENCHMARKS = {"decision": decision.main, "convergence": convergence.main, "logs": logs.main}
 
 
 def main(names: list[str]) -> int:

@@ -40,7 +40,9 @@ def test_every_request_once_through_a_rotation(proxy: Proxy, tmp_path: Path) -> 
         proxy.apply(wanted)
         (name,) = [one for one in proxy.admin("GET", "/config/logging/logs") if one != "default"]
         # Another file, since Caddy keeps the limits of one that it has open.
-        proxy.admin("PATCH", f"/config/logging/logs/{name}/writer", {"output": "file", "filename": str(log), "roll_size_mb": 1})
+        proxy.admin(
+            "PATCH", f"/config/logging/logs/{name}/writer", {"output": "file", "filename": str(log), "roll_size_mb": 1}
+        )
 
         padding = "h" * 500  # so that the log is full soon
 

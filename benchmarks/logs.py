@@ -1,0 +1,157 @@
+"""Shipping a container's log, beside `curl` that copies the same lines to the same endpoint.
+
+The endpoint is the tests' stand-in of VictoriaLogs, which parses and checks every line, in a process of its own. Both send the same 200,000
+lines: `curl` as they go over the wire, in requests of a mebibyte; the agent's side is the whole of it: reading Podman's file, joining,
+encoding, compressing, sending, keeping positions. Three rounds in turn; the medians are compared.
+"""
+
+import multiprocessing
+import statistics
+import subprocess
+import tempfile
+import time
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import anyio
+import anyio.lowlevel
+import psutil
+
+from core.container_log import Assembler, Source
+from shell.adapters.victorialogs import VictoriaLogs
+from shell.logs.positions import Positions
+from shell.logs.pump import Pump
+from shell.logs.sender import Sender
+from shell.logs.spool import Spool
+from tests.lab.log_store import LogStore
+
+LINES = 200_000
+_ROUNDS = 3
+_GOAL = 0.25
+_MIB = 1024**2
+_MEMORY_GOAL_MIB = 32
+_SOURCE = Source("5b1d0000-0000-4000-8000-000000000001", "7c2e0000-0000-4000-8000-000000000001")
+
+
+def main() -> bool:
+    """Print both rates and their ratio; True when both goals are met."""
+    ours: list[tuple[float, float, float]] = []
+    theirs: list[float] = []
+    with tempfile.TemporaryDirectory() as name, _Endpoint() as endpoint:
+        folder = Path(name)
+        log = folder / "ctr.log"
+        log.write_bytes(b"".join(_line(number) for number in range(LINES)))
+        for number in range(_ROUNDS):
+            theirs.append(LINES / _curl_s(folder, log, endpoint.url))
+            (folder / str(number)).mkdir()
+            ours.append(_in_its_own_process(folder / str(number), log, endpoint.url))
+    wall, cpu, grown = (statistics.median(one[column] for one in ours) for column in range(3))
+    copied = statistics.median(theirs)
+    ratio = LINES / wall / copied
+    rates = f"agent {LINES / wall:,.0f} lines/s ({LINES / cpu:,.0f} per core), curl {copied:,.0f}"
+    print(
+        f"{LINES:,} lines: {rates}, ratio {ratio:.2f} (goal: at least {_GOAL}): {'met' if ratio >= _GOAL else 'MISSED'}"
+    )
+    print(
+        f"memory on top: {grown:.0f} MiB (goal: at most {_MEMORY_GOAL_MIB}): {'met' if grown <= _MEMORY_GOAL_MIB else 'MISSED'}"
+    )
+    return ratio >= _GOAL and grown <= _MEMORY_GOAL_MIB
+
+
+def _in_its_own_process(folder: Path, log: Path, url: str) -> tuple[float, float, float]:
+    """Seconds, seconds of the processor, MiB that the process grew by."""
+    ours, theirs = multiprocessing.Pipe()
+    process = multiprocessing.get_context("spawn").Process(target=_measured, args=(theirs, folder, log, url))
+    process.start()
+    found: tuple[float, float, float] = ours.recv()
+    process.join()
+    return found
+
+
+def _measured(pipe: Connection, folder: Path, log: Path, url: str) -> None:
+    before_mib = psutil.Process().memory_info().rss / _MIB
+    begun, processor = time.perf_counter(), time.process_time()
+    anyio.run(_agent, folder, log, url)
+    took = time.perf_counter() - begun
+    grown = _peak_mib() - before_mib
+    pipe.send((took, time.process_time() - processor, grown))
+
+
+def _line(number: int) -> bytes:
+    stamp = f"2026-11-23T11:{30 + number // 60_000 % 30:02d}:{number // 1000 % 60:02d}.{number % 1000 * 1_000_000:09d}+00:00"
+    return f"{stamp} std{'out' if number % 3 else 'err'} F request {number} was answered with 200 in {number % 97} ms\n".encode()
+
+
+def _curl_s(folder: Path, log: Path, url: str) -> float:
+    """The same bytes as the agent sends, cut into requests as the agent cuts them, sent by one curl on one connection."""
+    raw = Assembler(_SOURCE).feed(log.read_bytes())
+    words: list[str] = []
+    for number, at in enumerate(_cuts(raw)):
+        part = folder / f"part-{number}"
+        part.write_bytes(raw[at[0] : at[1]])
+        words += ["--next"] if words else []
+        words += ["-sS", "-o", "/dev/null", "-H", "Content-Type: application/json", "--data-binary", f"@{part}"]
+        words += [f"{url}/insert/jsonline"]
+    del raw
+    begun = time.perf_counter()
+    subprocess.run(["curl", *words], check=True)
+    return time.perf_counter() - begun
+
+
+def _cuts(raw: bytes) -> list[tuple[int, int]]:
+    found, at = [], 0
+    while at < len(raw):
+        end = raw.find(b"\n", min(at + _MIB, len(raw) - 1)) + 1
+        found.append((at, end))
+        at = end
+    return found
+
+
+def _peak_mib() -> float:
+    """The most memory that this process has had. (`ru_maxrss` would count what its parent had, too.)"""
+    status = Path("/proc/self/status").read_text()
+    return int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:"))) / 1024
+
+
+async def _agent(folder: Path, log: Path, url: str) -> None:
+    endpoint = VictoriaLogs(url)
+    pump = Pump(Sender(endpoint, Spool(folder / "spool", 256 * _MIB)), Positions(folder / "positions.json"))
+    pump.follow("c", log, lambda last_ns: Assembler(_SOURCE, last_ns))
+    sent = anyio.Event()
+
+    async def look() -> None:
+        await anyio.lowlevel.checkpoint()
+        if pump.sender.counts.sent >= LINES:
+            sent.set()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(pump.sender.run)
+        tasks.start_soon(pump.run, look)
+        await sent.wait()
+        tasks.cancel_scope.cancel()
+    pump.logs["c"].tail.close()
+    await endpoint.aclose()
+
+
+class _Endpoint:
+    """The checking stand-in, in a process of its own."""
+
+    def __enter__(self) -> "_Endpoint":
+        ours, theirs = multiprocessing.Pipe()
+        self._process = multiprocessing.get_context("spawn").Process(target=_serve, args=(theirs,), daemon=True)
+        self._process.start()
+        self.url: str = ours.recv()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.terminate()
+        self._process.join()
+
+
+def _serve(pipe: Connection) -> None:
+    with LogStore() as store:
+        pipe.send(store.url)
+        while True:
+            time.sleep(1)
+            store.lines.clear()
+            store.distinct.clear()
