@@ -31,6 +31,15 @@ NODE_OPTIONS: dict[str, tuple[object, object]] = {
         _option(int, "--log-spool-mib", "Disk for log lines that wait for their store, in MiB.", min=1, max=1_048_576),
         256,
     ),
+    "metrics_listen": (
+        _option(
+            str | None,
+            "--metrics-listen",
+            "HOST:PORT for Prometheus' metrics; loopback is advised.",
+            metavar="HOST:PORT",
+        ),
+        None,
+    ),
     "proxy": (_option(bool, "--proxy", "Be a proxy node, which also runs Caddy."), False),
     "allow_http": (_option(bool, "--allow-http", "Accept a control plane on another machine without TLS."), False),
     "podman_socket": (_option(Path, "--podman-socket", "Podman's API socket."), Path("/run/podman/podman.sock")),

@@ -28,6 +28,7 @@ from shell import assembly, resources, status_socket
 from shell.adapters.public_address import PublicAddressService
 from shell.building import log as build_log
 from shell.failure import AdapterError
+from shell.figures import FIGURES
 from shell.gather import Gather
 from shell.image_ledger import ImageLedger
 from shell.ledger import Ledger
@@ -44,6 +45,7 @@ from shell.pausing import PauseFile
 from shell.perform import Perform
 from shell.pulls import Pulls
 from shell.turns import Turns
+from shell.watching import Watching
 
 _SYSTEMD = Path("/run/systemd/system")  # where it runs, Podman has its timers run the health checks
 STOP_LIMIT_S = 8.0  # for the change in hand and the last report, out of the ten seconds that a stop may take
@@ -106,7 +108,13 @@ class Daemon:
         self._expected = Expected(node)
         self._gather = Gather(node.components)
         self._logs = assembly.logs(node, self._gather, self._in_force) if ledger is not None else None
-        self.reconcile = Reconcile(memory, observe)
+        watching = Watching(FIGURES)
+
+        def observed(state: State, effects: tuple[Effect, ...]) -> None:
+            watching(state, effects)
+            observe(state, effects)
+
+        self.reconcile = Reconcile(memory, observed)
         self._reports = Reports(
             send=self._send_report,
             engine=node.components.podman,

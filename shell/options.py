@@ -29,6 +29,7 @@ class Options(BaseModel):
     data_dir: Path = DEFAULT_DATA_DIR
     logs_endpoint: str | None = None
     log_spool_mib: Annotated[int, Field(ge=1, le=1_048_576)] = 256
+    metrics_listen: Annotated[str, Field(pattern=r"^(\[[0-9a-fA-F:]+\]|[a-zA-Z0-9_.-]+):[0-9]{1,5}$")] | None = None
     proxy: bool = False
     allow_http: bool = False
     podman_socket: Path = DEFAULT_PODMAN_SOCKET

@@ -12,6 +12,7 @@ from shell import files, log
 from shell.commands.opening import checked, registered_now
 from shell.daemon import Daemon, run_until_stopped
 from shell.failure import AdapterError
+from shell.figures import FIGURES
 from shell.files import DataDirLock
 from shell.ledger import Ledger
 from shell.log import logger
@@ -49,7 +50,13 @@ async def _run(options: Options, token: str | None) -> None:
         node_type=node.node_type.value,
         control_plane=node.control_plane.url,
     )
-    await run_until_stopped(Daemon(node, ledger=Ledger(options.data_dir)))
+    daemon = Daemon(node, ledger=Ledger(options.data_dir))
+    if options.metrics_listen is not None:
+        from shell import metrics  # with its library, only where it is wanted
+
+        metrics.listen(options.metrics_listen, FIGURES, daemon.overview)
+        logger().info("metrics served", at=f"http://{options.metrics_listen}/metrics")
+    await run_until_stopped(daemon)
     logger().info("agent stopped", then="containers go on")
 
 

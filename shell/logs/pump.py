@@ -213,4 +213,6 @@ class Pump:
             "waiting": self.sender.spool.lines,
             "dropped": counts.dropped,
             "refused": counts.refused,
+            "spooled": counts.spooled,
+            "errors": counts.errors,
         }

@@ -26,6 +26,7 @@ from shell.building.log import BuildLog, close_left_over
 from shell.building.pipeline import BuildError, Job, Listener, Workshop
 from shell.building.workplace import Workplace, left_over, remove_folder
 from shell.failure import AdapterError
+from shell.figures import FIGURES
 from shell.log import logger
 
 POLL_S: Final = 30.0
@@ -154,7 +155,9 @@ async def _build(builder: Builder, place: Workplace, claim: ClaimedBuild) -> Rec
         outcome = await _outcome(builder, claim, log)
     finally:
         log.end()
-    said.info("build ended", outcome="cancelled" if outcome is None else outcome.outcome)
+    ended = "cancelled" if outcome is None else outcome.outcome
+    said.info("build ended", outcome=ended)
+    FIGURES.add("techulus_builds", outcome=ended)
     if outcome is not None:
         with suppress(OSError):  # it is said now; only a crash in between would need the file
             await anyio.to_thread.run_sync(place.remember, outcome)

@@ -17,6 +17,7 @@ from core.render import Json
 from core.status import Entry, Resources
 from shell.components import ContainerEngine
 from shell.failure import AdapterError
+from shell.figures import FIGURES
 from shell.log import logger
 
 HEARTBEAT_S = 20.0  # the control plane wants one every 30 s at least
@@ -113,8 +114,10 @@ class Reports:
                 logger().warning("report not sent", why=str(error), then="the next one is tried in time")
             self._complaint = str(error)
             self.last = Exchange(self._wall_clock(), str(error))
+            FIGURES.add("techulus_reports", outcome="failed")
         else:
             self.last = Exchange(self._wall_clock())
+            FIGURES.add("techulus_reports", outcome="ok")
             if self._complaint is not None:
                 logger().info("reports go out again")
             self._complaint = None

@@ -19,6 +19,7 @@ from core.protocol import WorkItem
 from core.work import Nothing, Refuse, RemoveContainers, RemoveVolumes, RestartContainer, Step, Task
 from shell.components import ContainerEngine
 from shell.failure import AdapterError
+from shell.figures import FIGURES
 from shell.ledger import Ledger
 from shell.log import logger
 from shell.turns import Turns
@@ -26,6 +27,7 @@ from shell.turns import Turns
 POLL_S: Final = 5.0
 _LISTING_S: Final = 30.0
 _QUEUE: Final = "the queue"
+_TYPES: Final = work.WAKE_UPS | {"restart", "stop", "force_cleanup", "cleanup_volumes"}
 
 
 class Queue(Protocol):
@@ -107,6 +109,8 @@ async def _item(hands: Hands, item: WorkItem) -> None:
     if item.id not in hands.ledger:
         error = await _do(hands, item)
         _note(hands, partial(hands.ledger.add, item.id, error))
+        known = item.type if item.type in _TYPES else "other"
+        FIGURES.add("techulus_work_items", type=known, outcome="completed" if error is None else "failed")
     await hands.queue.complete_work(item.id, hands.ledger.error_of(item.id))
 
 

@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
+import httpx
 import pytest
 
 from tests.lab.agent import Agent, Plane
 from tests.lab.log_store import LogStore
 from tests.lab.podman_store import PodmanStore
+from tests.lab.ports import free_port
 from tests.lab.registry import Registry
 from tests.lab.wait import wait_for
 
@@ -71,8 +73,13 @@ def bench(plane: Plane, store: PodmanStore, registry: Registry, logs: LogStore, 
 
 def test_every_line_exactly_once(bench: Bench) -> None:
     """L28, L45: 100,000 lines on both streams, in order per stream, with increasing times."""
+    port = free_port()
+    bench.agent.add_options("--metrics-listen", f"127.0.0.1:{port}")
     bench.start(100_000)
     wait_for(bench.all_here(100_000), _PATIENCE_S, "every line")
+    metrics = httpx.get(f"http://127.0.0.1:{port}/metrics").text
+    assert 'techulus_actions_total{kind="deploy",outcome="applied"} 1.0' in metrics
+    assert 'techulus_log_lines_total{stage="dropped"} 0.0' in metrics
     assert set(bench.counted().values()) == {1}
     assert bench.counted().keys() == bench.wanted(100_000)
     assert (bench.logs.faults, bench.logs.out_of_order("container")) == ([], [])

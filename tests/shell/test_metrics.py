@@ -1,0 +1,143 @@
+"""`shell.metrics`: what is served is what is documented, and what the alerts and the dashboard ask for exists."""
+
+import json
+import re
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from prometheus_client.parser import text_string_to_metric_families
+
+from core.action import Deploy, NoContainer
+from core.events import Note, Perform
+from core.machine import start
+from core.memory import Memory
+from core.state import ExpectedState, NodeType
+from shell import metrics
+from shell.failure import CommandError
+from shell.figures import Figures
+from shell.watching import Watching
+from tests.builders import an_expected_container
+from tests.lab.ports import free_port
+
+ROOT = Path(__file__).parent.parent.parent
+OVERVIEW: dict[str, Any] = {
+    "agent": {"version": "0.1.0", "nodeType": "proxy"},
+    "state": "PROCESSING",
+    "paused": None,
+    "poll": {"ok": True},
+    "report": None,
+    "drift": [{"kind": "start"}, {"kind": "start"}, {"kind": "deploy"}],
+    "retries": [{}],
+    "rejected": [],
+    "builds": [{}],
+    "containers": [{"state": "running", "health": "none"}] * 3,
+    "logs": {"read": 9, "sent": 5, "spooled": 4, "dropped": 1, "refused": 0, "errors": 2, "waiting": 3, "followed": 1},
+}
+
+
+def scraped(
+    figures: Figures, overview: dict[str, Any] = OVERVIEW
+) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+    """Every sample, as Prometheus reads it."""
+    port = free_port()
+    metrics.listen(f"127.0.0.1:{port}", figures, lambda: overview)
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+        text = answer.read().decode()
+    return {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def busy() -> Figures:
+    """Something of everything."""
+    figures = Figures()
+    figures.add("techulus_polls", outcome="ok")
+    figures.add("techulus_polls", outcome="ok")
+    figures.add("techulus_actions", kind="start", outcome="applied")
+    figures.add("techulus_reports", outcome="ok")
+    figures.add("techulus_work_items", type="restart", outcome="completed")
+    figures.add("techulus_builds", outcome="failed")
+    figures.took("techulus_action_duration_seconds", 0.7, kind="start")
+    figures.took("techulus_action_duration_seconds", 400.0, kind="start")
+    return figures
+
+
+def test_what_is_served() -> None:
+    """Counters, durations, and the state of the moment."""
+    found = scraped(busy())
+    assert found["techulus_polls_total", (("outcome", "ok"),)] == 2
+    assert found["techulus_work_items_total", (("outcome", "completed"), ("type", "restart"))] == 1
+    assert found["techulus_action_duration_seconds_bucket", (("kind", "start"), ("le", "1.0"))] == 1
+    assert found["techulus_action_duration_seconds_bucket", (("kind", "start"), ("le", "+Inf"))] == 2
+    assert found["techulus_action_duration_seconds_sum", (("kind", "start"),)] == 400.7
+    assert found["techulus_agent_info", (("node_type", "proxy"), ("version", "0.1.0"))] == 1
+    assert (found["techulus_processing", ()], found["techulus_paused", ()], found["techulus_last_report_ok", ()]) == (
+        1,
+        0,
+        0,
+    )
+    assert found["techulus_drift", (("kind", "start"),)] == 2
+    assert found["techulus_containers", (("health", "none"), ("state", "running"))] == 3
+    assert found["techulus_log_lines_total", (("stage", "dropped"),)] == 1
+
+
+def test_without_a_log_store() -> None:
+    """Nothing about logs."""
+    assert not any("log" in name for name, _ in scraped(Figures(), OVERVIEW | {"logs": None}))
+
+
+def test_an_address_that_is_taken() -> None:
+    """Said at the start."""
+    port = free_port()
+    metrics.listen(f"127.0.0.1:{port}", Figures(), lambda: OVERVIEW)
+    with pytest.raises(CommandError, match=f"--metrics-listen 127.0.0.1:{port}: "):
+        metrics.listen(f"127.0.0.1:{port}", Figures(), lambda: OVERVIEW)
+
+
+def documented() -> dict[str, set[str]]:
+    """The table of docs/metrics.md: names with their labels."""
+    rows = re.findall(r"^\| `(techulus_\w+)` \| \w+ \| (.*?) \|", (ROOT / "docs/metrics.md").read_text(), re.MULTILINE)
+    return {name: set(re.findall(r"`(\w+)`", re.sub(r"\(.*?\)", "", labels))) for name, labels in rows}
+
+
+def test_the_table_is_true() -> None:
+    """Every metric with its labels stands there, and nothing else does."""
+    served: dict[str, set[str]] = {}
+    for name, labels in scraped(busy()):
+        plain = re.sub(r"(_bucket|_sum|_count|_created)$", "", name)
+        served.setdefault(plain, set()).update(label for label, _ in labels if label != "le")
+    assert served == documented()
+
+
+def test_alerts_and_dashboard_ask_for_what_exists() -> None:
+    """A metric that is renamed must not leave a silent alert behind."""
+    rules = yaml.safe_load((ROOT / "deploy/monitoring/alerts.yml").read_text())
+    dashboard = json.loads((ROOT / "deploy/monitoring/dashboard.json").read_text())
+    asked = [rule["expr"] for group in rules["groups"] for rule in group["rules"]]
+    asked += [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
+    for text in asked:
+        for name in re.findall(r"techulus_\w+", text):
+            assert re.sub(r"_bucket$", "", name) in documented(), text
+
+
+def test_changes_and_polls_are_counted() -> None:
+    """From what the state machine asks for and says."""
+    figures, clock = Figures(), iter([10.0, 12.5, 20.0, 21.0])
+    watching = Watching(figures, lambda: next(clock))
+    state, _ = start(Memory(NodeType.WORKER, polls=1), 0.0)
+    deploy = Perform(Deploy(an_expected_container(), NoContainer()), ExpectedState())
+    watching(state, (deploy,))
+    watching(state, (Note("info", "applied"),))
+    watching(state, (deploy,))
+    watching(state, (Note("error", "failed"), Note("info", "applied")))
+    assert figures.counts == {
+        ("techulus_polls", (("outcome", "ok"),)): 1,
+        ("techulus_actions", (("kind", "deploy"), ("outcome", "applied"))): 1,
+        ("techulus_actions", (("kind", "deploy"), ("outcome", "failed"))): 1,
+    }
+    assert figures.durations["techulus_action_duration_seconds", (("kind", "deploy"),)][-2:] == [2, 3.5]
