@@ -4,6 +4,7 @@ Nothing here waits for the control plane or for one broken component; what is mi
 Ctrl-C lets the change in hand finish, reports and ends within ten seconds; a second one ends at once.
 """
 
+import asyncio
 import os
 import signal
 import time
@@ -93,6 +94,7 @@ class Daemon:
             seed=node.identity.server_id,
             idle_since=time.monotonic(),
         )
+        self._clock = time.monotonic
         self._node = node
         self._ledger = ledger
         self._began_at_s = time.time()
@@ -135,6 +137,7 @@ class Daemon:
                 await self._node.aclose()
 
     async def _run(self) -> None:
+        self._clock = asyncio.get_running_loop().time  # which other threads may ask, too: metrics are read from one
         async with anyio.create_task_group() as tasks:
             podman = self._node.components.podman
             pulls = Pulls(podman, tasks, self.reconcile.pull_ended, pulled=self._images.pulled)
@@ -190,7 +193,7 @@ class Daemon:
                 ),
                 state=self.reconcile.state,
                 containers=self._gather.containers,
-                now=anyio.current_time(),
+                now=self._clock(),
                 wall_now_s=time.time(),
                 report=self._reports.last,
                 work=self._work,
