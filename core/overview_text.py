@@ -28,6 +28,19 @@ def lines(document: dict[str, Any]) -> Iterator[str]:
         yield "logs        " + ", ".join(f"{name} {value}" for name, value in logs.items())
 
 
+def headline(document: dict[str, Any]) -> str:
+    """Everything on one line, as a service manager shows it."""
+    containers, drift = document.get("containers") or (), document.get("drift") or ()
+    unhealthy = sum(one.get("health") == "unhealthy" for one in containers)
+    parts = [f"{document.get('state')}: {document.get('doing')}", f"{len(containers)} containers"]
+    parts += [f"{unhealthy} unhealthy"] if unhealthy else []
+    parts += [f"{len(drift)} to do"] if drift else []
+    parts += ["PAUSED"] if document.get("paused") else []
+    poll = document.get("poll")
+    parts += [f"last poll failed: {poll.get('failure')}"] if poll and not poll.get("ok") else []
+    return "; ".join(parts)
+
+
 def _head(document: dict[str, Any]) -> Iterator[str]:
     agent = document.get("agent", {})
     yield f"state       {document.get('state')} since {document.get('since')}: {document.get('doing')}"

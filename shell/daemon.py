@@ -17,15 +17,15 @@ import anyio.abc
 import msgspec
 from returns.pipeline import is_successful
 
-from core import health, overview, state
+from core import health, overview, overview_text, state
 from core.action import Action
-from core.events import Effect
+from core.events import Effect, Report
 from core.machine import State
 from core.memory import Memory
 from core.overview import Exchange
 from core.render import Json
 from core.state import ActualState, ExpectedState, NodeType
-from shell import assembly, resources, status_socket
+from shell import assembly, reloading, resources, service_manager, status_socket
 from shell.adapters.public_address import PublicAddressService
 from shell.building import log as build_log
 from shell.failure import AdapterError
@@ -37,10 +37,11 @@ from shell.log import logger
 from shell.loops import builds as build_loop
 from shell.loops import events as event_loop
 from shell.loops import health as health_loop
-from shell.loops import image_gc, work_queue
+from shell.loops import image_gc, watchdog, work_queue
 from shell.loops.public_address import PublicAddress
 from shell.loops.reconcile import Reconcile, World
 from shell.loops.reports import Reports
+from shell.loops.watchdog import Pulse
 from shell.node import Node
 from shell.pausing import PauseFile
 from shell.perform import Perform
@@ -49,6 +50,9 @@ from shell.turns import Turns
 from shell.watching import Watching
 
 _SYSTEMD = Path("/run/systemd/system")  # where it runs, Podman has its timers run the health checks
+_RECONCILE_LIMIT_S = 600.0  # PROCESSING takes five minutes at most, and then a last look and a report
+_LOOP_LIMIT_S = 240.0  # a look and a report, each with its own limit, and the pause between them
+_WORK_LIMIT_S = 1200.0  # the whole queue, of which any item may wait for a container to stop
 STOP_LIMIT_S = 8.0  # for the change in hand and the last report, out of the ten seconds that a stop may take
 
 
@@ -95,6 +99,9 @@ class Daemon:
             idle_since=time.monotonic(),
         )
         self._clock = time.monotonic
+        self._manager = service_manager.of_this_process()
+        self._pulse = Pulse(lambda: self._clock())
+        self._is_ready = False
         self._node = node
         self._ledger = ledger
         self._began_at_s = time.time()
@@ -113,7 +120,11 @@ class Daemon:
         watching = Watching(FIGURES)
 
         def observed(state: State, effects: tuple[Effect, ...]) -> None:
+            self._pulse.beat("reconcile", _RECONCILE_LIMIT_S)
             watching(state, effects)
+            if not self._is_ready and any(isinstance(one, Report) for one in effects):
+                self._is_ready = True
+                self._manager.ready()
             observe(state, effects)
 
         self.reconcile = Reconcile(memory, observed)
@@ -124,6 +135,7 @@ class Daemon:
             resources=resources.fetch,
             wall_clock=time.time,
             public_ip=self._public_ip,
+            beat=lambda: self._pulse.beat("reports", _LOOP_LIMIT_S),
         )
         for name in sorted(left_out - ({"caddy"} if node.node_type is NodeType.WORKER else set())):
             logger().info("component left alone", component=name, then="not looked at and not changed on this server")
@@ -166,6 +178,7 @@ class Daemon:
         node = self._node
         tasks.start_soon(work_queue.run, self._hands(ledger))
         tasks.start_soon(status_socket.run, node.data_dir, self.overview)
+        tasks.start_soon(watchdog.run, self._manager, self._pulse, lambda: overview_text.headline(self.overview()))
         if self._checks_health:
             tasks.start_soon(health_loop.run, self._ward())
         if self._builder is not None:
@@ -201,6 +214,16 @@ class Daemon:
                 builds=() if self._builder is None else tuple(self._builder.now.values()),
             )
         )
+
+    def reload(self) -> None:
+        """Take over what may change while the agent runs."""
+        self._manager.reloading()
+        reloading.reload()
+        self._manager.ready()
+
+    def stopping(self) -> None:
+        """The service manager hears that this is meant."""
+        self._manager.stopping()
 
     def _in_force(self) -> ExpectedState | None:
         return self.reconcile.state.memory.in_force
@@ -240,6 +263,7 @@ class Daemon:
             wall_clock=time.time,
             paused=self._is_paused,
             heard=self._heard_of_work,
+            beat=lambda: self._pulse.beat("work queue", _WORK_LIMIT_S),
         )
 
     def _ward(self) -> health_loop.Ward:
@@ -267,14 +291,18 @@ async def run_until_stopped(daemon: Daemon) -> None:
 
 
 async def _stop_on_signal(daemon: Daemon, everything: anyio.CancelScope) -> None:
-    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
         asked = False
         async for number in signals:
+            if number == signal.SIGHUP:
+                daemon.reload()
+                continue
             if asked:
                 logger().warning("stopping at once", signal=signal.Signals(number).name)
                 everything.cancel()
                 return
             asked = True
+            daemon.stopping()
             logger().info("stopping", signal=signal.Signals(number).name, then="the change in hand is finished first")
             everything.deadline = anyio.current_time() + STOP_LIMIT_S
             await daemon.reconcile.stop()

@@ -47,6 +47,13 @@ def set_up(log_format: LogFormat = LogFormat.AUTO, level: LogLevel = LogLevel.IN
     )
 
 
+def set_level(level: LogLevel) -> None:
+    """Change the least severe level, and nothing else."""
+    structlog.configure(
+        **{**structlog.get_config(), "wrapper_class": structlog.make_filtering_bound_logger(level.value)}
+    )
+
+
 def logger() -> FilteringBoundLogger:
     """The logger of this process."""
     found: FilteringBoundLogger = structlog.get_logger()

@@ -37,6 +37,7 @@ class Reports:
         resources: Callable[[], Resources],
         wall_clock: Callable[[], float],
         public_ip: Callable[[], str | None] = lambda: None,
+        beat: Callable[[], None] = lambda: None,
     ) -> None:
         self._send = send
         self._engine = engine
@@ -44,6 +45,7 @@ class Reports:
         self._resources = resources
         self._wall_clock = wall_clock
         self._public_ip = public_ip
+        self._beat = beat
         self._wanted: tuple[Entry, ...] | None = None
         self._waiting: list[anyio.Event] = []
         self._wake = anyio.Event()
@@ -74,6 +76,7 @@ class Reports:
         task_status.started()
         pause_s = HEARTBEAT_S
         while True:
+            self._beat()
             with anyio.move_on_after(pause_s):
                 await self._wake.wait()
             self._wake = anyio.Event()

@@ -57,11 +57,13 @@ class Hands:
     paused: Callable[[], bool] = lambda: False
     heard: Callable[[str | None], None] = lambda failure: None
     complaints: dict[str, str] = field(default_factory=dict)
+    beat: Callable[[], None] = lambda: None
 
 
 async def run(hands: Hands) -> None:
     """Ask for work every few seconds. While the agent is paused, items wait where they are."""
     while True:
+        hands.beat()
         if not hands.paused():
             try:
                 await once(hands)

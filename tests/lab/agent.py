@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from signal import Signals
 from types import TracebackType
 from typing import Any, Self
 
@@ -98,13 +99,22 @@ class Agent:
         self._common = ("--url", url, "--data-dir", str(data_dir), *options)
         self._child: Child | None = None
 
+    def signal(self, number: Signals) -> None:
+        """Send the daemon a signal."""
+        self._require().signal(number)
+
     def add_options(self, *options: str) -> None:
         """Give these with every command from now on."""
         self._common = (*self._common, *options)
 
-    def start(self, token: str | None = None) -> None:
-        """Start the daemon. Returns at once."""
-        env = {**os.environ, "TECHULUS_PUBLIC_IP_SERVICE": "none", **({"TECHULUS_TOKEN": token} if token else {})}
+    def start(self, token: str | None = None, env: Mapping[str, str] | None = None) -> None:
+        """Start the daemon, with this added to its environment. Returns at once."""
+        env = {
+            **os.environ,
+            **(env or {}),
+            "TECHULUS_PUBLIC_IP_SERVICE": "none",
+            **({"TECHULUS_TOKEN": token} if token else {}),
+        }
         self._child = Child((str(AGENT), *self._common), self.log, env)
 
     def running(self) -> bool:
