@@ -146,6 +146,18 @@ def build(
     build_by_hand(node, repo, ref, branch, image, secret_env or [])
 
 
+@app.command()
+@with_node_options
+def doctor(
+    node: dict[str, Any],
+    output: Annotated[Output, typer.Option("--output", help="Text for a person or JSON for a script.")] = Output.TEXT,
+) -> None:
+    """Check everything that the agent needs on this server; the exit status is 1 when it could not work."""
+    from shell.commands.examining import examine
+
+    raise typer.Exit(examine(node, as_json=output is Output.JSON))
+
+
 DataDir = Annotated[
     Path, typer.Option("--data-dir", envvar="TECHULUS_DATA_DIR", help="Folder of keys, identity and volumes.")
 ]

@@ -85,6 +85,10 @@ class Podman:
         if not await self._service.read("reach Podman", api.ping):
             raise AdapterError(COMPONENT, "reach Podman", "it answers, and is not well")
 
+    async def version(self) -> str:
+        """Podman's version, as it says it."""
+        return await self._service.read("ask Podman for its version", api.version)
+
     async def containers(self, wall_now_s: float) -> tuple[ActualContainer, ...]:
         """All containers of ours, in one request; never an incomplete list."""
         raw = await self._service.read("list containers", api.list_containers)

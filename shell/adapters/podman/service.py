@@ -166,6 +166,13 @@ def ping(client: APIClient) -> bool:
     return SystemManager(client=client).ping()
 
 
+def version(client: APIClient) -> str:
+    """The server's version."""
+    answer = client.get("/version")
+    answer.raise_for_status()
+    return str(answer.json().get("Version", ""))
+
+
 def list_containers(client: APIClient) -> bytes:
     """All containers of the server. (The library's list parses without checking and makes an object of each.)"""
     return body(client.get("/containers/json", params={"all": True}, stream=True))

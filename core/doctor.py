@@ -1,0 +1,138 @@
+"""What a check of this server came to: findings, what a person can do about each, and whether the agent can work at all.
+
+Decides from facts that were gathered; looks at nothing itself.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final
+
+from core.render import Json
+
+OLDEST_PODMAN: Final = (4, 3)
+OLDEST_GIT: Final = (2, 32)
+LEAST_FREE_PERCENT: Final = 5.0
+LEAST_FILES: Final = 4096
+TOLERATED_SKEW_S: Final = 30.0
+
+
+class Level(Enum):
+    """How bad it is: `failed` stops the agent, `warning` costs a part of its work."""
+
+    OK = "ok"
+    WARNING = "warning"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One check: what was looked at, what was found, and what to do when it is not well."""
+
+    check: str
+    level: Level
+    found: str
+    todo: str = ""
+
+
+def version(text: str) -> tuple[int, ...]:
+    """The first dotted number in a text, `(4, 3, 1)` in `podman version 4.3.1`; empty when there is none."""
+    for word in text.replace("v", " ").replace("-", " ").split():
+        parts = word.split(".")
+        if len(parts) > 1 and all(part.isdecimal() and part.isascii() for part in parts[:2]):
+            return tuple(int(part) for part in parts if part.isdecimal() and part.isascii())
+    return ()
+
+
+def at_least(check: str, text: str, oldest: tuple[int, ...], todo: str, *, needed: bool) -> Finding:
+    """Whether a tool is here and new enough; `text` is empty when it is not here."""
+    bad = Level.FAILED if needed else Level.WARNING
+    wanted = ".".join(map(str, oldest))
+    if not text:
+        return Finding(check, bad, "not installed", todo)
+    found = version(text)
+    if found < oldest:
+        return Finding(check, bad, f"{text}; {wanted} or newer is needed", todo)
+    return Finding(check, Level.OK, ".".join(map(str, found)))
+
+
+def builder(buildkit: str | None, podman: str | None, *, railpack: bool) -> Finding:
+    """What can build here."""
+    if buildkit is not None:
+        what = f"BuildKit at {buildkit}" + (", Railpack" if railpack else "")
+        todo = "" if railpack else "install railpack to build repositories without a Dockerfile"
+        return Finding("builder", Level.OK if railpack else Level.WARNING, what, todo)
+    if podman is not None:
+        todo = "run buildkitd and install buildctl and railpack to build repositories without a Dockerfile"
+        return Finding("builder", Level.WARNING, f"{podman} for Dockerfiles; no BuildKit answers", todo)
+    return Finding("builder", Level.WARNING, "none", "install buildah, or start the agent with --no-builds")
+
+
+def disk(folder: str, free_percent: float) -> Finding:
+    """Whether there is room."""
+    found = f"{free_percent:.0f} % of the disk of {folder} is free"
+    if free_percent < LEAST_FREE_PERCENT:
+        return Finding("disk", Level.WARNING, found, "make room: images and logs cannot be written on a full disk")
+    return Finding("disk", Level.OK, found)
+
+
+def open_files(limit: int) -> Finding:
+    """How many files the agent may open: one or two for each container, and its connections."""
+    if 0 <= limit < LEAST_FILES:
+        return Finding(
+            "open files", Level.WARNING, f"at most {limit}", f"raise LimitNOFILE= (ulimit -n) to {LEAST_FILES} or more"
+        )
+    return Finding("open files", Level.OK, f"at most {limit}" if limit >= 0 else "no limit")
+
+
+def clock(skew_s: float | None) -> Finding:
+    """How far this server's clock is from the control plane's, whose answers say its time."""
+    if skew_s is None:
+        return Finding(
+            "clock", Level.WARNING, "not known: the control plane does not say its time", "see that NTP is on"
+        )
+    side = "behind" if skew_s > 0 else "ahead of"
+    if abs(skew_s) > TOLERATED_SKEW_S:
+        return Finding(
+            "clock",
+            Level.WARNING,
+            f"{abs(skew_s):.0f} s {side} the control plane's",
+            "set it: timedatectl set-ntp true",
+        )
+    return Finding("clock", Level.OK, f"within {max(1, round(abs(skew_s)))} s of the control plane's")
+
+
+def private(path: str, mode: int | None, wanted: int) -> Finding:
+    """Whether a folder or file is closed to everybody else; None when it is not there yet."""
+    check = f"mode of {path}"
+    if mode is None:
+        return Finding(check, Level.OK, "not there yet")
+    if mode & 0o077:
+        return Finding(check, Level.FAILED, f"{mode:04o}", f"chmod {wanted:o} {path}: it holds keys")
+    return Finding(check, Level.OK, f"{mode:04o}")
+
+
+def can_work(findings: Iterable[Finding]) -> bool:
+    """Whether nothing that is needed is missing."""
+    return all(one.level is not Level.FAILED for one in findings)
+
+
+def document(findings: Iterable[Finding]) -> dict[str, Json]:
+    """The object that `agent doctor --output json` prints."""
+    found = tuple(findings)
+    rows: list[Json] = [
+        {"check": one.check, "level": one.level.value, "found": one.found, "todo": one.todo} for one in found
+    ]
+    return {"version": 1, "ok": can_work(found), "checks": rows}
+
+
+def lines(findings: Iterable[Finding]) -> list[str]:
+    """The same for a person: one line each, and what to do under those that are not well."""
+    found = tuple(findings)
+    width = max((len(one.check) for one in found), default=0)
+    shown = []
+    for one in found:
+        shown.append(f"{one.level.value:<8}{one.check:<{width}}  {one.found}")
+        if one.todo:
+            shown.append(f"{'':<8}{'':<{width}}  → {one.todo}")
+    return shown

@@ -1,0 +1,84 @@
+"""`core.doctor`: what facts come to."""
+
+import pytest
+
+from core import doctor
+from core.doctor import Finding, Level
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("podman version 4.3.1", (4, 3, 1)),
+        ("git version 2.39.5 (Apple)", (2, 39, 5)),
+        ("v5.0.0-dev", (5, 0, 0)),
+        ("", ()),
+        ("none", ()),
+    ],
+)
+def test_versions(text: str, found: tuple[int, ...]) -> None:
+    """However a tool says it."""
+    assert doctor.version(text) == found
+
+
+@pytest.mark.parametrize(
+    ("text", "needed", "level"),
+    [
+        ("4.3.1", True, Level.OK),
+        ("5.0", True, Level.OK),
+        ("4.2.9", True, Level.FAILED),
+        ("4.2.9", False, Level.WARNING),
+        ("", True, Level.FAILED),
+        ("", False, Level.WARNING),
+        ("odd", True, Level.FAILED),
+    ],
+)
+def test_old_and_missing_tools(text: str, needed: bool, level: Level) -> None:
+    """What is needed fails, the rest warns; each with what to do."""
+    found = doctor.at_least("tool", text, (4, 3), "install it", needed=needed)
+    assert found.level is level
+    assert bool(found.todo) is (level is not Level.OK)
+
+
+def test_builders() -> None:
+    """All of it, Dockerfiles only, nothing."""
+    assert doctor.builder("unix:///b", None, railpack=True).level is Level.OK
+    assert "railpack" in doctor.builder("unix:///b", None, railpack=False).todo
+    assert "Dockerfiles" in doctor.builder(None, "/usr/bin/buildah", railpack=True).found
+    assert "--no-builds" in doctor.builder(None, None, railpack=False).todo
+
+
+@pytest.mark.parametrize(
+    ("finding", "level"),
+    [
+        (doctor.disk("/d", 4.9), Level.WARNING),
+        (doctor.disk("/d", 5.0), Level.OK),
+        (doctor.open_files(1024), Level.WARNING),
+        (doctor.open_files(65_536), Level.OK),
+        (doctor.open_files(-1), Level.OK),
+        (doctor.clock(None), Level.WARNING),
+        (doctor.clock(-29.0), Level.OK),
+        (doctor.clock(300.0), Level.WARNING),
+        (doctor.private("/d", None, 0o700), Level.OK),
+        (doctor.private("/d", 0o700, 0o700), Level.OK),
+        (doctor.private("/d", 0o750, 0o700), Level.FAILED),
+    ],
+)
+def test_judgements(finding: Finding, level: Level) -> None:
+    """At the limits and beyond them."""
+    assert finding.level is level
+    assert bool(finding.todo) is (level is not Level.OK)
+
+
+def test_the_whole() -> None:
+    """A warning stops nobody; a failure does. Both forms hold everything."""
+    good, odd = Finding("a", Level.OK, "here"), Finding("b", Level.WARNING, "not here", "install it")
+    bad = Finding("c", Level.FAILED, "broken", "mend it")
+    assert doctor.can_work([good, odd])
+    assert not doctor.can_work([good, odd, bad])
+    assert doctor.lines([good, odd]) == ["ok      a  here", "warning b  not here", "           → install it"]
+    assert doctor.document([bad]) == {
+        "version": 1,
+        "ok": False,
+        "checks": [{"check": "c", "level": "failed", "found": "broken", "todo": "mend it"}],
+    }
