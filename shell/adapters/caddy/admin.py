@@ -20,6 +20,7 @@ _UNIX: Final = "unix/"
 _CHUNK_BYTES: Final = 65_536
 # A thousand routes are below 1 MB; far more than a person's configuration and ours together.
 _LONGEST_ANSWER_BYTES: Final = 32 * 1024**2
+_BETWEEN_TRIES_S: Final = 0.2  # a Caddy that ends, or opens its address anew, is gone or back by then
 _READ_TRIES: Final = 3
 _PRECONDITION_FAILED: Final = 412
 
@@ -58,6 +59,7 @@ class Admin:
         for _ in range(_READ_TRIES - 1):
             with contextlib.suppress(ConnectionBrokeError):
                 return await self._exchange("GET", path, [], b"")
+            await anyio.sleep(_BETWEEN_TRIES_S)
         return await self._exchange("GET", path, [], b"")
 
     async def send(self, method: str, path: str, body: bytes, if_match: str) -> Answer:

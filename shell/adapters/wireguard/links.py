@@ -103,7 +103,7 @@ class Links:
             for network in sorted(wanted - there.keys()):
                 route.route("replace", dst=network, oif=found["index"], proto=ROUTE_PROTOCOL, prefsrc=self._address)
             for network in sorted(there.keys() - wanted):
-                route.route("del", dst=network, oif=found["index"], proto=ROUTE_PROTOCOL)
+                _delete_route(route, network, found["index"])
 
     def allow_forwarding(self) -> None:
         """Let packets pass between the mesh and this server's containers, in both directions; idempotent."""
@@ -135,6 +135,15 @@ class Links:
         for network in (_MESH, _CONTAINERS):
             yield ("-i", self._interface, "-s", network, "-d", self._containers, "-j", "ACCEPT")
             yield ("-o", self._interface, "-s", self._containers, "-d", network, "-j", "ACCEPT")
+
+
+def _delete_route(route: IPRoute, network: str, index: int) -> None:
+    """Fine when somebody else has just done it."""
+    try:
+        route.route("del", dst=network, oif=index, proto=ROUTE_PROTOCOL)
+    except NetlinkError as error:
+        if error.code != errno.ESRCH:
+            raise
 
 
 def _link(route: IPRoute, interface: str) -> Any | None:
