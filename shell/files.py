@@ -44,6 +44,13 @@ def write_atomic(path: Path, content: bytes, mode: int = PRIVATE_FILE) -> None:
     sync_dir(path.parent)
 
 
+def refuse_newer(path: Path, version: int, known: int) -> None:
+    """A state file of a newer agent is not overwritten: raises CommandError, which says how to go on."""
+    if version > known:
+        ways = "install that agent again, or move the file away and lose what it remembers"
+        raise CommandError(f"{path} is of version {version}, written by a newer agent; this one knows {known}; {ways}")
+
+
 def sync_dir(path: Path) -> None:
     """Have the directory's entries on the disk."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)

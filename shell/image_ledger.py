@@ -53,7 +53,7 @@ class ImageLedger:
 
     def _load(self) -> dict[str, Pulled]:
         try:
-            return msgspec.json.decode(self._path.read_bytes(), type=_File).pulled
+            found = msgspec.json.decode(self._path.read_bytes(), type=_File)
         except FileNotFoundError:
             return {}
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -61,3 +61,5 @@ class ImageLedger:
             then = f"moved to {moved}; images pulled so far stay for ever"
             logger().warning("image ledger makes no sense", path=str(self._path), why=str(error), then=then)
             return {}
+        files.refuse_newer(self._path, found.version, VERSION)
+        return found.pulled

@@ -88,7 +88,7 @@ class Ledger:
 
     def _load(self) -> _File:
         try:
-            return _File.model_validate_json(self._path.read_bytes())
+            found = _File.model_validate_json(self._path.read_bytes())
         except FileNotFoundError:
             return _File()
         except ValidationError as error:
@@ -96,3 +96,5 @@ class Ledger:
             why = error.errors(include_input=False, include_url=False)[0]["msg"]
             logger().warning("work ledger makes no sense", path=str(self._path), why=why, then=f"moved to {moved}")
             return _File()
+        files.refuse_newer(self._path, found.version, VERSION)
+        return found

@@ -1,5 +1,6 @@
 """The agent's options as one value, checked once. What each means stands with the command line's help and in docs/options.md."""
 
+import re
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import Annotated, Literal
@@ -12,6 +13,7 @@ from core.build_plan import RAILPACK_FRONTEND as DEFAULT_RAILPACK_FRONTEND
 from core.build_plan import Choice
 from core.state import COMPONENTS, Component
 
+_HOST_AND_PORT = re.compile(r"(\[[0-9a-fA-F:]+\]|[a-zA-Z0-9_.-]+):[0-9]{1,5}")
 DEFAULT_DATA_DIR = Path("/var/lib/techulus-agent")
 DEFAULT_RUN_DIR = Path("/run/techulus-agent")
 DEFAULT_ACCESS_LOG = Path("/var/log/caddy/techulus.log")
@@ -29,7 +31,7 @@ class Options(BaseModel):
     data_dir: Path = DEFAULT_DATA_DIR
     logs_endpoint: str | None = None
     log_spool_mib: Annotated[int, Field(ge=1, le=1_048_576)] = 256
-    metrics_listen: Annotated[str, Field(pattern=r"^(\[[0-9a-fA-F:]+\]|[a-zA-Z0-9_.-]+):[0-9]{1,5}$")] | None = None
+    metrics_listen: str | None = None
     proxy: bool = False
     allow_http: bool = False
     podman_socket: Path = DEFAULT_PODMAN_SOCKET
@@ -81,6 +83,13 @@ class Options(BaseModel):
         if not is_usable or not url.isprintable() or " " in url:
             raise ValueError("neither an http or https URL nor none")
         return url
+
+    @field_validator("metrics_listen")
+    @classmethod
+    def _listens(cls, text: str | None) -> str | None:
+        if text is not None and not _HOST_AND_PORT.fullmatch(text):
+            raise ValueError(f"{text!r} is not HOST:PORT, such as 127.0.0.1:9469")
+        return text
 
     @field_validator("build_cache", "railpack_frontend")
     @classmethod

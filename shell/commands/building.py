@@ -10,6 +10,7 @@ import anyio.to_thread
 from returns.pipeline import is_successful
 
 from core import build_source
+from core import image as names
 from core.build_plan import Stage
 from shell import files
 from shell.building import pipeline
@@ -31,6 +32,8 @@ def build_by_hand(
     parsed = build_source.parse(_with_token(repo), ref, branch, options.build_allow_scheme)
     if not is_successful(parsed):
         raise CommandError(f"--repo: {parsed.failure()}")
+    if names.parse(image) is None:
+        raise CommandError(f"--image: {image!r} is not an image reference")
     missing = next((name for name in secrets if name not in os.environ), None)
     if missing is not None:
         raise CommandError(f"--secret-env: {missing} is not set in this environment")

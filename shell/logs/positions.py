@@ -50,7 +50,7 @@ class Positions:
 
     def _load(self) -> dict[str, Position]:
         try:
-            return dict(msgspec.json.decode(self._path.read_bytes(), type=_File).positions)
+            found = msgspec.json.decode(self._path.read_bytes(), type=_File)
         except FileNotFoundError:
             return {}
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -58,3 +58,5 @@ class Positions:
             then = f"moved to {moved}; lines may be repeated"
             logger().warning("log positions make no sense", why=str(error), then=then, ship=False)
             return {}
+        files.refuse_newer(self._path, found.version, VERSION)
+        return dict(found.positions)
