@@ -39,9 +39,9 @@ _LARGEST_BODY = 4 * 1024**2
 
 
 class LogStore:
-    """Listens on loopback. Use as a context manager."""
+    """Listens on loopback unless told otherwise. Use as a context manager."""
 
-    def __init__(self, seed: int = 1) -> None:
+    def __init__(self, seed: int = 1, host: str = "127.0.0.1") -> None:
         self.lines: list[dict[str, Any]] = []
         self.distinct: set[tuple[str, str]] = set()  # stream and text of containers' lines
         self.faults: list[str] = []
@@ -57,14 +57,19 @@ class LogStore:
         class Handler(_Handler):
             store = outer
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = ThreadingHTTPServer((host, 0), Handler)
         self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
 
     @property
+    def port(self) -> int:
+        """Where it listens."""
+        return int(self._server.server_address[1])
+
+    @property
     def url(self) -> str:
         """What an agent is given as --logs-endpoint."""
-        return f"http://127.0.0.1:{self._server.server_address[1]}"
+        return f"http://127.0.0.1:{self.port}"
 
     def of(self, kind: str) -> list[dict[str, Any]]:
         """The lines of one kind, in the order in which they were taken."""

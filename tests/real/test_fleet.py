@@ -8,6 +8,7 @@ import pytest
 
 from tests.lab.fleet import Fleet, Node
 from tests.lab.https_client import HttpsClient
+from tests.lab.log_store import LogStore
 from tests.lab.traffic import Traffic
 from tests.lab.wait import wait_for
 
@@ -18,9 +19,17 @@ _CHECK = {"cmd": "test -e /www/health", "interval": 1, "timeout": 2, "retries": 
 
 
 @pytest.fixture(scope="module")
-def fleet(private_network: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+def logs(private_network: None) -> Iterator[LogStore]:
+    """Where every server's logs go."""
+    with LogStore(host="0.0.0.0") as store:
+        yield store
+
+
+@pytest.fixture(scope="module")
+def fleet(private_network: None, logs: LogStore, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     """A fleet that serves `web` on both workers and `db` on the first."""
-    with Fleet(tmp_path_factory.mktemp("fleet")) as running:
+    extra = ("--logs-endpoint", f"http://192.168.77.254:{logs.port}")
+    with Fleet(tmp_path_factory.mktemp("fleet"), extra=extra) as running:
         running.want(_services(running))
         running.until_running(3)
         proxy = running.node("proxy-1")
@@ -41,6 +50,17 @@ def test_a_request_reaches_containers_on_other_servers(fleet: Fleet) -> None:
         return len(hosts - {""}) == 2
 
     wait_for(both_answer, 20, "both replicas to answer")
+
+
+def test_requests_are_logged_with_their_service(fleet: Fleet, logs: LogStore) -> None:
+    """The proxy's agent ships Caddy's log; every server's agent ships its own, and nobody ships what the store cannot take."""
+    wait_for(lambda: logs.of("http"), 30, "the log of a request")
+    services = {one["key"]: one["id"] for one in fleet.plane.lab("services")}
+    assert {one["service_id"] for one in logs.of("http")} == {services["web"]}
+    assert {(one["method"], one["status"]) for one in logs.of("http")} >= {("GET", 200)}
+    servers = {one["id"] for one in fleet.plane.lab("servers")}
+    wait_for(lambda: {one["server_id"] for one in logs.of("agent")} == servers, 30, "each agent's own lines")
+    assert (logs.faults, logs.out_of_order("http")) == ([], [])
 
 
 def test_containers_reach_services_by_name_across_servers(fleet: Fleet) -> None:

@@ -120,7 +120,7 @@ def test_a_store_that_is_away_broken_and_slow(bench: Bench) -> None:
     )
     wait_for(lambda: bench.agent.status()["logs"]["waiting"] > 150_000, _PATIENCE_S, "lines to wait")
     assert "logs not sent" in bench.agent.log.read_text()
-    bench.logs.failing, bench.logs.delay_s = 0.3, 0.1
+    bench.logs.failing, bench.logs.delay_s = 0.25, 0.05
     bench.logs.away = False
     wait_for(bench.all_here(100_000), _PATIENCE_S, "every line")
     assert bench.logs.statuses[503] > 0
