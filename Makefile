@@ -3,7 +3,8 @@
 
 BIN := .venv/bin
 # Two is what the smallest machine has; the tests wait more than they compute.
-WORKERS ?= 2
+# Three on two processors: the tests of real components mostly wait for them.
+WORKERS ?= 3
 
 help: ## List what one can do here.
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-6s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
