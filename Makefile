@@ -2,8 +2,7 @@
 .PHONY: help setup demo lab test check bench
 
 BIN := .venv/bin
-# Two is what the smallest machine has; the tests wait more than they compute.
-# Three on two processors: the tests of real components mostly wait for them.
+# One more than the smallest machine has processors: the tests of real components mostly wait for them.
 WORKERS ?= 3
 
 help: ## List what one can do here.
