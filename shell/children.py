@@ -71,6 +71,8 @@ async def run(child: Child, output: Output, started: Started = lambda pid: None)
         raise AdapterError(name, "run", "it is not installed") from error
     except OSError as error:
         raise AdapterError(name, "run", error.strerror or str(error)) from error
+    except ValueError as error:  # a NUL in a word or a variable
+        raise AdapterError(name, "run", str(error)) from error
     started(process.pid)
     try:
         with anyio.fail_after(child.limit_s):

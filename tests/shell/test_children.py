@@ -49,6 +49,13 @@ async def test_a_command_that_is_not_there(tmp_path: Path) -> None:
         await answer(Child(("no-such-tool",), tmp_path, {}, 5))
 
 
+@pytest.mark.parametrize("child", [(("echo", "a\0b"), {}), (("echo",), {"A": "a\0b"})])
+async def test_what_no_command_can_be_given(tmp_path: Path, child: tuple[tuple[str, ...], dict[str, str]]) -> None:
+    """L2: words come from outside, too; a NUL ends this command and not the agent."""
+    with pytest.raises(AdapterError, match="echo: could not run: embedded null byte"):
+        await answer(Child(child[0], tmp_path, child[1], 5))
+
+
 async def test_more_output_than_anybody_keeps(tmp_path: Path) -> None:
     """Read to the end, so that the command can end; the beginning is kept."""
     status, said = await answer(shell("head -c 5000000 /dev/zero | tr '\\0' x; echo; echo end", tmp_path))
