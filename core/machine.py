@@ -153,7 +153,8 @@ def _stop(state: State) -> Step:
 
 def _paused(state: State, pause: Pause | None, now: float) -> Step:
     """A change in hand is finished; the next one is not begun. A pause's end is followed by a poll."""
-    following, effects = _again(replace(state, memory=replace(state.memory, paused=pause, woken=pause is None)), now)
+    memory = replace(state.memory, paused=pause, woken=state.memory.woken or pause is None)
+    following, effects = _again(replace(state, memory=memory), now)
     if pause is None:
         return following, (*effects, Note("warning", "resumed", (("then", "changes are made again"),)))
     facts = (("why", pause.reason or "no reason given"), ("then", "observed and reported; nothing is changed"))
@@ -261,7 +262,7 @@ def _choose(state: Processing, actual: ActualState, now: float) -> tuple[Process
             Note("error", "action refused, this is a fault of the agent", (*saying.about(action), ("why", fault)))
         )
     ended, effects = _close(replace(state, memory=memory), actual, now, Ending.WAITING if drift else Ending.CONVERGED)
-    return ended, (*notes, *effects)
+    return ended, (*notes, *(saying.idle_hands(memory) if drift else ()), *effects)
 
 
 def _over(memory: Memory, began_at: float, now: float) -> Ending | None:

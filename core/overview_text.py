@@ -7,7 +7,14 @@ _GAP: Final = "  "
 
 
 def lines(document: dict[str, Any]) -> Iterator[str]:
-    """The lines of a status, most urgent first. The document may come from an agent of another version: what is missing is left out."""
+    """The lines of a status, most urgent first. The document may come from an agent of another version: what is missing is left out.
+
+    Names and reasons come from outside: nothing in them moves a terminal's cursor or makes a line of its own.
+    """
+    return map(_printable, _lines(document))
+
+
+def _lines(document: dict[str, Any]) -> Iterator[str]:
     if not document.get("running"):
         yield f"no agent runs on {document.get('dataDir', 'this data directory')}"
         yield from _paused(document.get("paused"))
@@ -19,7 +26,8 @@ def lines(document: dict[str, Any]) -> Iterator[str]:
     yield from _list("retries", [_retry(one) for one in document.get("retries") or ()])
     yield from _list("pulling", document.get("pulling") or [])
     yield from _list(
-        "rejected", [f"{one['path']} {one['key']}: {one['reason']}" for one in document.get("rejected") or ()]
+        "rejected",
+        [f"{one.get('path')} {one.get('key')}: {one.get('reason')}" for one in document.get("rejected") or ()],
     )
     yield from _containers(document)
     builds = document.get("builds") or ()
@@ -38,7 +46,11 @@ def headline(document: dict[str, Any]) -> str:
     parts += ["PAUSED"] if document.get("paused") else []
     poll = document.get("poll")
     parts += [f"last poll failed: {poll.get('failure')}"] if poll and not poll.get("ok") else []
-    return "; ".join(parts)
+    return _printable("; ".join(parts))
+
+
+def _printable(line: str) -> str:
+    return "".join(one if one.isprintable() else "?" for one in line)
 
 
 def _head(document: dict[str, Any]) -> Iterator[str]:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from types import MappingProxyType
-from typing import Final, TypeVar
+from typing import Annotated, Final, TypeAlias, TypeVar
 
 import msgspec
 from returns.pipeline import is_successful
@@ -47,6 +47,9 @@ _HEALTH: Final[Mapping[str, str]] = {"": "none", "starting": "starting", "health
 # A later Podman's word is no result yet: "none" would count as healthy at the control plane.
 _NO_RESULT: Final = "starting"
 _FRAME_HEAD: Final = 8
+_Seconds: TypeAlias = Annotated[
+    int, msgspec.Meta(ge=-(2**62), le=2**62)
+]  # all that Podman counts; a longer number fits no float
 _EVENT_LAG_S: Final = 2.0  # Podman writes the event once the start is done; a later one belongs to another start
 
 
@@ -70,10 +73,10 @@ class _Item(msgspec.Struct, frozen=True, rename="pascal"):
     names: list[str]
     image: str
     state: str
-    created: datetime
+    created: Annotated[datetime, msgspec.Meta(tz=True)]  # one without a zone would be read in this server's
     labels: dict[str, str] | None = None
-    started_at: int = -1
-    exited_at: int = -1
+    started_at: _Seconds = -1
+    exited_at: _Seconds = -1
     exit_code: int = 0
     pid: int = 0
     status: str = ""

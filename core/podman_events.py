@@ -5,7 +5,7 @@ Decides which events are worth a look at the containers. An event is a hint and 
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 
@@ -16,6 +16,7 @@ KINDS: Final = ("start", "died", "stop", "pause", "unpause", "remove", "health_s
 
 _CHECKED: Final = "health_status"
 _SETTLED: Final = "healthy"
+_LATEST_NS: Final = 2**63 - 1  # what Podman counts with; a longer number is no time, and fits no float
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +40,7 @@ class _Actor(msgspec.Struct, frozen=True, rename="pascal"):
 class _Line(msgspec.Struct, frozen=True, rename="pascal"):
     action: str = ""
     actor: _Actor = _Actor()
-    time_nano: int = msgspec.field(name="timeNano", default=0)
+    time_nano: Annotated[int, msgspec.Meta(ge=0, le=_LATEST_NS)] = msgspec.field(name="timeNano", default=0)
     health_status: str = ""
 
 

@@ -5,9 +5,9 @@ A file that makes no sense pauses: somebody meant something by it, and doing not
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Annotated, Final, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from core.pause import Pause, is_over
 from shell import files
@@ -15,14 +15,18 @@ from shell.failure import CommandError
 
 NAME: Final = "paused.json"
 VERSION: Final = 1
+_UNSEEN: Final = (-1, -1, -1)
+
+# Up to the year 9999: a time beyond it (milliseconds, written by hand) cannot be shown to anybody.
+_Epoch: TypeAlias = Annotated[float, Field(ge=0, le=253_402_300_799, allow_inf_nan=False)]
 
 
 class _File(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     version: int = VERSION
-    since_s: float
-    until_s: float | None = None
+    since_s: _Epoch
+    until_s: _Epoch | None = None
     reason: str = ""
 
 
@@ -39,9 +43,13 @@ class PauseFile:
         """The pause that is in force now."""
         try:
             found = self._path.stat()
-        except OSError:  # no file, no pause
+        except (FileNotFoundError, NotADirectoryError):  # no file, no pause
             self._seen, self._pause = None, None
             return None
+        except OSError:
+            if self._seen != _UNSEEN:  # once, so that one trouble is one pause
+                self._seen, self._pause = _UNSEEN, self._senseless(self._wall_clock())
+            return self._pause
         mark = (found.st_ino, found.st_mtime_ns, found.st_size)
         if mark != self._seen:
             self._seen, self._pause = mark, self._read(found.st_mtime)
@@ -70,5 +78,8 @@ class PauseFile:
         except FileNotFoundError:
             return None
         except (OSError, ValidationError):
-            return Pause(written_at_s, None, f"{self._path} makes no sense; `agent resume` removes it")
+            return self._senseless(written_at_s)
         return Pause(found.since_s, found.until_s, found.reason)
+
+    def _senseless(self, since_s: float) -> Pause:
+        return Pause(since_s, None, f"{self._path} makes no sense; `agent resume` removes it")

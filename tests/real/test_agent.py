@@ -34,7 +34,10 @@ def test_services_come_change_heal_and_go(plane: Plane, agent: Agent, store: Pod
     victim = _rows(plane, "env")[0]["containerId"]
     store.cli("kill", victim)
     wait_for(lambda: len(_running(store)) == 3, _CONVERGE_S, "the killed container to run again")
-    assert len(_page(_rows(plane, "env")[0]["ipAddress"] + "/starts").split()) == 2, "its volume has seen both starts"
+    starts = _rows(plane, "env")[0]["ipAddress"] + "/starts"
+    wait_for(
+        lambda: len(_page(starts).split()) == 2, _CONVERGE_S, "its page to show that its volume has seen both starts"
+    )
 
     plane.want({})
     wait_for(lambda: not _all(store), _CONVERGE_S, "everything to be gone")

@@ -93,8 +93,8 @@ def test_a_killed_agent_drops_no_packet(
     tmp_path: Path, tunnel: Tunnel, far: FarEnd, agent: Callable[[], Child]
 ) -> None:
     """What serves outlives the agent: one agent after another is killed in its work, the next one adopts the same wireguard-go."""
+    tunnel.apply(far.peer)  # before the first agent: two writers at once are what the data directory's lock forbids
     first = agent()
-    tunnel.apply(far.peer)
     serving = served_by(tunnel)
     ping = Ping(tmp_path / "ping.log")
     first.kill()
