@@ -47,9 +47,8 @@ _HEALTH: Final[Mapping[str, str]] = {"": "none", "starting": "starting", "health
 # A later Podman's word is no result yet: "none" would count as healthy at the control plane.
 _NO_RESULT: Final = "starting"
 _FRAME_HEAD: Final = 8
-_Seconds: TypeAlias = Annotated[
-    int, msgspec.Meta(ge=-(2**62), le=2**62)
-]  # all that Podman counts; a longer number fits no float
+# A longer number is no time, and fits no float.
+_Seconds: TypeAlias = Annotated[int, msgspec.Meta(ge=-(2**62), le=2**62)]
 _EVENT_LAG_S: Final = 2.0  # Podman writes the event once the start is done; a later one belongs to another start
 
 

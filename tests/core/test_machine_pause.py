@@ -1,9 +1,9 @@
 """`core.machine` while it is paused: it looks and reports, and changes nothing. And what it says once about things that go on."""
 
-from core.events import PauseSeen, Perform, Report
+from core.events import Fetch, PauseSeen, Perform, Report, Woken
 from core.machine import Idle, Processing
 from core.pause import Pause
-from tests.core.simulated_server import Server, taking, there, want
+from tests.core.simulated_server import Server, failing, taking, there, want
 
 PAUSED = PauseSeen(Pause(0.0, None, "moving the disk"))
 RESUMED = PauseSeen(None)
@@ -60,6 +60,43 @@ def test_a_change_in_hand_is_finished_and_the_next_is_not_begun() -> None:
     server.say(RESUMED)
     server.run(30.0)
     assert server.converged
+
+
+def test_a_wake_up_before_a_pause_is_not_lost() -> None:
+    """L15: the work queue wanted a fresh look, then somebody paused: the poll follows the round at once all the same."""
+    server = Server(want("a"), duration=taking(5.0, "a"))
+    server.run(2.0)
+    assert in_state(server, Processing)
+    server.say(Woken())
+    server.say(PAUSED, 1.0)
+    polls = len(server.asked(Fetch))
+    server.run(5.0)
+    assert in_state(server, Idle)
+    assert len(server.asked(Fetch)) == polls + 1
+
+
+def test_drift_that_is_put_aside_is_said_too() -> None:
+    """A change that failed waits for minutes; a paused agent does not keep it to itself so long."""
+    server = Server(want("a"), outcome=failing("a"))
+    server.run(200.0)
+    server.say(PAUSED)
+    since, before = server.now, len(server.asked(Fetch))
+    server.run(35.0)
+    assert all(one.not_before > server.now for one in server.state.memory.retries.values()), "it is still put aside"
+    assert server.done(since) == []
+    polls = len(server.asked(Fetch)) - before
+    assert polls >= 3
+    assert len(server.said("drift found while paused")) == polls
+
+
+def test_a_failed_change_is_not_tried_again_while_paused() -> None:
+    """However often its turn would have come; its reason stays to be seen."""
+    server = Server(want("a"), outcome=failing("a"), duration=taking(5.0, "a"))
+    server.run(2.0)
+    server.say(PAUSED)
+    server.run(500.0)
+    assert server.done() == ["deploy a"]
+    assert [one.failure for one in server.state.memory.retries.values()] == ["scripted"]
 
 
 def test_without_drift_it_says_nothing() -> None:

@@ -4,11 +4,15 @@ import json
 from dataclasses import replace
 from typing import Any
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from core import overview, overview_text
 from core.containers import ContainerId
 from core.events import PauseSeen
-from core.overview import Agent, Exchange, Moment
+from core.overview import Agent, Build, Exchange, Moment
 from core.pause import Pause
+from core.rejection import Rejection
 from tests.builders import an_actual_container
 from tests.core.simulated_server import Server, failing, taking, there, want
 
@@ -123,6 +127,35 @@ def test_the_document_has_the_same_fields_always() -> None:
     assert fresh.keys() == later.keys()
     assert fresh["version"] == 1
     assert fresh["poll"] is None
+
+
+HOSTILE = "a\x1b[2J\n\r\x00\x9b\u202e\u2028b"
+
+
+def test_nothing_from_outside_moves_the_cursor() -> None:
+    """L34: names and reasons come from the control plane, from images, from a file. A script gets them as they are, escaped."""
+    server = Server(replace(want(), rejected=(Rejection("containers[0].name", HOSTILE, HOSTILE),)))
+    server.say(PauseSeen(Pause(WALL, None, HOSTILE)))
+    server.run(15.0)
+    found = (an_actual_container(name=HOSTILE, image_text=HOSTILE, health=HOSTILE),)
+    builds = (Build(HOSTILE, HOSTILE, WALL),)
+    moment = a_moment(server, containers=found, builds=builds, report=Exchange(WALL, HOSTILE))
+    document, text = told(replace(moment, agent=replace(AGENT, server_id=HOSTILE)))
+    assert all(line.isprintable() for line in text.split("\n"))
+    assert len(text.split("\n")) == len(list(overview_text.lines(document))), "no line of its own"
+    assert document["containers"][0]["name"] == HOSTILE
+    assert overview_text.headline(document | {"doing": HOSTILE}).isprintable()
+    assert all(line.isprintable() for line in overview_text.lines(overview.absent(HOSTILE, Pause(WALL, None, HOSTILE))))
+
+
+@given(st.lists(st.text(), min_size=4, max_size=4))
+def test_any_name(names: list[str]) -> None:
+    """One row for each container, whatever it is called."""
+    found = tuple(an_actual_container(id=ContainerId(str(n)), name=name) for n, name in enumerate(names))
+    document = overview.document(a_moment(Server(want()), containers=found))
+    rows = list(overview_text.lines(document))
+    assert all(row.isprintable() for row in rows)
+    assert rows[-1 - len(names)] == "containers  4"
 
 
 def test_many_containers_are_one_line_each() -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from returns.pipeline import is_successful
 
 from core import podman_answers
-from core.containers import ActualContainer
+from core.containers import ActualContainer, ContainerId
 from core.podman import Limit
 from tests.builders import CONTAINER, DEPLOYMENT, NAME, NGINX, an_actual_container, an_image, labels
 
@@ -119,6 +119,33 @@ def test_times_are_the_least_that_can_have_passed(
     assert (found.running_for_s, found.lived_s) == (running_for_s, lived_s)
 
 
+@pytest.mark.parametrize(
+    ("told", "running_for_s"),
+    [
+        (STARTED + 0.0, 100.5),
+        (STARTED + 0.25, 100.25),
+        (STARTED + 1.5, 99.0),
+        (STARTED - 0.5, 99.5),
+        (STARTED + 2.0, 99.5),
+        (STARTED + 3600.0, 99.5),
+    ],
+)
+def test_an_event_tells_the_start_exactly(told: float, running_for_s: float) -> None:
+    """L17: what was heard of another start, or of another container, is not believed: then it is the end of its second."""
+    raw = json.dumps([an_item()]).encode()
+    (found,) = podman_answers.parse_listing(raw, NOW, {ContainerId(CONTAINER): told}).unwrap()
+    assert found.running_for_s == running_for_s
+    (found,) = podman_answers.parse_listing(raw, NOW, {ContainerId("another"): told}).unwrap()
+    assert found.running_for_s == 99.5
+
+
+def test_an_event_from_a_clock_ahead() -> None:
+    """Nothing has run for less than no time."""
+    raw = json.dumps([an_item()]).encode()
+    (found,) = podman_answers.parse_listing(raw, STARTED + 0.5, {ContainerId(CONTAINER): STARTED + 0.75}).unwrap()
+    assert found.running_for_s == 0.0
+
+
 def test_what_is_not_ours_is_left_out() -> None:
     """No label that begins with our prefix: not ours, whatever its name."""
     foreign = [an_item(Labels=None), an_item(Labels={}), an_item(Labels={"io.techulus.x": "1", "techulus": "1"})]
@@ -144,6 +171,9 @@ BAD_ITEMS: list[dict[str, Any]] = [
     {"Labels": []},
     {"Created": "yesterday"},
     {"StartedAt": "yesterday"},
+    {"StartedAt": 10**400},
+    {"ExitedAt": -(10**400)},
+    {"Created": "0001-01-01T00:00:00"},
     {"ExitCode": "none"},
 ]
 
@@ -213,6 +243,37 @@ def test_swapped_limits_are_put_right(limits: list[tuple[str, int, int]], meant:
     ulimits = [{"Name": name, "Soft": soft, "Hard": hard} for name, soft, hard in limits]
     raw = json.dumps(an_inspection(HostConfig={"Ulimits": ulimits})).encode()
     assert podman_answers.repaired_limits(podman_answers.parse_inspection(raw).unwrap()) == meant
+
+
+def a_frame(text: bytes, stream: int = 1) -> bytes:
+    """A piece of output as Podman sends it."""
+    return bytes([stream, 0, 0, 0]) + len(text).to_bytes(4, "big") + text
+
+
+@pytest.mark.parametrize(
+    ("raw", "lines"),
+    [
+        (b"", ()),
+        (a_frame(b"one\n") + a_frame(b"two\n", stream=2), ("one", "two")),
+        (a_frame(b"no end") + a_frame(b"next\n"), ("no end", "next")),
+        (a_frame(b"a\nb\r\nc"), ("a", "b", "c")),
+        (a_frame(b"\n") + a_frame(b""), ("", "")),
+        (a_frame(b"red \x1b[31m\x00\x9b \xff\n"), ("red [31m \ufffd \ufffd",)),
+        (a_frame(b"x" * 100_000), ("x" * 300,)),
+        (a_frame(b"cut")[:-1], ("cu",)),
+        (a_frame(b"whole\n") + b"\x01\x00\x00", ("whole",)),
+        (a_frame(b"whole\n") + b"\x01\x00\x00\x00\xff\xff\xff\xff", ("whole", "")),
+    ],
+)
+def test_the_lines_of_an_output(raw: bytes, lines: tuple[str, ...]) -> None:
+    """Both streams in their order, each line fit for a log; what was cut short gives what is there."""
+    assert podman_answers.output_lines(raw) == lines
+
+
+@given(st.binary() | st.lists(st.binary(max_size=40), max_size=5).map(lambda all_: b"".join(map(a_frame, all_))))
+def test_any_output(raw: bytes) -> None:
+    """Whatever a container writes: printable lines, bounded, and no exception."""
+    assert all(line.isprintable() and len(line) <= 300 for line in podman_answers.output_lines(raw))
 
 
 NETWORK: dict[str, Any] = {

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.contextvars import bound_contextvars, merge_contextvars
+from structlog.testing import capture_logs
 
 from core.containers import ContainerId, DeploymentId, HealthCheck, Port, Volume
 from shell.adapters.podman import Podman
@@ -236,6 +238,27 @@ async def test_a_polite_stop_is_heard(podman: Podman, store: PodmanStore, tmp_pa
     await podman.stop_and_remove(container_id, grace_s=5)
     died = store.cli("events", "--stream=false", "--filter=event=died", "--format={{.ContainerExitCode}}")
     assert died.split()[-1] == "0"
+
+
+async def test_every_removal_is_said(podman: Podman, store: PodmanStore, web: str) -> None:
+    """What, why and from which source; one that was not there is none."""
+    container_id = await made(podman, wanted(store, web))
+    with (
+        capture_logs(processors=[merge_contextvars]) as said,
+        bound_contextvars(source="expected state", why="not in the expected state"),
+    ):
+        await podman.stop_and_remove(container_id, grace_s=0.5)
+        await podman.stop_and_remove(container_id)
+    assert said == [
+        {
+            "event": "container removed",
+            "log_level": "info",
+            "container": "service-5-deploy",
+            "id": container_id[:12],
+            "source": "expected state",
+            "why": "not in the expected state",
+        }
+    ]
 
 
 async def test_a_stranger_is_never_touched(podman: Podman, store: PodmanStore, web: str) -> None:

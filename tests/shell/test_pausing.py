@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from core import overview
 from core.pause import Pause
 from shell.failure import CommandError
 from shell.pausing import NAME, PauseFile
@@ -49,7 +50,21 @@ def test_it_ends_by_itself_or_when_somebody_says_so(tmp_path: Path) -> None:
     assert not pause.clear()
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"since_s": "x"}', b'{"since_s": 1, "untill_s": 5}', b"\xff"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"\xff",
+        b'{"since_s": "x"}',
+        b'{"since_s": 1, "untill_s": 5}',
+        b'{"since_s": 1767500000000}',
+        b'{"since_s": 1, "until_s": 1e300}',
+        b'{"since_s": 1, "until_s": NaN}',
+        b'{"since_s": -Infinity}',
+    ],
+)
 def test_a_file_that_makes_no_sense_pauses(tmp_path: Path, content: bytes) -> None:
     """Somebody meant something by it; the reason says what is wrong and what removes it."""
     (tmp_path / NAME).write_bytes(content)
@@ -57,7 +72,35 @@ def test_a_file_that_makes_no_sense_pauses(tmp_path: Path, content: bytes) -> No
     assert found is not None
     assert found.until_s is None
     assert "agent resume" in found.reason
+    assert overview.pause_json(found), "and it can be shown: one in milliseconds must not end the agent"
     assert PauseFile(tmp_path, Clock()).clear()
+
+
+def test_a_file_that_cannot_be_looked_at_pauses(tmp_path: Path) -> None:
+    """Trouble of the disk ends no pause. It is the same pause each time, for each new one would be said."""
+    (tmp_path / NAME).symlink_to(NAME)
+    clock = Clock()
+    pause = PauseFile(tmp_path, clock)
+    first = pause()
+    clock.now += 60
+    assert first is not None
+    assert pause() is first
+    assert pause.clear()
+    assert pause() is None
+
+
+def test_what_was_changed_by_hand_is_seen(tmp_path: Path) -> None:
+    """The file is read again when it is another, and only then."""
+    clock = Clock()
+    agent = PauseFile(tmp_path, clock)
+    for reason in ("disk", "fans"):
+        PauseFile(tmp_path, clock).save(Pause(1000.0, None, reason))
+        found = agent()
+        assert found is not None
+        assert found.reason == reason
+        assert agent() is found
+    (tmp_path / NAME).unlink()
+    assert agent() is None
 
 
 def test_a_folder_that_takes_nothing(tmp_path: Path) -> None:

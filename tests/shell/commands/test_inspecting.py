@@ -70,6 +70,13 @@ def test_a_pause_that_makes_no_sense(tmp_path: Path, arguments: tuple[str, ...],
     assert not (tmp_path / PAUSE_FILE).exists()
 
 
+def test_a_pause_written_by_hand_in_milliseconds(tmp_path: Path) -> None:
+    """It pauses, and the person reads how to end it."""
+    (tmp_path / PAUSE_FILE).write_text('{"since_s": 1767500000000, "reason": "disk"}')
+    assert "makes no sense; `agent resume` removes it" in agent("status", "--data-dir", tmp_path).out
+    assert agent("resume", "--data-dir", tmp_path).out.startswith("resumed")
+
+
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
     """A mistyped data directory is not paused in silence."""
     for command in ("pause", "resume"):
@@ -84,7 +91,8 @@ def test_an_agent_that_ends_while_it_answers(tmp_path: Path, raw: bytes) -> None
 
 
 @pytest.mark.parametrize(
-    "raw", [b'{"running": true}', b'{"running": true, "containers": [{}], "drift": [{}], "retries": [{}]}']
+    "raw",
+    [b'{"running": true}', b'{"running": true, "containers": [{}], "drift": [{}], "retries": [{}], "rejected": [{}]}'],
 )
 def test_an_agent_of_another_version(tmp_path: Path, raw: bytes) -> None:
     """What it does not say is left out."""
