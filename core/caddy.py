@@ -5,10 +5,9 @@ no route. What Caddy's configuration looks like is rendered in `core.caddy_confi
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 import idna
-from returns.result import Failure, Result, Success
+import msgspec
 
 from core import address
 from core.digest import Plain, canonical_order
@@ -18,8 +17,7 @@ from core.wire import WireRoute
 _WILDCARD = "*."
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
+class Route(msgspec.Struct, frozen=True, gc=False):
     """A domain (its first label may be `*`) and the sorted upstreams that answer for it, at least one."""
 
     id: str
@@ -66,19 +64,19 @@ def _key(entry: WireRoute) -> str:
     return entry.id
 
 
-def _parse(entry: WireRoute) -> Result[Route, Fault]:
+def _parse(entry: WireRoute) -> Route | Fault:
     if not entry.id or has_control(entry.id):
-        return Failure(Fault("id", "is empty or has a control character"))
+        return Fault("id", "is empty or has a control character")
     if has_control(entry.service_id):
-        return Failure(Fault("serviceId", "has a control character"))
+        return Fault("serviceId", "has a control character")
     domain = _ascii_domain(entry.domain)
     if domain is None:
-        return Failure(Fault("domain", f"{shown(entry.domain)} is not a host name"))
+        return Fault("domain", f"{shown(entry.domain)} is not a host name")
     upstreams = [address.endpoint(text) for text in entry.upstreams]
     for number, found in enumerate(upstreams):
         if found is None:
-            return Failure(Fault(f"upstreams[{number}]", f"{shown(entry.upstreams[number])} is not address:port"))
-    return Success(Route(entry.id, domain, entry.service_id, tuple(sorted({up for up in upstreams if up}))))
+            return Fault(f"upstreams[{number}]", f"{shown(entry.upstreams[number])} is not address:port")
+    return Route(entry.id, domain, entry.service_id, tuple(sorted({up for up in upstreams if up})))
 
 
 def _ascii_domain(text: str) -> str | None:

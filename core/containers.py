@@ -5,11 +5,9 @@ server is the same however it was listed. Telling what to do about a difference 
 """
 
 import re
-from dataclasses import dataclass
-from ipaddress import IPv4Address
 from typing import NewType
 
-from returns.result import Failure, Result, Success
+import msgspec
 
 from core import address, image
 from core.image import Image
@@ -33,8 +31,7 @@ _VOLUME_NAME = re.compile(r"[a-z0-9-]+")
 _MAX_COUNT = 2**31 - 1  # seconds and retries beyond this overflow once they are nanoseconds
 
 
-@dataclass(frozen=True, slots=True)
-class HealthCheck:
+class HealthCheck(msgspec.Struct, frozen=True, gc=False):
     """A shell command run in the container. Interval, timeout, start period in seconds."""
 
     command: str
@@ -44,24 +41,21 @@ class HealthCheck:
     start_period_s: int
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Volume:
+class Volume(msgspec.Struct, frozen=True, order=True, gc=False):
     """A folder `<data-dir>/volumes/<service>/<name>` of this server, mounted at `container_path`."""
 
     name: str
     container_path: str
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Port:
+class Port(msgspec.Struct, frozen=True, order=True, gc=False):
     """A port of the container and the host port set aside for it."""
 
     container_port: int
     host_port: int
 
 
-@dataclass(frozen=True, slots=True)
-class ExpectedContainer:
+class ExpectedContainer(msgspec.Struct, frozen=True, gc=False):
     """One deployment as it should run here. The values of `env` are still encrypted."""
 
     deployment_id: DeploymentId
@@ -76,8 +70,7 @@ class ExpectedContainer:
     volumes: tuple[Volume, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class ActualContainer:
+class ActualContainer(msgspec.Struct, frozen=True, gc=False):
     """One container of this server that carries a label of ours.
 
     `image` is None when its reference cannot be parsed (an image that has lost its name). `state` is Podman's word in lower case.
@@ -101,28 +94,26 @@ class ActualContainer:
     pid: int = 0
 
 
-def normalise_expected(entry: WireContainer, subnet_id: int | None = None) -> Result[ExpectedContainer, Fault]:
+def normalise_expected(entry: WireContainer, subnet_id: int | None = None) -> ExpectedContainer | Fault:
     """Check one expected entry; with the server's subnet known, its address must lie in it (10.200.<subnet>.2 to .254)."""
     fault = _fault(entry, subnet_id)
     reference = image.parse(entry.image)
     if fault is not None or reference is None:
-        return Failure(fault or Fault("image", f"{shown(entry.image)} is not an image reference"))
-    check = entry.health_check
-    return Success(
-        ExpectedContainer(
-            deployment_id=DeploymentId(entry.deployment_id),
-            service_id=ServiceId(entry.service_id),
-            service_name=entry.service_name,
-            name=entry.name,
-            image=reference,
-            address=entry.ip_address,
-            ports=tuple(sorted({Port(p.container_port, p.host_port) for p in entry.ports})),
-            env=tuple(sorted(entry.env.items())),
-            health_check=None
-            if check is None
-            else HealthCheck(check.cmd, check.interval, check.timeout, check.retries, check.start_period),
-            volumes=tuple(sorted({Volume(v.name, v.container_path) for v in entry.volumes})),
-        )
+        return fault or Fault("image", f"{shown(entry.image)} is not an image reference")
+    check, ports, volumes = entry.health_check, entry.ports, entry.volumes
+    return ExpectedContainer(
+        DeploymentId(entry.deployment_id),
+        ServiceId(entry.service_id),
+        entry.service_name,
+        entry.name,
+        reference,
+        entry.ip_address,
+        _ports(ports) if ports else (),
+        tuple(sorted(entry.env.items())),
+        None
+        if check is None
+        else HealthCheck(check.cmd, check.interval, check.timeout, check.retries, check.start_period),
+        tuple(sorted({Volume(v.name, v.container_path) for v in volumes})) if volumes else (),
     )
 
 
@@ -170,10 +161,10 @@ def _fault(entry: WireContainer, subnet_id: int | None) -> Fault | None:
         or (Fault("serviceName", "has a control character") if has_control(entry.service_name) else None)
         or (None if _NAME.fullmatch(entry.name) else Fault("name", f"{shown(entry.name)} is not a container name"))
         or _address_fault(entry.ip_address, subnet_id)
-        or _ports_fault(entry.ports)
-        or _env_fault(entry.env)
+        or (_ports_fault(entry.ports) if entry.ports else None)
+        or (_env_fault(entry.env) if entry.env else None)
         or (_health_fault(entry.health_check) if entry.health_check else None)
-        or _volumes_fault(entry.service_id, entry.volumes)
+        or (_volumes_fault(entry.service_id, entry.volumes) if entry.volumes else None)
     )
 
 
@@ -183,13 +174,19 @@ def _address_fault(text: str | None, subnet_id: int | None) -> Fault | None:
     if not address.is_ipv4(text):
         return Fault("ipAddress", f"{shown(text)} is not an IPv4 address")
     if subnet_id is not None:
-        _, _, third, fourth = IPv4Address(text).packed
-        if not text.startswith("10.200.") or third != subnet_id or not 2 <= fourth <= 254:
+        network, _, last = text.rpartition(".")
+        if network != f"10.200.{subnet_id}" or not 2 <= int(last) <= 254:
             return Fault("ipAddress", f"{text} is not one of this server's addresses 10.200.{subnet_id}.2 to .254")
     return None
 
 
-def _ports_fault(ports: list[WirePort]) -> Fault | None:
+def _ports(ports: tuple[WirePort, ...]) -> tuple[Port, ...]:
+    if len(ports) == 1:
+        return (Port(ports[0].container_port, ports[0].host_port),)
+    return tuple(sorted({Port(one.container_port, one.host_port) for one in ports}))
+
+
+def _ports_fault(ports: tuple[WirePort, ...]) -> Fault | None:
     for number, one in enumerate(ports):
         if not 0 < one.container_port < 65_536:
             return Fault(f"ports[{number}].containerPort", f"{one.container_port} is not a port")
@@ -199,15 +196,18 @@ def _ports_fault(ports: list[WirePort]) -> Fault | None:
 
 
 def _env_fault(env: dict[str, str]) -> Fault | None:
-    bad = sorted(name for name in env if not _ENV_NAME.fullmatch(name))
-    return Fault("env", f"{shown(bad[0])} is not a name of an environment variable") if bad else None
+    for name in env:
+        if not _ENV_NAME.fullmatch(name):
+            first = min(one for one in env if not _ENV_NAME.fullmatch(one))
+            return Fault("env", f"{shown(first)} is not a name of an environment variable")
+    return None
 
 
 def _health_fault(check: WireHealthCheck) -> Fault | None:
     if not check.cmd.strip() or has_control(check.cmd.replace("\n", "").replace("\t", "")):
         return Fault("healthCheck.cmd", "is empty or has a control character")
-    numbers = {"interval": check.interval, "timeout": check.timeout, "retries": check.retries}
-    for field, number in numbers.items():
+    numbers = (("interval", check.interval), ("timeout", check.timeout), ("retries", check.retries))
+    for field, number in numbers:
         if not 0 < number <= _MAX_COUNT:
             return Fault(f"healthCheck.{field}", f"{number} is not a positive number of reasonable size")
     if not 0 <= check.start_period <= _MAX_COUNT:
@@ -215,7 +215,7 @@ def _health_fault(check: WireHealthCheck) -> Fault | None:
     return None
 
 
-def _volumes_fault(service_id: str, volumes: list[WireVolume]) -> Fault | None:
+def _volumes_fault(service_id: str, volumes: tuple[WireVolume, ...]) -> Fault | None:
     taken: dict[str, WireVolume] = {}
     for number, one in enumerate(volumes):
         at = f"volumes[{number}]"

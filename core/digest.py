@@ -20,6 +20,9 @@ Plain: TypeAlias = str | int | tuple["Plain", ...] | None
 """What a canonical form is made of: text, whole numbers, nothing, and rows of these."""
 
 
+_JSON = json.JSONEncoder(ensure_ascii=True, separators=(",", ":"))
+
+
 @dataclass(frozen=True, slots=True)
 class Difference:
     """Sorted keys that only the expected side has, only the actual side has, or both have with another value."""
@@ -36,7 +39,7 @@ def canonical_order(values: Iterable[T], plain: Callable[[T], Plain]) -> tuple[T
 
 def canonical(plain: Plain) -> str:
     """One JSON text for one value; different values never share a text."""
-    return json.dumps(plain, ensure_ascii=True, separators=(",", ":"))
+    return _JSON.encode(plain)
 
 
 def digest(rows: Iterable[Plain]) -> str:

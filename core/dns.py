@@ -5,9 +5,8 @@ without an address is no record.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
-from returns.result import Failure, Result, Success
+import msgspec
 
 from core import address
 from core.digest import Plain
@@ -15,10 +14,10 @@ from core.rejection import Fault, Sifted, shown, sift
 from core.wire import WireRecord
 
 ZONE = "internal"
+_UNDER_ZONE = f".{ZONE}"
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Record:
+class Record(msgspec.Struct, frozen=True, order=True, gc=False):
     """A name and its sorted IPv4 addresses, at least one."""
 
     name: str
@@ -38,10 +37,12 @@ def normalise_actual(entries: list[WireRecord]) -> tuple[Record, ...]:
 
 def union(records: Iterable[Record]) -> tuple[Record, ...]:
     """One record a name, in order, with the union of its addresses; names without an address are left out."""
-    ips: dict[str, set[str]] = {}
+    found: dict[str, Record] = {}
     for record in records:
-        ips.setdefault(record.name, set()).update(record.ips)
-    return tuple(Record(name, tuple(sorted(ips[name]))) for name in sorted(ips) if ips[name])
+        before = found.setdefault(record.name, record)
+        if before is not record:
+            found[record.name] = Record(record.name, tuple(sorted({*before.ips, *record.ips})))
+    return tuple(found[name] for name in sorted(found) if found[name].ips)
 
 
 def plain(record: Record) -> Plain:
@@ -54,11 +55,11 @@ def _key(entry: WireRecord) -> str:
     return lower[:-1] if lower.endswith(".") else lower
 
 
-def _parse(entry: WireRecord) -> Result[Record, Fault]:
+def _parse(entry: WireRecord) -> Record | Fault:
     name = _key(entry)
-    if not entry.name.isascii() or not name.endswith(f".{ZONE}") or not address.is_host_name(name):
-        return Failure(Fault("name", f"{shown(entry.name)} is not a host name under .{ZONE}"))
+    if not entry.name.isascii() or not name.endswith(_UNDER_ZONE) or not address.is_host_name(name):
+        return Fault("name", f"{shown(entry.name)} is not a host name under .{ZONE}")
     for number, text in enumerate(entry.ips):
         if not address.is_ipv4(text):
-            return Failure(Fault(f"ips[{number}]", f"{shown(text)} is not an IPv4 address"))
-    return Success(Record(name, tuple(sorted(set(entry.ips)))))
+            return Fault(f"ips[{number}]", f"{shown(text)} is not an IPv4 address")
+    return Record(name, tuple(sorted(set(entry.ips))))

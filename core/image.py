@@ -5,8 +5,9 @@ Follows the reference grammar of container registries. A short name is completed
 """
 
 import re
-from dataclasses import dataclass
 from functools import lru_cache
+
+import msgspec
 
 DEFAULT_REGISTRY = "docker.io"
 _MAX_NAME = 255  # registries refuse longer repository names
@@ -19,8 +20,7 @@ _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}|sha384:[0-9a-f]{96}|sha512:[0-9a-f]{128}")
 
 
-@dataclass(frozen=True, slots=True)
-class Image:
+class Image(msgspec.Struct, frozen=True, gc=False):
     """A complete reference. `tag` is always there; `digest` (`sha256:…`) may be."""
 
     registry: str

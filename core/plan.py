@@ -12,6 +12,8 @@ from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Final, TypeAlias, TypeVar, assert_never
 
+from msgspec import structs
+
 from core import caddy, containers, dns, wireguard
 from core.action import (
     Action,
@@ -88,7 +90,7 @@ def predict(actual: ActualState, actions: tuple[Action, ...]) -> ActualState:
             case StopOrphan(container_id=gone):
                 there.pop(gone, None)
             case Start(container_id=started):
-                there[started] = replace(there[started], state="running")
+                there[started] = structs.replace(there[started], state="running")
             case Deploy(container=made):
                 there[ContainerId(f"new-{made.deployment_id}")] = _predicted(made)
             case Redeploy(container=made, container_id=gone):

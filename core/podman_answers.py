@@ -65,7 +65,7 @@ class Holder:
     log_file: str | None = None
 
 
-class _Item(msgspec.Struct, frozen=True, rename="pascal"):
+class _Item(msgspec.Struct, frozen=True, gc=False, rename="pascal"):
     """One container of `GET /containers/json`. Start and exit in whole seconds since the epoch, negative when they never were."""
 
     id: str

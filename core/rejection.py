@@ -9,9 +9,6 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from returns.pipeline import is_successful
-from returns.result import Result
-
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 W = TypeVar("W")
@@ -44,16 +41,10 @@ class Sifted(Generic[V]):
     rejected: tuple[Rejection, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class _Seen(Generic[V]):
-    index: int
-    key: str
-    value: V | None
-
-
 def has_control(text: str) -> bool:
     """Whether a text has a control character or line separator, which could break a file, a log line or a protocol."""
-    return _CONTROL.search(text) is not None
+    # What is printable has none, and telling that is far cheaper than a search; a blank of another script is neither.
+    return not text.isprintable() and _CONTROL.search(text) is not None
 
 
 def shown(text: str, limit: int = 80) -> str:
@@ -76,7 +67,7 @@ def sift(
     name: str,
     entries: Sequence[W],
     key: Callable[[W], str],
-    parse: Callable[[W], Result[V, Fault]],
+    parse: Callable[[W], V | Fault],
     *,
     unique: bool = True,
 ) -> Sifted[V]:
@@ -85,36 +76,34 @@ def sift(
     With `unique`, two entries with one key that differ are both rejected, and identical ones collapse. Without it (DNS, where a name
     may be listed twice), a key is held as soon as one of its entries is bad.
     """
-    seen: list[_Seen[V]] = []
-    rejected: list[Rejection] = []
-    for index, entry in enumerate(entries):
-        outcome = parse(entry)
-        if is_successful(outcome):
-            seen.append(_Seen(index, key(entry), outcome.unwrap()))
-            continue
-        fault = outcome.failure()
-        path = f"{name}[{index}]" + (f".{fault.field}" if fault.field else "")
-        rejected.append(Rejection(path, key(entry), fault.reason))
-        seen.append(_Seen(index, key(entry), None))
-    held = {one.key for one in seen if one.value is None}
-    if unique:
-        clashes = _clashes(seen)
-        rejected += [
-            Rejection(f"{name}[{one.index}]", one.key, "another entry has the same key and differs")
-            for one in seen
-            if one.key in clashes and one.value is not None
-        ]
-        held |= clashes
-    good = dict.fromkeys(one.value for one in seen if one.value is not None and one.key not in held)
-    return Sifted(tuple(good), frozenset(held), tuple(sorted(rejected)))
+    keys = list(map(key, entries))
+    found = list(map(parse, entries))
+    held = {k for k, one in zip(keys, found, strict=True) if isinstance(one, Fault)}
+    repeated = len(set(keys)) < len(keys)
+    clashes = _clashes(keys, found) if unique and repeated else set()
+    held |= clashes
+    good = (one for k, one in zip(keys, found, strict=True) if k not in held and not isinstance(one, Fault))
+    rejected = [
+        _rejection(f"{name}[{index}]", k, one)
+        for index, (k, one) in enumerate(zip(keys, found, strict=True))
+        if k in held and (k in clashes or isinstance(one, Fault))
+    ]
+    # Hashing a value costs more than all the rest, so it is left out where nothing can be there twice.
+    return Sifted(tuple(dict.fromkeys(good) if repeated else good), frozenset(held), tuple(sorted(rejected)))
 
 
-def _clashes(seen: Iterable[_Seen[V]]) -> set[str]:
-    first: dict[str, V | None] = {}
+def _rejection(path: str, key: str, found: object) -> Rejection:
+    if isinstance(found, Fault):
+        return Rejection(f"{path}.{found.field}" if found.field else path, key, found.reason)
+    return Rejection(path, key, "another entry has the same key and differs")
+
+
+def _clashes(keys: Iterable[str], found: Iterable[object]) -> set[str]:
+    """The keys that stand for different values; a bad entry differs from any good one."""
+    first: dict[str, object] = {}
     clashes: set[str] = set()
-    for one in seen:
-        if one.key not in first:
-            first[one.key] = one.value
-        elif first[one.key] != one.value:
-            clashes.add(one.key)
+    for key, one in zip(keys, found, strict=True):
+        value = None if isinstance(one, Fault) else one
+        if first.setdefault(key, value) != value:
+            clashes.add(key)
     return clashes

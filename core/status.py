@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+import msgspec
+
 from core.containers import ActualContainer, ContainerId, DeploymentId
 from core.render import Json
 from core.retry import Retries, attempts_of
@@ -33,8 +35,7 @@ _WORDS: Final[Mapping[str, str]] = {
 _HEALTH: Final = frozenset({"starting", "healthy", "unhealthy"})
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(msgspec.Struct, frozen=True, gc=False):
     """One container in the report."""
 
     deployment_id: DeploymentId

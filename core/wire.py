@@ -13,14 +13,14 @@ import msgspec
 from returns.result import Failure, Result, Success
 
 
-class WirePort(msgspec.Struct, frozen=True, rename="camel"):
+class WirePort(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     """A port inside the container and the one that the control plane set aside for it on the host."""
 
     container_port: int
     host_port: int
 
 
-class WireHealthCheck(msgspec.Struct, frozen=True, rename="camel"):
+class WireHealthCheck(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     """A shell command; interval, timeout and start period in seconds."""
 
     cmd: str
@@ -30,7 +30,7 @@ class WireHealthCheck(msgspec.Struct, frozen=True, rename="camel"):
     start_period: int
 
 
-class WireVolume(msgspec.Struct, frozen=True, rename="camel"):
+class WireVolume(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     """A named folder of the service, mounted at `container_path`."""
 
     name: str
@@ -38,7 +38,7 @@ class WireVolume(msgspec.Struct, frozen=True, rename="camel"):
     container_path: str
 
 
-class WireContainer(msgspec.Struct, frozen=True, rename="camel"):
+class WireContainer(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     """One entry of `containers`; the values of `env` are encrypted."""
 
     deployment_id: str
@@ -47,29 +47,29 @@ class WireContainer(msgspec.Struct, frozen=True, rename="camel"):
     name: str
     image: str
     ip_address: str | None
-    ports: list[WirePort]
+    ports: tuple[WirePort, ...]
     env: dict[str, str]
     health_check: WireHealthCheck | None
-    volumes: list[WireVolume]
+    volumes: tuple[WireVolume, ...]
 
 
-class WireRecord(msgspec.Struct, frozen=True):
+class WireRecord(msgspec.Struct, frozen=True, gc=False):
     """A DNS name and its IPv4 addresses."""
 
     name: str
-    ips: list[str]
+    ips: tuple[str, ...]
 
 
-class WireRoute(msgspec.Struct, frozen=True, rename="camel"):
+class WireRoute(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     """A public domain and the `address:port` of everything that answers for it."""
 
     id: str
     domain: str
-    upstreams: list[str]
+    upstreams: tuple[str, ...]
     service_id: str
 
 
-class WirePeer(msgspec.Struct, frozen=True, rename="camel"):
+class WirePeer(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     """A WireGuard peer: base64 key, comma-separated networks, `address:port` or nothing."""
 
     public_key: str
@@ -104,7 +104,7 @@ class WireExpected(msgspec.Struct, frozen=True):
     wireguard: WirePeers
 
 
-class WireActualContainer(msgspec.Struct, frozen=True):
+class WireActualContainer(msgspec.Struct, frozen=True, gc=False):
     """A container in the dry run's actual state; `created` in seconds since the epoch."""
 
     id: str

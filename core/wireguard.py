@@ -10,8 +10,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Network
 
-from returns.result import Failure, Result, Success
-
 from core import address
 from core.digest import Plain, canonical_order
 from core.rejection import Fault, Rejection, Sifted, shown, sift
@@ -89,19 +87,19 @@ def _split(text: str) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()]
 
 
-def _parse(entry: WirePeer) -> Result[Peer, Fault]:
+def _parse(entry: WirePeer) -> Peer | Fault:
     if not is_key(entry.public_key):
-        return Failure(Fault("publicKey", f"{shown(entry.public_key)} is not 32 bytes of base64"))
+        return Fault("publicKey", f"{shown(entry.public_key)} is not 32 bytes of base64")
     networks: set[IPv4Network] = set()
     for text in _split(entry.allowed_ips):
         found = address.network(text)
         if found is None or not _is_allowed(found):
-            return Failure(Fault("allowedIps", f"{shown(text)} is not a network within 10.100.0.0/16 or 10.200.0.0/16"))
+            return Fault("allowedIps", f"{shown(text)} is not a network within 10.100.0.0/16 or 10.200.0.0/16")
         networks.add(found)
     endpoint = address.endpoint(entry.endpoint) if entry.endpoint else None
     if entry.endpoint and endpoint is None:
-        return Failure(Fault("endpoint", f"{shown(entry.endpoint)} is not address:port"))
-    return Success(Peer(entry.public_key, tuple(sorted(map(str, networks))), endpoint))
+        return Fault("endpoint", f"{shown(entry.endpoint)} is not address:port")
+    return Peer(entry.public_key, tuple(sorted(map(str, networks))), endpoint)
 
 
 def _claims(peers: Iterable[Peer], subnet_id: int) -> dict[str, str]:

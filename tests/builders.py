@@ -5,8 +5,9 @@ The documents are JSON objects as they are on the wire. `an_expected_document()`
 
 import base64
 import json
-from dataclasses import replace
 from typing import Any, TypeAlias
+
+from msgspec.structs import replace
 
 from core import image
 from core.containers import ActualContainer, ContainerId, DeploymentId, ExpectedContainer, Port, ServiceId

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from msgspec import structs
+
 from core import guard, machine, plan, retry
 from core.action import Action, kind, subject
 from core.containers import ContainerId, DeploymentId, ExpectedContainer
@@ -178,7 +180,7 @@ class Server:
         return replace(
             self.actual,
             containers=tuple(
-                replace(one, running_for_s=self.now - self._started[one.id])
+                structs.replace(one, running_for_s=self.now - self._started[one.id])
                 if one.state == "running" and one.id in self._started
                 else one
                 for one in self.actual.containers

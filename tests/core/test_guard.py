@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from core import guard, plan
 from core.action import (
@@ -129,7 +130,9 @@ SPOILED: list[tuple[str, Callable[[], Action], str]] = [
     ),
     (
         "deploy of another image",
-        lambda: replace(chosen("deploy"), container=replace(chosen("deploy").container, image=an_image("evil"))),
+        lambda: replace(
+            chosen("deploy"), container=structs.replace(chosen("deploy").container, image=an_image("evil"))
+        ),
         "another container",
     ),
     (
@@ -144,7 +147,7 @@ SPOILED: list[tuple[str, Callable[[], Action], str]] = [
     ),
     (
         "redeploy of another spec",
-        lambda: replace(chosen("redeploy"), container=replace(chosen("redeploy").container, env=(("A", "1"),))),
+        lambda: replace(chosen("redeploy"), container=structs.replace(chosen("redeploy").container, env=(("A", "1"),))),
         "another container",
     ),
     ("records without the held one", lambda: replace(chosen("update_dns"), records=EXPECTED.dns), "drops a record"),
@@ -173,9 +176,11 @@ def test_what_would_break_an_invariant_is_refused(spoil: Callable[[], Action], w
 
 def test_a_start_from_another_image_is_refused() -> None:
     """The image of the container that would be started must be the expected one."""
-    changed = replace(ACTUAL, containers=tuple(replace(one, image=an_image("old")) for one in ACTUAL.containers))
+    changed = replace(
+        ACTUAL, containers=tuple(structs.replace(one, image=an_image("old")) for one in ACTUAL.containers)
+    )
     assert "another image" in (breach(chosen("start"), actual=changed) or "")
-    nameless = replace(ACTUAL, containers=tuple(replace(one, image=None) for one in ACTUAL.containers))
+    nameless = replace(ACTUAL, containers=tuple(structs.replace(one, image=None) for one in ACTUAL.containers))
     assert "another image" in (breach(chosen("start"), actual=nameless) or "")
 
 

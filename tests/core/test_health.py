@@ -1,6 +1,6 @@
 """`core.health`: which checks are due."""
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from core.containers import ContainerId, HealthCheck
 from core.health import DEFAULT_TIMEOUT_S, checks_of, due

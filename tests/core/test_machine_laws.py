@@ -5,6 +5,7 @@ from dataclasses import replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from msgspec import structs
 
 from core import machine, plan, retry
 from core.action import Action, subject
@@ -247,7 +248,7 @@ def test_it_converges_once_things_stop_failing(
 ) -> None:
     """Each container fails a few times, the control plane is away a few times: after that the server is as expected."""
     left = dict(failures)
-    steady = replace(there, containers=tuple(replace(one, running_for_s=None) for one in there.containers))
+    steady = replace(there, containers=tuple(structs.replace(one, running_for_s=None) for one in there.containers))
     server = Server(None if refused else wanted, steady)
 
     def outcome(action: Action) -> Outcome:

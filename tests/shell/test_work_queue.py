@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+from msgspec import structs
 from structlog.testing import capture_logs
 
 from core.containers import ContainerId, DeploymentId
@@ -115,7 +116,7 @@ def test_a_restart_that_was_interrupted(tmp_path: Path) -> None:
     bench = a_bench(tmp_path, RESTART)
 
     async def restarted_then_killed() -> None:
-        bench.podman.there[ONE.id] = replace(ONE, pid=8)
+        bench.podman.there[ONE.id] = structs.replace(ONE, pid=8)
         await anyio.sleep_forever()
 
     bench.podman.scripts["restart"] = restarted_then_killed
@@ -140,7 +141,7 @@ def test_one_failure_holds_nothing_up(tmp_path: Path) -> None:
 def test_every_container_gets_its_turn(tmp_path: Path) -> None:
     """One that cannot be removed keeps the others from nothing, and the item fails with the reason."""
     bench = a_bench(tmp_path, STOP)
-    other = replace(ONE, id=ContainerId("e" * 64))
+    other = structs.replace(ONE, id=ContainerId("e" * 64))
     bench.podman.there[other.id] = other
     calls: list[str] = []
 
