@@ -7,6 +7,8 @@ An action says *what*: which container, which records. How it is done, the shell
 from dataclasses import dataclass
 from typing import Final, TypeAlias, assert_never
 
+import msgspec
+
 from core.caddy import Route
 from core.containers import ContainerId, DeploymentId, ExpectedContainer
 from core.digest import Difference
@@ -68,8 +70,7 @@ Reason: TypeAlias = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class StopOrphan:
+class StopOrphan(msgspec.Struct, frozen=True, gc=False):
     """Stop and remove a container that should not be here.
 
     `successors` are the expected containers of the same service that do not exist yet: their images must be here before the stop, so
@@ -83,8 +84,7 @@ class StopOrphan:
     successors: tuple[ExpectedContainer, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Start:
+class Start(msgspec.Struct, frozen=True, gc=False):
     """Start a container that exists, from the right image."""
 
     deployment_id: DeploymentId
@@ -93,16 +93,14 @@ class Start:
     reason: NotRunning
 
 
-@dataclass(frozen=True, slots=True)
-class Deploy:
+class Deploy(msgspec.Struct, frozen=True, gc=False):
     """Create and start a container that is missing."""
 
     container: ExpectedContainer
     reason: NoContainer
 
 
-@dataclass(frozen=True, slots=True)
-class Redeploy:
+class Redeploy(msgspec.Struct, frozen=True, gc=False):
     """Replace a container: image first, then remove the old one, then create and start the new one."""
 
     container: ExpectedContainer
@@ -110,24 +108,21 @@ class Redeploy:
     reason: ImageDiffers | NotRunning
 
 
-@dataclass(frozen=True, slots=True)
-class UpdateDns:
+class UpdateDns(msgspec.Struct, frozen=True, gc=False):
     """Serve exactly these records; they include what exists for held names."""
 
     records: tuple[Record, ...]
     reason: Differs | CouldNotBeRead
 
 
-@dataclass(frozen=True, slots=True)
-class UpdateCaddy:
+class UpdateCaddy(msgspec.Struct, frozen=True, gc=False):
     """Serve exactly these routes; they include what exists for held ids."""
 
     routes: tuple[Route, ...]
     reason: Differs | CouldNotBeRead
 
 
-@dataclass(frozen=True, slots=True)
-class UpdateWireGuard:
+class UpdateWireGuard(msgspec.Struct, frozen=True, gc=False):
     """Set these peers and remove those keys; every other peer of the interface is left alone."""
 
     upsert: tuple[Peer, ...]

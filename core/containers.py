@@ -5,6 +5,7 @@ server is the same however it was listed. Telling what to do about a difference 
 """
 
 import re
+from operator import methodcaller
 from typing import NewType
 
 import msgspec
@@ -22,6 +23,7 @@ LABEL_PREFIX = "techulus."
 DEPLOYMENT_LABEL = "techulus.deployment.id"
 SERVICE_LABEL = "techulus.service.id"
 SERVICE_NAME_LABEL = "techulus.service.name"
+_HAS_PREFIX = methodcaller("startswith", LABEL_PREFIX)
 
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")  # Podman's rule for container names
 _ENV_NAME = re.compile(
@@ -135,7 +137,7 @@ def normalise_actual(entry: WireActualContainer) -> ActualContainer:
 
 def is_ours(labels: dict[str, str]) -> bool:
     """Whether labels mark a container as ours: any key that begins with our prefix."""
-    return any(key.startswith(LABEL_PREFIX) for key in labels)
+    return any(map(_HAS_PREFIX, labels))
 
 
 def deployment_of(labels: dict[str, str]) -> DeploymentId | None:

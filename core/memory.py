@@ -87,8 +87,11 @@ def doomed_by(expected: ExpectedState, actual: ActualState) -> frozenset[Contain
 
     Suspicious are three or more that make up over half of what runs: an emptied database looks exactly like that.
     """
+    unwanted = {one.id for one in orphans(expected, actual)}
+    if len(unwanted) < _FEW:
+        return frozenset()
     running = {one.id for one in actual.containers if one.state == "running"}
-    doomed = frozenset(one.id for one in orphans(expected, actual) if one.id in running)
+    doomed = frozenset(unwanted & running)
     return doomed if len(doomed) >= _FEW and 2 * len(doomed) > len(running) else frozenset()
 
 

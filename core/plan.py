@@ -40,16 +40,25 @@ from core.state import COMPONENTS, UNREAD, ActualState, ExpectedState, NodeType,
 T = TypeVar("T", bound=Hashable)
 
 STARTABLE: Final = frozenset({"created", "exited"})
+_NO_CONTAINER: Final = NoContainer()
 
 
 @dataclass(frozen=True, slots=True)
 class _Situation:
-    """What the steps look at: both states without held keys, matched by deployment; `whole` still has what is held."""
+    """What the steps look at: both states without held keys, matched by deployment; `whole` still has what is held.
+
+    `missing` are the expected containers that have none, `unwanted` the containers that should not be here, both in order; `odd` are
+    the expected ones whose container does not run or has another image. All three are empty on a server that is as expected, so that
+    the steps cost nothing there.
+    """
 
     expected: ExpectedState
     actual: ActualState
     whole: ActualState
     kept: Mapping[DeploymentId, ActualContainer]
+    missing: tuple[ExpectedContainer, ...]
+    unwanted: tuple[ActualContainer, ...]
+    odd: tuple[tuple[ExpectedContainer, ActualContainer], ...]
 
 
 def next_action(expected: ExpectedState, actual: ActualState, node_type: NodeType) -> Action | None:
@@ -64,7 +73,7 @@ def outstanding(expected: ExpectedState, actual: ActualState, node_type: NodeTyp
 
 def orphans(expected: ExpectedState, actual: ActualState) -> tuple[ActualContainer, ...]:
     """The containers that should not be here, in the order in which they are stopped."""
-    return _orphans(_situation(expected, actual))
+    return _situation(expected, actual).unwanted
 
 
 def plan(expected: ExpectedState, actual: ActualState, node_type: NodeType) -> tuple[Action, ...]:
@@ -87,15 +96,17 @@ def predict(actual: ActualState, actions: tuple[Action, ...]) -> ActualState:
     there = {one.id: one for one in actual.containers}
     for action in actions:
         match action:
+            case Deploy(container=made):
+                new = _predicted(made)
+                there[new.id] = new
             case StopOrphan(container_id=gone):
                 there.pop(gone, None)
             case Start(container_id=started):
                 there[started] = structs.replace(there[started], state="running")
-            case Deploy(container=made):
-                there[ContainerId(f"new-{made.deployment_id}")] = _predicted(made)
             case Redeploy(container=made, container_id=gone):
                 there.pop(gone, None)
-                there[ContainerId(f"new-{made.deployment_id}")] = _predicted(made)
+                new = _predicted(made)
+                there[new.id] = new
             case UpdateDns(records=records):
                 actual = replace(actual, dns=records)
             case UpdateCaddy(routes=routes):
@@ -115,26 +126,57 @@ def _steps(expected: ExpectedState, actual: ActualState, node_type: NodeType) ->
 
 def _situation(expected: ExpectedState, actual: ActualState) -> _Situation:
     seen = not_held(actual, expected.held)
-    wanted = {one.deployment_id: one for one in expected.containers}
+    if _is_each_in_its_place(expected, seen):
+        return _Situation(expected, seen, actual, kept={}, missing=(), unwanted=(), odd=())
+    kept, are_odd = _kept(expected.containers, seen.containers)
+    every = expected.containers
+    return _Situation(
+        expected=expected,
+        actual=seen,
+        whole=actual,
+        kept=kept,
+        missing=() if len(kept) == len(every) else tuple(want for want in every if want.deployment_id not in kept),
+        unwanted=() if len(kept) == len(seen.containers) else _unwanted(kept, seen.containers),
+        odd=tuple((want, kept[want.deployment_id]) for want in every if want.deployment_id in are_odd)
+        if are_odd
+        else (),
+    )
+
+
+def _is_each_in_its_place(expected: ExpectedState, actual: ActualState) -> bool:
+    """Whether every expected container is there once, runs and was made from the same reference, and nothing else is there.
+
+    It is so nearly always, and can be told at a fraction of the cost of matching one by one; the answer no says nothing yet.
+    """
+    return len(actual.running) == len(actual.containers) and actual.running == expected.images
+
+
+def _kept(
+    expected: tuple[ExpectedContainer, ...], there: tuple[ActualContainer, ...]
+) -> tuple[dict[DeploymentId, ActualContainer], set[DeploymentId]]:
+    """The container to keep of each expected deployment that has any; and those of which one does not run or has another image."""
+    wanted = {one.deployment_id: one for one in expected}
     kept: dict[DeploymentId, ActualContainer] = {}
-    for one in seen.containers:
-        want = wanted.get(one.deployment_id) if one.deployment_id is not None else None
-        if want is None:
+    odd: set[DeploymentId] = set()
+    for one in there:
+        key = one.deployment_id
+        want = wanted.get(key) if key is not None else None
+        if key is None or want is None:
             continue
-        best = kept.get(want.deployment_id)
-        if best is None or containers.rank(want, one) < containers.rank(want, best):
-            kept[want.deployment_id] = one
-    return _Situation(expected, seen, actual, kept)
+        if one.state != "running" or (one.image is not want.image and not containers.image_matches(want, one)):
+            odd.add(key)
+        best = kept.setdefault(key, one)
+        if best is not one and containers.rank(want, one) < containers.rank(want, best):
+            kept[key] = one
+    return kept, odd
 
 
 def _stop_orphans(now: _Situation) -> Iterator[Action]:
-    unwanted = _orphans(now)
     missing: dict[str, list[ExpectedContainer]] = {}
-    if unwanted:
-        for want in now.expected.containers:
-            if want.deployment_id not in now.kept:
-                missing.setdefault(want.service_id, []).append(want)
-    for one in unwanted:
+    if now.unwanted:
+        for want in now.missing:
+            missing.setdefault(want.service_id, []).append(want)
+    for one in now.unwanted:
         yield StopOrphan(
             one.deployment_id,
             one.id,
@@ -144,13 +186,12 @@ def _stop_orphans(now: _Situation) -> Iterator[Action]:
         )
 
 
-def _orphans(now: _Situation) -> tuple[ActualContainer, ...]:
-    return tuple(sorted((one for one in now.actual.containers if _kept_id(now, one) != one.id), key=_orphan_order))
-
-
-def _kept_id(now: _Situation, one: ActualContainer) -> ContainerId | None:
-    kept = now.kept.get(one.deployment_id) if one.deployment_id is not None else None
-    return kept.id if kept is not None else None
+def _unwanted(
+    kept: Mapping[DeploymentId, ActualContainer], there: tuple[ActualContainer, ...]
+) -> tuple[ActualContainer, ...]:
+    ids = {deployment: one.id for deployment, one in kept.items()}
+    unwanted = [one for one in there if one.deployment_id is None or ids.get(one.deployment_id) != one.id]
+    return tuple(sorted(unwanted, key=_orphan_order))
 
 
 def _orphan_order(one: ActualContainer) -> tuple[bool, str, str]:
@@ -165,23 +206,18 @@ def _orphan_reason(now: _Situation, one: ActualContainer) -> NoDeploymentId | No
 
 
 def _start_stopped(now: _Situation) -> Iterator[Action]:
-    for want in now.expected.containers:
-        one = now.kept.get(want.deployment_id)
-        if one is not None and one.state in STARTABLE and containers.image_matches(want, one):
+    for want, one in now.odd:
+        if one.state in STARTABLE and containers.image_matches(want, one):
             yield Start(want.deployment_id, one.id, one.name, NotRunning(one.state))
 
 
 def _deploy_missing(now: _Situation) -> Iterator[Action]:
-    for want in now.expected.containers:
-        if want.deployment_id not in now.kept:
-            yield Deploy(want, NoContainer())
+    for want in now.missing:
+        yield Deploy(want, _NO_CONTAINER)
 
 
 def _redeploy_wrong(now: _Situation) -> Iterator[Action]:
-    for want in now.expected.containers:
-        one = now.kept.get(want.deployment_id)
-        if one is None:
-            continue
+    for want, one in now.odd:
         if not containers.image_matches(want, one):
             was = str(one.image) if one.image is not None else one.image_text
             yield Redeploy(want, one.id, ImageDiffers(was, str(want.image)))
@@ -194,7 +230,7 @@ def _update_dns(now: _Situation) -> Iterator[Action]:
     if reason is not None:
         held = now.whole.dns_before if now.whole.dns is UNREAD else now.whole.dns
         kept = [record for record in held if record.name in now.expected.held.dns]
-        yield UpdateDns(dns.union([*now.expected.dns, *kept]), reason)
+        yield UpdateDns(dns.union([*now.expected.dns, *kept]) if kept else now.expected.dns, reason)
 
 
 def _update_caddy(now: _Situation) -> Iterator[Action]:
@@ -202,7 +238,7 @@ def _update_caddy(now: _Situation) -> Iterator[Action]:
     if reason is not None:
         held = now.whole.caddy_before if now.whole.caddy is UNREAD else now.whole.caddy
         kept = [route for route in held if route.id in now.expected.held.caddy]
-        yield UpdateCaddy(caddy.canonical_routes([*now.expected.caddy, *kept]), reason)
+        yield UpdateCaddy(caddy.canonical_routes([*now.expected.caddy, *kept]) if kept else now.expected.caddy, reason)
 
 
 def _update_wireguard(now: _Situation) -> Iterator[Action]:
@@ -233,16 +269,16 @@ def _record_name(record: dns.Record) -> str:
 
 def _predicted(made: ExpectedContainer) -> ActualContainer:
     return ActualContainer(
-        id=ContainerId(f"new-{made.deployment_id}"),
-        name=made.name,
-        image=made.image,
-        image_text=str(made.image),
-        state="running",
-        created=0,
-        health="none",
-        deployment_id=made.deployment_id,
-        service_id=made.service_id,
-        service_name=made.service_name,
+        ContainerId(f"new-{made.deployment_id}"),
+        made.name,
+        made.image,
+        str(made.image),
+        "running",
+        0,
+        "none",
+        made.deployment_id,
+        made.service_id,
+        made.service_name,
     )
 
 

@@ -5,12 +5,13 @@ pass for a complete one. Field names are those of the libpod API, 4.3 to 5.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from types import MappingProxyType
 from typing import Annotated, Final, TypeAlias, TypeVar
 
 import msgspec
+from msgspec import structs
 from returns.pipeline import is_successful
 from returns.result import Failure, Result, Success
 
@@ -49,6 +50,7 @@ _NO_RESULT: Final = "starting"
 _FRAME_HEAD: Final = 8
 # A longer number is no time, and fits no float.
 _Seconds: TypeAlias = Annotated[int, msgspec.Meta(ge=-(2**62), le=2**62)]
+_NOTHING_TOLD: Final[Mapping[ContainerId, float]] = MappingProxyType({})
 _EVENT_LAG_S: Final = 2.0  # Podman writes the event once the start is done; a later one belongs to another start
 
 
@@ -68,7 +70,7 @@ class Holder:
 class _Item(msgspec.Struct, frozen=True, gc=False, rename="pascal"):
     """One container of `GET /containers/json`. Start and exit in whole seconds since the epoch, negative when they never were."""
 
-    id: str
+    id: ContainerId
     names: list[str]
     image: str
     state: str
@@ -79,6 +81,15 @@ class _Item(msgspec.Struct, frozen=True, gc=False, rename="pascal"):
     exit_code: int = 0
     pid: int = 0
     status: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """The containers of ours in one answer, and what the next answer's parse can take over from it."""
+
+    containers: tuple[ActualContainer, ...]
+    raw: bytes = field(repr=False)
+    items: tuple[_Item, ...] = field(repr=False)
 
 
 class _Ulimit(msgspec.Struct, frozen=True, rename="pascal"):
@@ -141,15 +152,25 @@ def network_fault(raw: bytes, subnet_id: int) -> str | None:
 
 
 def parse_listing(
-    raw: bytes, wall_now_s: float, started_at: Mapping[ContainerId, float] = MappingProxyType({})
+    raw: bytes, wall_now_s: float, started_at: Mapping[ContainerId, float] = _NOTHING_TOLD
 ) -> Result[tuple[ActualContainer, ...], str]:
     """The containers of ours in the answer of `GET /containers/json?all=true`; the failure says what makes no sense in it.
 
     `started_at` are exact times of starts (seconds since the epoch) as far as events told them; the listing's are whole seconds.
     """
-    return _decode(raw, list[_Item]).map(
-        lambda items: tuple(_container(item, wall_now_s, started_at) for item in items if is_ours(item.labels or {}))
-    )
+    return parse_listing_after(None, raw, wall_now_s, started_at).map(lambda listing: listing.containers)
+
+
+def parse_listing_after(
+    before: Listing | None, raw: bytes, wall_now_s: float, started_at: Mapping[ContainerId, float] = _NOTHING_TOLD
+) -> Result[Listing, str]:
+    """The same, where `before` is an earlier listing of this server: an answer that says nothing new is not taken apart again."""
+    if before is not None and raw == before.raw:
+        known = zip(before.items, before.containers, strict=True)
+        return Success(
+            replace(before, containers=tuple(_aged(item, one, wall_now_s, started_at) for item, one in known))
+        )
+    return _decode(raw, list[_Item]).map(lambda items: _listing(raw, items, wall_now_s, started_at))
 
 
 def parse_names(raw: bytes) -> Result[tuple[str, ...], str]:
@@ -215,13 +236,27 @@ def _log_file(config: _LogConfig) -> str | None:
     return config.path if config.type in ("k8s-file", "json-file") and config.path.startswith("/") else None
 
 
+def _listing(raw: bytes, items: list[_Item], wall_now_s: float, started_at: Mapping[ContainerId, float]) -> Listing:
+    ours = tuple(item for item in items if item.labels and is_ours(item.labels))
+    return Listing(tuple(_container(item, wall_now_s, started_at) for item in ours), raw, ours)
+
+
+def _aged(
+    item: _Item, one: ActualContainer, wall_now_s: float, started_at: Mapping[ContainerId, float]
+) -> ActualContainer:
+    """A container of which nothing has changed but the time."""
+    if one.running_for_s is None:
+        return one
+    return structs.replace(one, running_for_s=_running_for_s(item, wall_now_s, started_at))
+
+
 def _container(item: _Item, wall_now_s: float, started_at: Mapping[ContainerId, float]) -> ActualContainer:
     labels = item.labels or {}
     state = _STATES.get(item.state.lower(), _UNKNOWN)
     runs = state == "running" and item.started_at > 0
     ended = state == "exited" and 0 < item.started_at <= item.exited_at
     return ActualContainer(
-        id=ContainerId(item.id),
+        id=item.id,
         name=item.names[0] if item.names else "",
         image=image.parse(item.image),
         image_text=item.image,
@@ -231,7 +266,7 @@ def _container(item: _Item, wall_now_s: float, started_at: Mapping[ContainerId, 
         deployment_id=deployment_of(labels),
         service_id=labels.get(SERVICE_LABEL, ""),
         service_name=labels.get(SERVICE_NAME_LABEL, ""),
-        running_for_s=max(0.0, wall_now_s - _latest_start(item, started_at)) if runs else None,
+        running_for_s=_running_for_s(item, wall_now_s, started_at) if runs else None,
         # Podman's times are cut to whole seconds: this is the least that can have passed.
         lived_s=max(0.0, float(item.exited_at - item.started_at - 1)) if ended else None,
         exit_code=item.exit_code,
@@ -239,7 +274,11 @@ def _container(item: _Item, wall_now_s: float, started_at: Mapping[ContainerId, 
     )
 
 
-def _latest_start(item: _Item, started_at: Mapping[ContainerId, float]) -> float:
-    """The latest time at which the present start can have been: the event's when it is of the same start, else the end of its second."""
-    told = started_at.get(ContainerId(item.id))
-    return told if told is not None and 0 <= told - item.started_at < _EVENT_LAG_S else item.started_at + 1
+def _running_for_s(item: _Item, wall_now_s: float, started_at: Mapping[ContainerId, float]) -> float:
+    """Since the latest time at which the present start can have been.
+
+    That is the event's time when it is of the same start, else the end of the start's second.
+    """
+    told = started_at.get(item.id)
+    latest = told if told is not None and 0 <= told - item.started_at < _EVENT_LAG_S else item.started_at + 1
+    return wall_now_s - latest if wall_now_s > latest else 0.0

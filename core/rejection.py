@@ -76,8 +76,11 @@ def sift(
     With `unique`, two entries with one key that differ are both rejected, and identical ones collapse. Without it (DNS, where a name
     may be listed twice), a key is held as soon as one of its entries is bad.
     """
-    keys = list(map(key, entries))
-    found = list(map(parse, entries))
+    return split(name, list(map(key, entries)), list(map(parse, entries)), unique=unique)
+
+
+def split(name: str, keys: Sequence[str], found: Sequence[V | Fault], *, unique: bool = True) -> Sifted[V]:
+    """The same for entries that have been parsed: the key of each, and what was found."""
     held = {k for k, one in zip(keys, found, strict=True) if isinstance(one, Fault)}
     repeated = len(set(keys)) < len(keys)
     clashes = _clashes(keys, found) if unique and repeated else set()

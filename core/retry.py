@@ -104,9 +104,14 @@ def forget_old(retries: Retries, now: float) -> Retries:
     return {key: one for key, one in retries.items() if now - one.last_at < FORGET_AFTER_S}
 
 
-def attempts_of(retries: Retries, deployment_id: DeploymentId) -> int:
-    """How often getting this deployment to run has been tried without lasting success."""
-    return max((one.count for key, one in retries.items() if key[0] in _RUNS and key[1] == deployment_id), default=0)
+def attempts(retries: Retries) -> Mapping[DeploymentId, int]:
+    """How often getting a deployment to run has been tried without lasting success, for those of which it has."""
+    found: dict[DeploymentId, int] = {}
+    for key, one in retries.items():
+        if key[0] in _RUNS:
+            deployment = DeploymentId(key[1])
+            found[deployment] = max(one.count, found.get(deployment, 0))
+    return found
 
 
 def _spec_digest(made: ExpectedContainer) -> str:

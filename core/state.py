@@ -4,10 +4,10 @@ Both are parsed once, at the edge, into values of the same types in canonical or
 read is `UNREAD`, which is a value of its own: never an empty list.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
-from functools import partial
+from operator import attrgetter
 from typing import Final, Literal, TypeAlias, TypeVar
 
 from returns.pipeline import is_successful
@@ -15,14 +15,17 @@ from returns.result import Failure, Result, Success
 
 from core import caddy, containers, dns, wireguard
 from core.caddy import Route
-from core.containers import ActualContainer, ExpectedContainer
+from core.containers import ActualContainer, DeploymentId, ExpectedContainer
 from core.digest import digest
 from core.dns import Record
-from core.rejection import Rejection, Sifted, sift
+from core.image import Image
+from core.rejection import Fault, Rejection, Sifted, split
 from core.wire import ShapeFault, WireActual, WireContainer, WireExpected, decode
 from core.wireguard import Peer
 
 T = TypeVar("T")
+
+_BY_DEPLOYMENT: Final = attrgetter("deployment_id")
 
 
 class NodeType(Enum):
@@ -53,7 +56,10 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class ExpectedState:
-    """What the control plane wants of this node, without its rejected entries."""
+    """What the control plane wants of this node, without its rejected entries.
+
+    `images` follows from `containers`, once for all the looks at the server that are compared with this state.
+    """
 
     containers: tuple[ExpectedContainer, ...] = ()
     dns: tuple[Record, ...] = ()
@@ -61,6 +67,20 @@ class ExpectedState:
     wireguard: tuple[Peer, ...] = ()
     held: Held = Held()
     rejected: tuple[Rejection, ...] = ()
+    images: Mapping[DeploymentId, Image] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "images", {one.deployment_id: one.image for one in self.containers})
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """The four lists of an expected state, each in canonical order and with its rejections."""
+
+    containers: Sifted[ExpectedContainer]
+    dns: Sifted[Record]
+    caddy: Sifted[Route]
+    wireguard: Sifted[Peer]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +88,8 @@ class ActualState:
     """What is there: our containers, and what each component serves now.
 
     `dns_before` and `caddy_before` are what was served when it could last be read. They count only while the component is unread, and
-    only for held keys, so that bringing a component up again does not drop what was held.
+    only for held keys, so that bringing a component up again does not drop what was held. `running` are the images of the containers
+    that run, by deployment; it follows from `containers`, once for all that ask.
     """
 
     containers: tuple[ActualContainer, ...] = ()
@@ -77,6 +98,11 @@ class ActualState:
     wireguard: tuple[Peer, ...] | Unread = ()
     dns_before: tuple[Record, ...] = ()
     caddy_before: tuple[Route, ...] = ()
+    running: Mapping[DeploymentId | None, Image | None] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        running = {one.deployment_id: one.image for one in self.containers if one.state == "running"}
+        object.__setattr__(self, "running", running)
 
 
 Component: TypeAlias = Literal["dns", "caddy", "wireguard"]
@@ -91,30 +117,81 @@ class Hashes:
     actual: str | None = field(default=None)
 
 
+@dataclass(frozen=True, slots=True)
+class Document:
+    """An expected state as it came, what it means on the server with `subnet_id`, and what the next one's parse can take over.
+
+    `found` is what each entry of its containers was found to be, in the document's order.
+    """
+
+    expected: ExpectedState
+    raw: bytes = field(repr=False)
+    subnet_id: int | None
+    wire: WireExpected = field(repr=False)
+    found: tuple[ExpectedContainer | Fault, ...] = field(repr=False)
+    parts: _Parts = field(repr=False)
+
+
 def parse_expected(raw: bytes, subnet_id: int | None = None) -> Result[ExpectedState, ShapeFault]:
     """Parse an expected state. With the own subnet known, addresses must be the server's own and peers must leave it alone."""
-    decoded = decode(raw, WireExpected)
-    if not is_successful(decoded):
-        return Failure(decoded.failure())
-    document = decoded.unwrap()
-    found: Sifted[ExpectedContainer] = sift(
-        "containers",
-        document.containers,
-        _deployment_id,
-        partial(containers.normalise_expected, subnet_id=subnet_id),
+    return parse_expected_after(None, raw, subnet_id).map(lambda document: document.expected)
+
+
+def parse_expected_after(
+    before: Document | None, raw: bytes, subnet_id: int | None = None
+) -> Result[Document, ShapeFault]:
+    """The same, where `before` is any earlier document: what has not changed since is not checked again.
+
+    The outcome does not depend on `before`. The same bytes give the same document back.
+    """
+    if before is not None and before.subnet_id != subnet_id:
+        before = None
+    if before is not None and before.raw == raw:
+        return Success(before)
+    return decode(raw, WireExpected).map(lambda wire: _document(before, raw, subnet_id, wire))
+
+
+def _document(before: Document | None, raw: bytes, subnet_id: int | None, wire: WireExpected) -> Document:
+    found = _found(before, wire, subnet_id)
+    parts = _parts(before, wire, subnet_id, found)
+    expected = ExpectedState(
+        containers=parts.containers.values,
+        dns=parts.dns.values,
+        caddy=parts.caddy.values,
+        wireguard=parts.wireguard.values,
+        held=Held(parts.containers.held, parts.dns.held, parts.caddy.held, parts.wireguard.held),
+        rejected=tuple(
+            sorted((*parts.containers.rejected, *parts.dns.rejected, *parts.caddy.rejected, *parts.wireguard.rejected))
+        ),
     )
-    records = dns.normalise_expected(document.dns.records)
-    routes = caddy.normalise_expected(document.caddy.routes)
-    peers = wireguard.normalise_expected(document.wireguard.peers, subnet_id)
-    return Success(
-        ExpectedState(
-            containers=tuple(sorted(found.values, key=_by_deployment)),
-            dns=records.values,
-            caddy=routes.values,
-            wireguard=peers.values,
-            held=Held(found.held, records.held, routes.held, peers.held),
-            rejected=tuple(sorted(found.rejected + records.rejected + routes.rejected + peers.rejected)),
-        )
+    return Document(expected, raw, subnet_id, wire, found, parts)
+
+
+def _found(before: Document | None, wire: WireExpected, subnet_id: int | None) -> tuple[ExpectedContainer | Fault, ...]:
+    if before is None:
+        return tuple([containers.normalise_expected(entry, subnet_id) for entry in wire.containers])
+    known = {old.deployment_id: (old, found) for old, found in zip(before.wire.containers, before.found, strict=True)}
+
+    def found_again(entry: WireContainer) -> ExpectedContainer | Fault:
+        old, found = known.get(entry.deployment_id, (None, None))
+        return containers.normalise_expected(entry, subnet_id) if found is None or old != entry else found
+
+    return tuple(map(found_again, wire.containers))
+
+
+def _parts(
+    before: Document | None, wire: WireExpected, subnet_id: int | None, found: tuple[ExpectedContainer | Fault, ...]
+) -> _Parts:
+    """Every list by itself; one that is the last document's is taken over from it."""
+    old, was = (None, None) if before is None else (before.wire, before.parts)
+    sifted = split("containers", [entry.deployment_id for entry in wire.containers], found)
+    return _Parts(
+        containers=replace(sifted, values=tuple(sorted(sifted.values, key=_BY_DEPLOYMENT))),
+        dns=was.dns if was and old and old.dns == wire.dns else dns.normalise_expected(wire.dns.records),
+        caddy=was.caddy if was and old and old.caddy == wire.caddy else caddy.normalise_expected(wire.caddy.routes),
+        wireguard=was.wireguard
+        if was and old and old.wireguard == wire.wireguard
+        else wireguard.normalise_expected(wire.wireguard.peers, subnet_id),
     )
 
 
@@ -186,11 +263,3 @@ def wireguard_digest(peers: tuple[Peer, ...]) -> str:
 
 def _hashes(expected: tuple[T, ...], actual: tuple[T, ...] | Unread, of: Callable[[tuple[T, ...]], str]) -> Hashes:
     return Hashes(of(expected), None if actual is UNREAD else of(actual))
-
-
-def _deployment_id(entry: WireContainer) -> str:
-    return entry.deployment_id
-
-
-def _by_deployment(container: ExpectedContainer) -> str:
-    return container.deployment_id

@@ -5,15 +5,16 @@ soon as it is listed. So a container is listed only when it has really been up (
 with a health check is listed from the beginning, as `starting`, until its check has spoken. Nothing without a deployment id is listed.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Final
 
 import msgspec
 
 from core.containers import ActualContainer, ContainerId, DeploymentId
 from core.render import Json
-from core.retry import Retries, attempts_of
+from core.retry import Retries, attempts
 
 UP_AFTER_S: Final = 2.0  # a container that dies within a second or so of its start does not count as deployed
 _UNHEALTHY_AFTER_ATTEMPTS: Final = 3
@@ -72,13 +73,16 @@ def entries(
     containers: tuple[ActualContainer, ...], ever_up: frozenset[ContainerId], retries: Retries
 ) -> tuple[Entry, ...]:
     """One entry for each deployment that has a container worth reporting, by deployment id."""
+    tried = attempts(retries)
     chosen: dict[DeploymentId, Entry] = {}
-    for one in sorted(containers, key=lambda c: (c.state != "running", -c.created, c.id)):
+    for one in _best_first(containers):
         key = one.deployment_id
-        if key is not None and key not in chosen:
-            entry = _entry(key, one, one.id in ever_up, attempts_of(retries, key))
-            chosen |= {} if entry is None else {key: entry}
-    return tuple(chosen[key] for key in sorted(chosen))
+        if key is None or key in chosen:
+            continue
+        entry = _entry(key, one, one.id in ever_up, tried.get(key, 0))
+        if entry is not None:
+            chosen[key] = entry
+    return tuple(sorted(chosen.values(), key=attrgetter("deployment_id")))
 
 
 def body(found: tuple[Entry, ...], resources: Resources | None, public_ip: str | None) -> dict[str, Json]:
@@ -105,6 +109,13 @@ def body(found: tuple[Entry, ...], resources: Resources | None, public_ip: str |
     return document
 
 
+def _best_first(containers: tuple[ActualContainer, ...]) -> Iterable[ActualContainer]:
+    """Of several containers of one deployment the newest running one first. As a rule there is one of each, and nothing to sort."""
+    if len({one.deployment_id for one in containers}) == len(containers):
+        return containers
+    return sorted(containers, key=lambda one: (one.state != "running", -one.created, one.id))
+
+
 def _has_been_up(one: ActualContainer) -> bool:
     if one.state == "running":
         return one.running_for_s is None or one.running_for_s >= UP_AFTER_S
@@ -115,16 +126,11 @@ def _entry(key: DeploymentId, one: ActualContainer, been_up: bool, attempts: int
     checked = one.health in _HEALTH
     if not been_up and not checked:
         return None
+    if one.state == "running":
+        return Entry(key, one.id, "running", (one.health if been_up else "starting") if checked else "none")
     word = _WORDS.get(one.state, "failed")
     if word == "stopped" and (attempts > 0 or one.exit_code != 0):
         word = "failed"
-    return Entry(key, one.id, word, _health(one, been_up, checked, attempts))
-
-
-def _health(one: ActualContainer, been_up: bool, checked: bool, attempts: int) -> str:
-    if one.state == "running":
-        if not checked:
-            return "none"
-        return one.health if been_up else "starting"
     # "none" would read as healthy to the control plane, and so would the last health of a container that has stopped.
-    return "unhealthy" if checked and attempts >= _UNHEALTHY_AFTER_ATTEMPTS else "starting"
+    health = "unhealthy" if checked and attempts >= _UNHEALTHY_AFTER_ATTEMPTS else "starting"
+    return Entry(key, one.id, word, health)

@@ -24,7 +24,7 @@ from core.machine import State
 from core.memory import Memory
 from core.overview import Exchange
 from core.render import Json
-from core.state import ActualState, ExpectedState, NodeType
+from core.state import ActualState, Document, ExpectedState, NodeType
 from shell import assembly, reloading, resources, service_manager, status_socket
 from shell.adapters.public_address import PublicAddressService
 from shell.building import log as build_log
@@ -57,28 +57,29 @@ STOP_LIMIT_S = 8.0  # for the change in hand and the last report, out of the ten
 
 
 class Expected:
-    """Fetches the expected state. A document that is byte for byte the last one is not parsed again."""
+    """Fetches the expected state. Of a document only what has changed since the last one is checked again."""
 
     def __init__(self, node: Node) -> None:
         self._node = node
-        self._raw: bytes | None = None
-        self._parsed: ExpectedState | None = None
+        self._document: Document | None = None
+        self._managed: ExpectedState | None = None
 
     async def fetch(self) -> ExpectedState:
         """The expected state of this node. Raises AdapterError, also for a document of the wrong shape."""
         raw = await self._node.control_plane.fetch_expected_state()
-        if self._parsed is not None and raw == self._raw:
-            return self._parsed
-        parsed = state.parse_expected(raw, self._node.identity.subnet_id)
+        parsed = state.parse_expected_after(self._document, raw, self._node.identity.subnet_id)
         if not is_successful(parsed):
             raise AdapterError("control plane", "use the expected state", str(parsed.failure()))
-        self._raw, self._parsed = raw, state.without(parsed.unwrap(), self._node.components.left_out())
-        return self._parsed
+        document = parsed.unwrap()
+        if self._managed is None or document is not self._document:
+            self._managed = state.without(document.expected, self._node.components.left_out())
+        self._document = document
+        return self._managed
 
     async def remember(self) -> None:
         """Keep the document that was fetched last as the one in force."""
-        if self._raw is not None:
-            await self._node.last_good.save(self._raw)
+        if self._document is not None:
+            await self._node.last_good.save(self._document.raw)
 
 
 class Daemon:

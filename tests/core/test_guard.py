@@ -93,28 +93,32 @@ def test_what_the_planner_chose_is_taken() -> None:
 
 
 SPOILED: list[tuple[str, Callable[[], Action], str]] = [
-    ("foreign stop", lambda: replace(chosen("stop_orphan"), container_id=ContainerId("foreign")), "not one of ours"),
-    ("held stop", lambda: replace(chosen("stop_orphan"), container_id=ContainerId("held")), "held"),
+    (
+        "foreign stop",
+        lambda: structs.replace(chosen("stop_orphan"), container_id=ContainerId("foreign")),
+        "not one of ours",
+    ),
+    ("held stop", lambda: structs.replace(chosen("stop_orphan"), container_id=ContainerId("held")), "held"),
     (
         "stop of the only one",
-        lambda: replace(chosen("stop_orphan"), container_id=ContainerId(CONTAINER)),
+        lambda: structs.replace(chosen("stop_orphan"), container_id=ContainerId(CONTAINER)),
         "the only container",
     ),
     (
         "stop of the one that runs",
-        lambda: replace(chosen("stop_orphan"), container_id=ContainerId("kept")),
+        lambda: structs.replace(chosen("stop_orphan"), container_id=ContainerId("kept")),
         "the only running",
     ),
-    ("stop without successors", lambda: replace(chosen("stop_orphan"), successors=()), "successor"),
-    ("foreign start", lambda: replace(chosen("start"), container_id=ContainerId("foreign")), "not one of ours"),
+    ("stop without successors", lambda: structs.replace(chosen("stop_orphan"), successors=()), "successor"),
+    ("foreign start", lambda: structs.replace(chosen("start"), container_id=ContainerId("foreign")), "not one of ours"),
     (
         "start of another's",
-        lambda: replace(chosen("start"), container_id=ContainerId(CONTAINER)),
+        lambda: structs.replace(chosen("start"), container_id=ContainerId(CONTAINER)),
         "not one of ours for this",
     ),
     (
         "start of what is held",
-        lambda: replace(chosen("start"), container_id=ContainerId("held"), deployment_id=DeploymentId("held")),
+        lambda: structs.replace(chosen("start"), container_id=ContainerId("held"), deployment_id=DeploymentId("held")),
         "not expected",
     ),
     ("deploy of what is there", lambda: Deploy(EXPECTED.containers[-1], NoContainer()), "exists already"),
@@ -130,37 +134,59 @@ SPOILED: list[tuple[str, Callable[[], Action], str]] = [
     ),
     (
         "deploy of another image",
-        lambda: replace(
+        lambda: structs.replace(
             chosen("deploy"), container=structs.replace(chosen("deploy").container, image=an_image("evil"))
         ),
         "another container",
     ),
     (
         "redeploy over another's",
-        lambda: replace(chosen("redeploy"), container_id=ContainerId("orphan")),
+        lambda: structs.replace(chosen("redeploy"), container_id=ContainerId("orphan")),
         "another deployment",
     ),
     (
         "redeploy over a foreign one",
-        lambda: replace(chosen("redeploy"), container_id=ContainerId("x")),
+        lambda: structs.replace(chosen("redeploy"), container_id=ContainerId("x")),
         "another deployment",
     ),
     (
         "redeploy of another spec",
-        lambda: replace(chosen("redeploy"), container=structs.replace(chosen("redeploy").container, env=(("A", "1"),))),
+        lambda: structs.replace(
+            chosen("redeploy"), container=structs.replace(chosen("redeploy").container, env=(("A", "1"),))
+        ),
         "another container",
     ),
-    ("records without the held one", lambda: replace(chosen("update_dns"), records=EXPECTED.dns), "drops a record"),
-    ("no records", lambda: replace(chosen("update_dns"), records=()), "drops a record"),
-    ("a record that nobody wants", lambda: replace(chosen("update_dns"), records=ACTUAL.dns), "not expected"),
-    ("routes without the held one", lambda: replace(chosen("update_caddy"), routes=EXPECTED.caddy), "drops a route"),
-    ("a route that nobody wants", lambda: replace(chosen("update_caddy"), routes=ACTUAL.caddy), "not expected"),
-    ("a held peer removed", lambda: replace(chosen("update_wireguard"), remove=(a_key(9),)), "expected or held"),
-    ("an expected peer removed", lambda: replace(chosen("update_wireguard"), remove=(a_key(),)), "expected or held"),
-    ("a peer that nobody wants", lambda: replace(chosen("update_wireguard"), upsert=ACTUAL.wireguard), "not expected"),
+    (
+        "records without the held one",
+        lambda: structs.replace(chosen("update_dns"), records=EXPECTED.dns),
+        "drops a record",
+    ),
+    ("no records", lambda: structs.replace(chosen("update_dns"), records=()), "drops a record"),
+    ("a record that nobody wants", lambda: structs.replace(chosen("update_dns"), records=ACTUAL.dns), "not expected"),
+    (
+        "routes without the held one",
+        lambda: structs.replace(chosen("update_caddy"), routes=EXPECTED.caddy),
+        "drops a route",
+    ),
+    ("a route that nobody wants", lambda: structs.replace(chosen("update_caddy"), routes=ACTUAL.caddy), "not expected"),
+    (
+        "a held peer removed",
+        lambda: structs.replace(chosen("update_wireguard"), remove=(a_key(9),)),
+        "expected or held",
+    ),
+    (
+        "an expected peer removed",
+        lambda: structs.replace(chosen("update_wireguard"), remove=(a_key(),)),
+        "expected or held",
+    ),
+    (
+        "a peer that nobody wants",
+        lambda: structs.replace(chosen("update_wireguard"), upsert=ACTUAL.wireguard),
+        "not expected",
+    ),
     (
         "another endpoint than expected",
-        lambda: replace(chosen("update_wireguard"), upsert=(replace(EXPECTED.wireguard[0], endpoint=None),)),
+        lambda: structs.replace(chosen("update_wireguard"), upsert=(replace(EXPECTED.wireguard[0], endpoint=None),)),
         "not expected",
     ),
 ]

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from core import memory, retry
 from core.action import Action, CouldNotBeRead, Deploy, Differs, NoContainer, NotExpected, StopOrphan, UpdateCaddy
@@ -126,7 +127,7 @@ def test_the_stop_that_waits_for_a_bad_image_goes_on_once_another_release_is_wan
     """A user who replaces a bad release by a good one does not wait for the pause of the bad one."""
     bad = StopOrphan(DeploymentId("old"), ContainerId("old"), "n", NotExpected(), (an_expected_container(image=IMAGE),))
     waiting = memory.pull_ended(memory.record(EMPTY, bad, Deferred(IMAGE), 0.0), IMAGE, "no such tag", 1.0)
-    good = replace(bad, successors=(an_expected_container(deployment_id=DeploymentId("next")),))
+    good = structs.replace(bad, successors=(an_expected_container(deployment_id=DeploymentId("next")),))
     assert tuple(memory.ready(waiting, (bad,), 2.0)) == ()
     assert tuple(memory.ready(waiting, (good,), 2.0)) == (good,)
 
@@ -144,9 +145,9 @@ def test_a_pull_that_brings_nothing_counts_as_a_failure() -> None:
 def test_route_updates_that_come_close_together_become_one() -> None:
     """A reload of Caddy ends long-lived streams; bringing Caddy up does not wait."""
     first, second = (UpdateCaddy((), Differs(Difference(added=(name,)))) for name in ("a", "b"))
-    second = replace(second, routes=(Route("b", "b.test", "s", ("10.200.1.2:80",)),))
+    second = structs.replace(second, routes=(Route("b", "b.test", "s", ("10.200.1.2:80",)),))
     after = memory.record(EMPTY, first, Applied(), 100.0)
     assert list(memory.ready(after, (second,), 104.0)) == []
     assert list(memory.ready(after, (second,), 105.1)) == [second]
-    unread = replace(second, reason=CouldNotBeRead())
+    unread = structs.replace(second, reason=CouldNotBeRead())
     assert list(memory.ready(after, (unread,), 100.5)) == [unread]

@@ -16,6 +16,14 @@ from tests.builders import CONTAINER, DEPLOYMENT, NAME, NGINX, an_actual_contain
 NEVER = -62135596800  # how Go spells a time that has not been
 STARTED = 1_795_441_031
 NOW = STARTED + 100.5
+LISTED: list[dict[str, Any]] = [
+    {},
+    {"Id": "b" * 64, "StartedAt": STARTED + 7},
+    {"Id": "c" * 64, "State": "exited", "ExitedAt": STARTED + 5},
+    {"Id": "d" * 64, "State": "created", "StartedAt": NEVER},
+    {"Id": "e" * 64, "Labels": {}},
+    {"Id": "f" * 64, "Labels": None},
+]
 
 
 def an_item(**changes: Any) -> dict[str, Any]:
@@ -202,6 +210,26 @@ def test_a_listing_cut_short_is_refused(kinds: list[str], source: Any) -> None:
     raw = json.dumps([an_item(Labels=labels() if kind == "ours" else {}) for kind in kinds]).encode()
     assert len(podman_answers.parse_listing(raw, NOW).unwrap()) == kinds.count("ours")
     assert not is_successful(podman_answers.parse_listing(raw[: source.randrange(len(raw))], NOW))
+
+
+@given(
+    st.lists(st.sampled_from(LISTED), max_size=5),
+    st.lists(st.tuples(st.booleans(), st.sampled_from(LISTED), st.integers(-3, 200)), min_size=1, max_size=5),
+    st.sampled_from([None, STARTED + 0.25, STARTED + 1.5, STARTED + 50.0]),
+)
+def test_a_listing_after_another_says_what_it_says_alone(
+    items: list[dict[str, Any]], steps: list[tuple[bool, dict[str, Any], int]], told: float | None
+) -> None:
+    """Whether or not anything has changed since; time has passed, and events may have come (L17)."""
+    before: podman_answers.Listing | None = None
+    for number, (changes, item, passed_s) in enumerate(steps):
+        items = [*items, item] if changes else items
+        heard = {ContainerId(CONTAINER): told} if told is not None and number else {}
+        raw, now = json.dumps([an_item(**one) for one in items]).encode(), STARTED + passed_s + 0.5
+        after = podman_answers.parse_listing_after(before, raw, now, heard).unwrap()
+        assert after == podman_answers.parse_listing_after(None, raw, now, heard).unwrap()
+        assert after.containers == podman_answers.parse_listing(raw, now, heard).unwrap()
+        before = after
 
 
 def an_inspection(**changes: Any) -> dict[str, Any]:

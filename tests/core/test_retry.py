@@ -1,10 +1,9 @@
 """`core.retry`: what failed waits by itself, and never makes anything else wait (L11)."""
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from core import plan, retry
 from core.action import Action, Deploy, NoContainer, NotExpected, NotRunning, Redeploy, Start, StopOrphan
@@ -100,14 +99,14 @@ def test_wanting_something_else_starts_afresh(one: Action, other: Action) -> Non
 def test_a_stop_that_waits_for_another_successor_starts_afresh() -> None:
     """A bad image of one release must not hold up the stop that the next, good one needs."""
     stop = StopOrphan(DEP, CON, "n", NotExpected(), (an_expected_container(image=an_image("bad")),))
-    assert retry.key(stop) != retry.key(replace(stop, successors=(an_expected_container(),)))
-    assert retry.key(stop) != retry.key(replace(stop, successors=()))
+    assert retry.key(stop) != retry.key(structs.replace(stop, successors=(an_expected_container(),)))
+    assert retry.key(stop) != retry.key(structs.replace(stop, successors=()))
 
 
 def test_the_same_change_found_again_is_the_same() -> None:
     """Its reason may have changed: what was exited is dead now."""
     one = Redeploy(an_expected_container(), CON, NotRunning("exited"))
-    assert retry.key(one) == retry.key(replace(one, reason=NotRunning("dead")))
+    assert retry.key(one) == retry.key(structs.replace(one, reason=NotRunning("dead")))
     assert retry.key(one)[:2] == ("redeploy", an_expected_container().deployment_id)
     assert one.container.name == NAME
 
@@ -118,5 +117,5 @@ def test_attempts_of_a_deployment_are_those_to_make_it_run() -> None:
     for now in range(3):
         retries = retry.after_attempt(retries, ("update_dns", "dns", "y"), float(now), "x")
         retries = retry.after_attempt(retries, ("stop_orphan", "dns", "y"), float(now), "x")
-    assert retry.attempts_of(retries, DeploymentId("dns")) == 1
-    assert retry.attempts_of(retries, DeploymentId("never")) == 0
+    assert retry.attempts(retries)[DeploymentId("dns")] == 1
+    assert DeploymentId("never") not in retry.attempts(retries)

@@ -1,11 +1,11 @@
 """`shell.perform`: how one action is carried out, and that everything that can fail comes before anything is stopped."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from typing import Any
 
 import anyio
 import pytest
+from msgspec.structs import replace
 from structlog.testing import capture_logs
 
 from core.action import (
@@ -140,7 +140,7 @@ def test_a_secret_that_does_not_decrypt_changes_nothing(action: Action, bad: str
     wanted = an_expected_container(env=(*ENV, ("TOKEN", BAD_ENV[bad])))
     stage = a_stage(there=action is not DEPLOY)
     spoilt: Action = (
-        replace(action, successors=(wanted,)) if isinstance(action, StopOrphan) else replace(action, container=wanted)  # type: ignore[arg-type]
+        replace(action, successors=(wanted,)) if isinstance(action, StopOrphan) else replace(action, container=wanted)
     )
     (outcome,) = perform(stage, spoilt)
     assert isinstance(outcome, Failed)

@@ -23,7 +23,7 @@ from core import podman_answers, podman_events, registry_auth
 from core.containers import ActualContainer, ContainerId, ExpectedContainer
 from core.image import Image
 from core.podman import CreateOptions, Limit
-from core.podman_answers import Holder
+from core.podman_answers import Holder, Listing
 from core.podman_events import ContainerEvent
 from core.rejection import shown
 from shell.adapters.podman import service as api
@@ -75,6 +75,7 @@ class Podman:
         self._network_is_there = False
         self._limits: tuple[Limit, ...] = ()
         self._started_at: dict[ContainerId, float] = {}
+        self._listing: Listing | None = None
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -92,12 +93,13 @@ class Podman:
     async def containers(self, wall_now_s: float) -> tuple[ActualContainer, ...]:
         """All containers of ours, in one request; never an incomplete list."""
         raw = await self._service.read("list containers", api.list_containers)
-        parsed = podman_answers.parse_listing(raw, wall_now_s, self._started_at)
+        parsed = podman_answers.parse_listing_after(self._listing, raw, wall_now_s, self._started_at)
         if not is_successful(parsed):
             raise AdapterError(COMPONENT, "list containers", parsed.failure(), "nothing is changed until it does")
-        there = {one.id for one in parsed.unwrap()}
+        self._listing = parsed.unwrap()
+        there = {one.id for one in self._listing.containers}
         self._started_at = {one: at for one, at in self._started_at.items() if one in there}
-        return parsed.unwrap()
+        return self._listing.containers
 
     async def watch(self, on_open: Callable[[], None], on_event: Callable[[ContainerEvent], None]) -> None:
         """Say what happens to containers of ours, from `on_open` on, until the stream ends, which raises AdapterError."""
