@@ -13,6 +13,7 @@ import anyio
 
 from benchmarks.one_node import converge_once, expected_document
 from shell import log
+from shell.log_choices import LogLevel
 from tests.lab.images import image
 from tests.lab.podman_store import PodmanStore
 from tests.lab.private_network import enter_private_network
@@ -25,7 +26,7 @@ _GOAL = 1.0
 def main() -> bool:
     """Print both times and their ratio; True when the agent is no slower than the loop."""
     enter_private_network()
-    log.set_up(level=log.LogLevel.WARNING)
+    log.set_up(level=LogLevel.WARNING)
     ours, theirs = [], []
     with tempfile.TemporaryDirectory() as folder, PodmanStore(Path(folder) / "s") as store:
         reference = store.load(image("web"))

@@ -4,7 +4,6 @@ An action says *what*: which container, which records. How it is done, the shell
 (`was`, `wants`) through a reason from a closed list. The order of the classes here is the order in which changes are made.
 """
 
-from dataclasses import dataclass
 from typing import Final, TypeAlias, assert_never
 
 import msgspec
@@ -16,52 +15,44 @@ from core.dns import Record
 from core.wireguard import Peer
 
 
-@dataclass(frozen=True, slots=True)
-class NoDeploymentId:
+class NoDeploymentId(msgspec.Struct, frozen=True):
     """One of ours that names no deployment."""
 
 
-@dataclass(frozen=True, slots=True)
-class NotExpected:
+class NotExpected(msgspec.Struct, frozen=True):
     """Its deployment is not in the expected state."""
 
 
-@dataclass(frozen=True, slots=True)
-class Spare:
+class Spare(msgspec.Struct, frozen=True):
     """Another container of the same deployment is kept."""
 
     kept: ContainerId
 
 
-@dataclass(frozen=True, slots=True)
-class NotRunning:
+class NotRunning(msgspec.Struct, frozen=True):
     """It is in another state than running."""
 
     state: str
 
 
-@dataclass(frozen=True, slots=True)
-class NoContainer:
+class NoContainer(msgspec.Struct, frozen=True):
     """Nothing runs for this deployment."""
 
 
-@dataclass(frozen=True, slots=True)
-class ImageDiffers:
+class ImageDiffers(msgspec.Struct, frozen=True):
     """It was made from another image."""
 
     was: str
     wants: str
 
 
-@dataclass(frozen=True, slots=True)
-class Differs:
+class Differs(msgspec.Struct, frozen=True):
     """What is served is not what is expected."""
 
     difference: Difference
 
 
-@dataclass(frozen=True, slots=True)
-class CouldNotBeRead:
+class CouldNotBeRead(msgspec.Struct, frozen=True):
     """What is served is not known."""
 
 

@@ -6,7 +6,6 @@ no route. What Caddy's configuration looks like is rendered in `core.caddy_confi
 
 from collections.abc import Iterable
 
-import idna
 import msgspec
 
 from core import address
@@ -84,6 +83,8 @@ def _ascii_domain(text: str) -> str | None:
     wildcard = _WILDCARD if text.startswith(_WILDCARD) else ""
     host = text[len(wildcard) :].lower()
     if not host.isascii():
+        import idna  # its tables are large, and hardly any domain needs them
+
         try:
             host = idna.encode(host, uts46=True).decode("ascii")
         except idna.IDNAError:

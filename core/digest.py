@@ -11,8 +11,9 @@ Refuses to know what the values mean.
 import hashlib
 import json
 from collections.abc import Callable, Hashable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import TypeAlias, TypeVar
+
+import msgspec
 
 T = TypeVar("T", bound=Hashable)
 
@@ -23,8 +24,7 @@ Plain: TypeAlias = str | int | tuple["Plain", ...] | None
 _JSON = json.JSONEncoder(ensure_ascii=True, separators=(",", ":"))
 
 
-@dataclass(frozen=True, slots=True)
-class Difference:
+class Difference(msgspec.Struct, frozen=True):
     """Sorted keys that only the expected side has, only the actual side has, or both have with another value."""
 
     added: tuple[str, ...] = ()

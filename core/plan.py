@@ -9,9 +9,10 @@ Classification is a table: each container and each component falls into the firs
 """
 
 from collections.abc import Callable, Hashable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final, TypeAlias, TypeVar, assert_never
 
+import msgspec
 from msgspec import structs
 
 from core import caddy, containers, dns, wireguard
@@ -43,8 +44,7 @@ STARTABLE: Final = frozenset({"created", "exited"})
 _NO_CONTAINER: Final = NoContainer()
 
 
-@dataclass(frozen=True, slots=True)
-class _Situation:
+class _Situation(msgspec.Struct, frozen=True):
     """What the steps look at: both states without held keys, matched by deployment; `whole` still has what is held.
 
     `missing` are the expected containers that have none, `unwanted` the containers that should not be here, both in order; `odd` are

@@ -6,8 +6,9 @@ comparison, so that a mistake in one entry neither stops the others nor tears do
 
 import re
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Generic, TypeVar
+
+import msgspec
 
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
@@ -15,8 +16,7 @@ W = TypeVar("W")
 V = TypeVar("V", bound=Hashable)
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Rejection:
+class Rejection(msgspec.Struct, frozen=True, order=True):
     """`path` in the document (`containers[3].image`), the `key` that is held, and the `reason` in words."""
 
     path: str
@@ -24,16 +24,14 @@ class Rejection:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Fault:
+class Fault(msgspec.Struct, frozen=True):
     """What is wrong inside one entry: the field (empty for the entry as a whole) and the reason."""
 
     field: str
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Sifted(Generic[V]):
+class Sifted(msgspec.Struct, Generic[V], frozen=True):
     """The good values in the document's order, the keys that are held, and why."""
 
     values: tuple[V, ...]

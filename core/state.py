@@ -10,8 +10,8 @@ from enum import Enum
 from operator import attrgetter
 from typing import Final, Literal, TypeAlias, TypeVar
 
-from returns.pipeline import is_successful
-from returns.result import Failure, Result, Success
+import msgspec
+from returns.result import Result, Success
 
 from core import caddy, containers, dns, wireguard
 from core.caddy import Route
@@ -73,8 +73,7 @@ class ExpectedState:
         object.__setattr__(self, "images", {one.deployment_id: one.image for one in self.containers})
 
 
-@dataclass(frozen=True, slots=True)
-class _Parts:
+class _Parts(msgspec.Struct, frozen=True):
     """The four lists of an expected state, each in canonical order and with its rejections."""
 
     containers: Sifted[ExpectedContainer]
@@ -109,12 +108,11 @@ Component: TypeAlias = Literal["dns", "caddy", "wireguard"]
 COMPONENTS: Final[tuple[Component, ...]] = ("dns", "caddy", "wireguard")
 
 
-@dataclass(frozen=True, slots=True)
-class Hashes:
+class Hashes(msgspec.Struct, frozen=True):
     """Digests of both sides of one component, held keys left out; the actual one is None when it could not be read."""
 
     expected: str
-    actual: str | None = field(default=None)
+    actual: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +184,7 @@ def _parts(
     old, was = (None, None) if before is None else (before.wire, before.parts)
     sifted = split("containers", [entry.deployment_id for entry in wire.containers], found)
     return _Parts(
-        containers=replace(sifted, values=tuple(sorted(sifted.values, key=_BY_DEPLOYMENT))),
+        containers=Sifted(tuple(sorted(sifted.values, key=_BY_DEPLOYMENT)), sifted.held, sifted.rejected),
         dns=was.dns if was and old and old.dns == wire.dns else dns.normalise_expected(wire.dns.records),
         caddy=was.caddy if was and old and old.caddy == wire.caddy else caddy.normalise_expected(wire.caddy.routes),
         wireguard=was.wireguard
@@ -197,18 +195,16 @@ def _parts(
 
 def parse_actual(raw: bytes) -> Result[ActualState, ShapeFault]:
     """Parse the dry run's actual state; containers without any label of ours are left out."""
-    decoded = decode(raw, WireActual)
-    if not is_successful(decoded):
-        return Failure(decoded.failure())
-    document = decoded.unwrap()
+    return decode(raw, WireActual).map(_actual)
+
+
+def _actual(document: WireActual) -> ActualState:
     ours = [entry for entry in document.containers if containers.is_ours(entry.labels)]
-    return Success(
-        ActualState(
-            containers=tuple(dict.fromkeys(containers.normalise_actual(entry) for entry in ours)),
-            dns=UNREAD if document.dns is None else dns.normalise_actual(document.dns.records),
-            caddy=UNREAD if document.caddy is None else caddy.normalise_actual(document.caddy.routes),
-            wireguard=UNREAD if document.wireguard is None else wireguard.normalise_actual(document.wireguard.peers),
-        )
+    return ActualState(
+        containers=tuple(dict.fromkeys(containers.normalise_actual(entry) for entry in ours)),
+        dns=UNREAD if document.dns is None else dns.normalise_actual(document.dns.records),
+        caddy=UNREAD if document.caddy is None else caddy.normalise_actual(document.caddy.routes),
+        wireguard=UNREAD if document.wireguard is None else wireguard.normalise_actual(document.wireguard.peers),
     )
 
 

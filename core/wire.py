@@ -6,7 +6,6 @@ sense is not decided here.
 """
 
 import re
-from dataclasses import dataclass
 from typing import TypeVar
 
 import msgspec
@@ -125,8 +124,7 @@ class WireActual(msgspec.Struct, frozen=True):
     wireguard: WirePeers | None = WirePeers([])
 
 
-@dataclass(frozen=True, slots=True)
-class ShapeFault:
+class ShapeFault(msgspec.Struct, frozen=True):
     """Why a document was refused whole: the path of the first fault (empty for the document itself) and what is wrong there."""
 
     path: str

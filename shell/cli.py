@@ -5,6 +5,7 @@ Every option can also be given as an environment variable, so that secrets need 
 
 import os
 import sys
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,6 +18,7 @@ app = typer.Typer(
     name="agent",
     help="Makes this server run what its control plane expects, one safe change at a time.",
     no_args_is_help=True,
+    rich_markup_mode=None,  # panels around the help would take longer to load than all the rest of it
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -77,6 +79,7 @@ def apply(node: dict[str, Any]) -> None:
 @with_node_options
 def plan(
     node: dict[str, Any],
+    set_up_log: Callable[[], None],
     expected: Annotated[
         str | None,
         typer.Option(
@@ -118,6 +121,8 @@ def plan(
     """Show what would be done, without doing it."""
     from shell.commands.planning import plan_once
 
+    if expected is None or actual is None:  # else nothing is contacted, and nothing can be logged
+        set_up_log()
     converged = plan_once(
         node, expected, actual, node_type and node_type.value, whole=whole, as_json=output is Output.JSON
     )

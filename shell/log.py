@@ -6,28 +6,12 @@ a collector.
 
 import sys
 from collections.abc import Callable, Mapping
-from enum import StrEnum
 from typing import Any
 
 import structlog
 from structlog.typing import EventDict, FilteringBoundLogger, Processor
 
-
-class LogFormat(StrEnum):
-    """How events are written; `auto` is pretty on a terminal and plain text elsewhere."""
-
-    AUTO = "auto"
-    TEXT = "text"
-    JSON = "json"
-
-
-class LogLevel(StrEnum):
-    """The least severe level that is written."""
-
-    DEBUG = "debug"
-    INFO = "info"
-    WARNING = "warning"
-    ERROR = "error"
+from shell.log_choices import LogFormat, LogLevel
 
 
 def set_up(log_format: LogFormat = LogFormat.AUTO, level: LogLevel = LogLevel.INFO) -> None:

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Final
 
 from shell import log
-from shell.log import LogLevel, logger
+from shell.log import logger
+from shell.log_choices import LogLevel
 
 VARIABLE: Final = "TECHULUS_ENV_FILE"
 _LEVEL: Final = "TECHULUS_LOG_LEVEL"

@@ -20,12 +20,13 @@ from shell.commands.opening import checked, registered
 from shell.daemon import Daemon, run_until_stopped
 from shell.failure import CommandError
 from shell.files import DataDirLock
+from shell.log_choices import LogFormat, LogLevel
 
 
 def apply_once(given: Mapping[str, object]) -> None:
     """Make this server as expected. Raises CommandError when it did not converge."""
     options = checked(given)
-    log.set_up(log.LogFormat.AUTO, log.LogLevel.WARNING)  # the display tells the rest
+    log.set_up(LogFormat.AUTO, LogLevel.WARNING)  # the display tells the rest
     node = registered(options)
     with DataDirLock(options.data_dir):
         display = Display(Console(stderr=True, highlight=False))

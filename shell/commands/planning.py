@@ -7,11 +7,10 @@ plane or gathered from this server with the registered identity.
 import json
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
-from returns.pipeline import is_successful
+import msgspec
 from returns.result import Result
 
 from core import plan, render, state
@@ -25,8 +24,7 @@ _STDIN = "-"
 MAX_DOCUMENT_BYTES = 256 * 1024**2  # far beyond a hundred thousand containers
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True):
     """What the dry run found."""
 
     document: dict[str, render.Json]
@@ -117,10 +115,11 @@ def _printable(row: tuple[str, str, str]) -> tuple[str, str, str]:
 
 def _parse(what: str, source: str, parse: Callable[[bytes], Result[T, ShapeFault]]) -> T:
     name = "standard input" if source == _STDIN else source
-    parsed = parse(_read(what, source))
-    if not is_successful(parsed):
-        raise CommandError(f"{what} in {name}: {parsed.failure()}")
-    return parsed.unwrap()
+
+    def refuse(fault: ShapeFault) -> NoReturn:
+        raise CommandError(f"{what} in {name}: {fault}")
+
+    return parse(_read(what, source)).lash(refuse).unwrap()
 
 
 def _read(what: str, source: str) -> bytes:

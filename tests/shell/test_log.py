@@ -9,7 +9,7 @@ import pytest
 import structlog
 
 from shell import log
-from shell.log import LogFormat, LogLevel
+from shell.log_choices import LogFormat, LogLevel
 
 
 class Terminal(io.StringIO):

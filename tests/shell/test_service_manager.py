@@ -10,6 +10,7 @@ import structlog
 from structlog.testing import capture_logs
 
 from shell import log, reloading
+from shell.log_choices import LogFormat, LogLevel
 from shell.loops import watchdog
 from shell.loops.watchdog import Pulse
 from shell.service_manager import ServiceManager
@@ -150,7 +151,7 @@ def test_a_reload(
     """The log level of the unit's file; what makes no sense changes nothing."""
     (tmp_path / "env").write_text(content)
     monkeypatch.setenv(reloading.VARIABLE, str(tmp_path / "env"))
-    log.set_up(log.LogFormat.JSON, log.LogLevel.INFO)
+    log.set_up(LogFormat.JSON, LogLevel.INFO)
     reloading.reload()
     log.logger().debug("a detail")
     assert ("a detail" in capsys.readouterr().err) is shows

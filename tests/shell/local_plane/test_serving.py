@@ -23,7 +23,8 @@ PROGRAM = """
 import sys
 from pathlib import Path
 from shell.local_plane.serving import serve
-from shell.log import LogFormat, set_up
+from shell.log import set_up
+from shell.log_choices import LogFormat
 set_up(LogFormat.JSON)
 serve(Path(sys.argv[1]), "127.0.0.1", int(sys.argv[2]))
 """

@@ -8,6 +8,7 @@ import pytest
 import structlog
 
 from shell import log
+from shell.log_choices import LogFormat, LogLevel
 from shell.logs.own import OwnLog
 
 
@@ -30,7 +31,7 @@ def taken(own: OwnLog) -> list[dict[str, Any]]:
 def test_events_become_lines() -> None:
     """With level, facts, increasing times; debugging and what shipping says about itself stay here."""
     own = OwnLog("65a1")
-    log.set_up(log.LogFormat.JSON, log.LogLevel.DEBUG)
+    log.set_up(LogFormat.JSON, LogLevel.DEBUG)
     log.tap(own.heard)
     log.logger().info("applied", kind="start", why="two words")
     log.logger().warning("odd")
@@ -52,7 +53,7 @@ def test_secrets_are_masked_at_the_root(capsys: pytest.CaptureFixture[str]) -> N
     """L37: whoever writes them, wherever they go."""
     own = OwnLog("65a1")
     log.hide("hunter2-and-more", "")
-    log.set_up(log.LogFormat.JSON)
+    log.set_up(LogFormat.JSON)
     log.tap(own.heard)
     log.logger().info("said hunter2-and-more", why="token hunter2-and-more!")
     shown = capsys.readouterr().err + json.dumps(taken(own))
