@@ -60,7 +60,7 @@ def _agent(
 @app.command()
 @with_node_options
 def run(node: dict[str, Any], token: Token = None) -> None:
-    """Run the agent: register if need be, then keep this server as expected until told to stop."""
+    """Run the agent until told to stop. It registers if need be, then keeps this server as expected."""
     from shell.commands.running import run_agent
 
     run_agent(node, token)
@@ -69,7 +69,7 @@ def run(node: dict[str, Any], token: Token = None) -> None:
 @app.command()
 @with_node_options
 def apply(node: dict[str, Any]) -> None:
-    """Reconcile once, until converged; the exit status is 0 when it did."""
+    """Reconcile once, until converged. The exit status is 0 when it did."""
     from shell.commands.applying import apply_once
 
     apply_once(node)
@@ -157,7 +157,7 @@ def doctor(
     node: dict[str, Any],
     output: Annotated[Output, typer.Option("--output", help="Text for a person or JSON for a script.")] = Output.TEXT,
 ) -> None:
-    """Check everything that the agent needs on this server; the exit status is 1 when it could not work."""
+    """Check everything that the agent needs on this server. The exit status is 1 when it could not work."""
     from shell.commands.examining import examine
 
     raise typer.Exit(examine(node, as_json=output is Output.JSON))
@@ -174,7 +174,7 @@ def status(
     data_dir: DataDir = _DATA_DIR,
     output: Annotated[Output, typer.Option("--output", help="Text for a person or JSON for a script.")] = Output.TEXT,
 ) -> None:
-    """Show what the running agent is doing; the exit status is 3 when none runs."""
+    """Show what the running agent is doing. The exit status is 3 when none runs."""
     from shell.commands.inspecting import show_status
 
     raise typer.Exit(show_status(data_dir.absolute(), as_json=output is Output.JSON))
@@ -189,7 +189,7 @@ def pause(
     ] = None,
     reason: Annotated[str, typer.Option("--reason", help="Shown in the status and the log.")] = "",
 ) -> None:
-    """Have the agent change nothing on this server: it goes on observing and reporting."""
+    """Have the agent change nothing on this server. It goes on observing and reporting."""
     from shell.commands.inspecting import pause as pause_agent
 
     pause_agent(data_dir.absolute(), duration, reason)
@@ -218,7 +218,7 @@ def control_plane(
         typer.Option("--subnet", min=1, max=255, help="With --new-token: the server's subnet; else the lowest free."),
     ] = None,
 ) -> None:
-    """Serve the embedded control plane: for one machine, labs and tests."""
+    """Serve the embedded control plane. It is for one machine, labs and tests."""
     from shell.commands.serving import serve_control_plane
 
     serve_control_plane(state, listen, new_token, subnet)
