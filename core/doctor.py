@@ -15,6 +15,7 @@ OLDEST_GIT: Final = (2, 32)
 LEAST_FREE_PERCENT: Final = 5.0
 LEAST_FILES: Final = 4096
 TOLERATED_SKEW_S: Final = 30.0
+_EVERYWHERE: Final = ("0.0.0.0", "::")  # noqa: S104 - what is listened at, by whomever
 
 
 class Level(Enum):
@@ -100,6 +101,53 @@ def clock(skew_s: float | None) -> Finding:
             "set it: timedatectl set-ntp true",
         )
     return Finding("clock", Level.OK, f"within {max(1, round(abs(skew_s)))} s of the control plane's")
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """An address and port that the agent's components need; `owner` is the program that may hold it, `transport` tcp or udp."""
+
+    transport: str
+    address: str
+    port: int
+    owner: str
+
+
+@dataclass(frozen=True, slots=True)
+class Socket:
+    """What is listened at, and by which program; None when that is not known (the kernel's own, or another user's)."""
+
+    transport: str
+    address: str
+    port: int
+    program: str | None
+
+
+def ports(needed: Iterable[Port], listening: Iterable[Socket]) -> list[Finding]:
+    """Whether each needed port is free or held by the component that it is for; one finding for each that is not."""
+    wanted, there = tuple(needed), tuple(listening)
+    taken = [(one, holder) for one in wanted for holder in there if _in_the_way(one, holder)]
+    if taken:
+        return [
+            Finding(
+                f"port {one.port}/{one.transport}",
+                Level.WARNING,
+                f"held by {holder.program} at {holder.address}",
+                f"stop it: {one.owner} needs {one.address}:{one.port}",
+            )
+            for one, holder in dict(taken).items()
+        ]
+    free = ", ".join(dict.fromkeys(f"{one.port}/{one.transport}" for one in wanted))
+    return [Finding("ports", Level.OK, f"{free} are free or held by the agent's components")] if wanted else []
+
+
+def _in_the_way(one: Port, holder: Socket) -> bool:
+    if (holder.transport, holder.port) != (one.transport, one.port) or holder.program is None:
+        return False
+    if holder.address in _EVERYWHERE:
+        # One's own listens at its own address only; where every address is meant, that is what the component does too.
+        return holder.program != one.owner or one.address not in _EVERYWHERE
+    return holder.program != one.owner and (one.address in _EVERYWHERE or one.address == holder.address)
 
 
 def private(path: str, mode: int | None, wanted: int) -> Finding:

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
+from shell import environment_file
 from shell.cli_options import with_node_options
 
 app = typer.Typer(
@@ -48,12 +49,14 @@ Token = Annotated[
 
 @app.callback(invoke_without_command=True)
 def _agent(
-    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and its commit, and exit.", is_eager=True)
+    ] = False,
 ) -> None:
     if version:
-        from importlib.metadata import version as installed
+        from shell.version import full
 
-        typer.echo(f"agent {installed('techulus-agent')}")
+        typer.echo(full())
         raise typer.Exit
 
 
@@ -224,16 +227,36 @@ def control_plane(
     serve_control_plane(state, listen, new_token, subnet)
 
 
+@app.command(hidden=True)
+def man() -> None:
+    """Print the manual page, agent(1), for whoever installs it."""
+    from shell.commands.describing import print_manual
+
+    print_manual(app)
+
+
 _USAGE_ERROR = 2
 _OWN_FLAGS = ("-h", "--help", "--version", "--install-completion", "--show-completion")
 
 
 def main() -> None:
     """The entry point. Plain options without a command mean `run`, as installers call it."""
+    _take_over(Path(os.environ.get(environment_file.VARIABLE, environment_file.USUAL)))
     arguments = sys.argv[1:]
     if arguments and arguments[0].startswith("-") and arguments[0] not in _OWN_FLAGS:
         arguments = ["run", *arguments]
     sys.exit(_written(_status(arguments)))
+
+
+def _take_over(path: Path) -> None:
+    """What the service on this server was told counts for commands by hand too, where the environment says nothing else."""
+    try:
+        told = environment_file.parse(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return  # as a rule there is none, or it is not for this user to read
+    for name, value in told.items():
+        if name.startswith("TECHULUS_"):
+            os.environ.setdefault(name, value)
 
 
 def _status(arguments: list[str]) -> int:

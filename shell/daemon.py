@@ -8,9 +8,9 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import Callable
-from importlib.metadata import version
+from collections.abc import Callable, Coroutine
 from pathlib import Path
+from typing import Any
 
 import anyio
 import anyio.abc
@@ -25,7 +25,7 @@ from core.memory import Memory
 from core.overview import Exchange
 from core.render import Json
 from core.state import ActualState, Document, ExpectedState, NodeType
-from shell import assembly, reloading, resources, service_manager, status_socket
+from shell import assembly, reloading, resources, service_manager, status_socket, version
 from shell.adapters.public_address import PublicAddressService
 from shell.building import log as build_log
 from shell.failure import AdapterError
@@ -198,7 +198,7 @@ class Daemon:
         return overview.document(
             overview.Moment(
                 agent=overview.Agent(
-                    version=version("techulus-agent"),
+                    version=version.number(),
                     pid=os.getpid(),
                     server_id=self._node.identity.server_id,
                     node_type=self._node.node_type.value,
@@ -283,9 +283,11 @@ class Daemon:
         await self._node.control_plane.post_status(msgspec.json.encode(body))
 
 
-async def run_until_stopped(daemon: Daemon) -> None:
-    """Run, and stop on SIGTERM or Ctrl-C."""
+async def run_until_stopped(daemon: Daemon, beside: Callable[[], Coroutine[Any, Any, None]] | None = None) -> None:
+    """Run, and stop on SIGTERM or Ctrl-C; `beside` is begun at once and ended with the daemon."""
     async with anyio.create_task_group() as tasks:
+        if beside is not None:
+            tasks.start_soon(beside)
         tasks.start_soon(_stop_on_signal, daemon, tasks.cancel_scope)
         await daemon.run()
         tasks.cancel_scope.cancel()

@@ -5,13 +5,15 @@ import os
 import signal
 import sys
 from collections.abc import Mapping
+from functools import partial
 
 import anyio
 
-from shell import files, log
+from core.doctor import Level
+from shell import examination, files, log
 from shell.commands.opening import checked, registered_now
 from shell.daemon import Daemon, run_until_stopped
-from shell.failure import AdapterError
+from shell.failure import AdapterError, CommandError
 from shell.figures import FIGURES
 from shell.files import DataDirLock
 from shell.ledger import Ledger
@@ -44,6 +46,7 @@ async def _run(options: Options, token: str | None) -> None:
             logger().warning("not registered", why=str(error), then=f"tried again in {pause_s:.0f} s")
         await anyio.sleep(pause_s)
         pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+    await _refuse_what_cannot_work(options)
     logger().info(
         "agent started",
         server_id=node.identity.server_id,
@@ -56,8 +59,22 @@ async def _run(options: Options, token: str | None) -> None:
 
         metrics.listen(options.metrics_listen, FIGURES, daemon.overview)
         logger().info("metrics served", at=f"http://{options.metrics_listen}/metrics")
-    await run_until_stopped(daemon)
+    await run_until_stopped(daemon, partial(_warn_of_what_is_missing, options))
     logger().info("agent stopped", then="containers go on")
+
+
+async def _refuse_what_cannot_work(options: Options) -> None:
+    for finding in await examination.examine_at_start(options):
+        if finding.level is Level.FAILED:
+            raise CommandError(f"{finding.check}: {finding.found}; {finding.todo} (`agent doctor` tells all)")
+        if finding.level is Level.WARNING and finding.check == "podman":
+            logger().warning("podman does not answer", why=finding.found, then="the agent goes on and looks again")
+
+
+async def _warn_of_what_is_missing(options: Options) -> None:
+    for finding in await examination.examine_beside(options):
+        if finding.level is not Level.OK:
+            logger().warning("not well", check=finding.check, why=finding.found, then=finding.todo)
 
 
 def _end(number: int, frame: object) -> None:

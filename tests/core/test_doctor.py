@@ -3,7 +3,7 @@
 import pytest
 
 from core import doctor
-from core.doctor import Finding, Level
+from core.doctor import Finding, Level, Port, Socket
 
 
 @pytest.mark.parametrize(
@@ -82,3 +82,33 @@ def test_the_whole() -> None:
         "ok": False,
         "checks": [{"check": "c", "level": "failed", "found": "broken", "todo": "mend it"}],
     }
+
+
+HELD_ELSEWHERE = Socket("udp", "0.0.0.0", 53, "unbound")
+DNS = Port("udp", "10.200.3.1", 53, "dnsmasq")
+TUNNEL = Port("udp", "0.0.0.0", 51_820, "wireguard-go")
+HTTP = Port("tcp", "0.0.0.0", 80, "caddy")
+
+
+@pytest.mark.parametrize(
+    ("needed", "listening", "taken"),
+    [
+        ([], [], []),
+        ([DNS, TUNNEL, HTTP], [], []),
+        ([DNS], [HELD_ELSEWHERE], ["port 53/udp"]),
+        ([DNS], [Socket("tcp", "0.0.0.0", 53, "unbound")], []),
+        ([DNS], [Socket("udp", "127.0.0.53", 53, "systemd-resolve")], []),
+        ([DNS], [Socket("udp", "10.200.3.1", 53, "dnsmasq")], []),
+        ([DNS], [Socket("udp", "0.0.0.0", 53, "dnsmasq")], ["port 53/udp"]),
+        ([TUNNEL], [Socket("udp", "0.0.0.0", 51_820, None)], []),
+        ([TUNNEL], [Socket("udp", "192.0.2.1", 51_820, "openvpn")], ["port 51820/udp"]),
+        ([HTTP], [Socket("tcp", "::", 80, "caddy")], []),
+        ([HTTP], [Socket("tcp", "::", 80, "nginx"), Socket("tcp", "0.0.0.0", 80, "nginx")], ["port 80/tcp"]),
+    ],
+)
+def test_ports(needed: list[Port], listening: list[Socket], taken: list[str]) -> None:
+    """Held by whom they are for, or free; a system-wide dnsmasq is in the way of the agent's own."""
+    found = doctor.ports(needed, listening)
+    assert [one.check for one in found if one.level is Level.WARNING] == taken
+    assert all(one.todo for one in found if one.level is not Level.OK)
+    assert len(found) == (len(taken) or bool(needed))

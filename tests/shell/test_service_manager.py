@@ -9,7 +9,7 @@ import pytest
 import structlog
 from structlog.testing import capture_logs
 
-from shell import log, reloading
+from shell import environment_file, log, reloading
 from shell.log_choices import LogFormat, LogLevel
 from shell.loops import watchdog
 from shell.loops.watchdog import Pulse
@@ -150,7 +150,7 @@ def test_a_reload(
 ) -> None:
     """The log level of the unit's file; what makes no sense changes nothing."""
     (tmp_path / "env").write_text(content)
-    monkeypatch.setenv(reloading.VARIABLE, str(tmp_path / "env"))
+    monkeypatch.setenv(environment_file.VARIABLE, str(tmp_path / "env"))
     log.set_up(LogFormat.JSON, LogLevel.INFO)
     reloading.reload()
     log.logger().debug("a detail")

@@ -126,6 +126,12 @@ class Podman:
         holder = await self._holder(container_id)
         return None if holder is None else holder.log_file
 
+    async def network_fault(self) -> str | None:
+        """Why the containers' network cannot be used as it is; None when it can, and when it is not there yet."""
+        name, subnet_id = self._settings.network, self._settings.subnet_id
+        found = await self._service.read(f"look at network {name}", partial(api.inspect_network, name=name))
+        return None if found is None else podman_answers.network_fault(found, subnet_id)
+
     async def ensure_network(self) -> None:
         """Make the containers' network when it is missing. Refuses one of that name that is different.
 
