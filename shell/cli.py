@@ -18,7 +18,6 @@ from shell.cli_options import with_node_options
 app = typer.Typer(
     name="agent",
     help="Makes this server run what its control plane expects, one safe change at a time.",
-    no_args_is_help=True,
     rich_markup_mode=None,  # panels around the help would take longer to load than all the rest of it
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -245,6 +244,9 @@ def main() -> None:
     arguments = sys.argv[1:]
     if arguments and arguments[0].startswith("-") and arguments[0] not in _OWN_FLAGS:
         arguments = ["run", *arguments]
+    if not arguments:
+        _status(["--help"])
+        sys.exit(_written(_USAGE_ERROR))
     sys.exit(_written(_status(arguments)))
 
 
@@ -263,7 +265,7 @@ def _status(arguments: list[str]) -> int:
     from shell.failure import AdapterError, CommandError
 
     try:
-        outcome = app(arguments, standalone_mode=False)
+        outcome = app(arguments, prog_name="agent", standalone_mode=False)
     except typer.TyperException as error:
         return _misused(arguments, error.format_message())
     except typer.Abort:

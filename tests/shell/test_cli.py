@@ -317,3 +317,10 @@ def test_a_plan_when_this_server_cannot_be_seen(tmp_path: Path, plane: str) -> N
     unmanaged = [part for name in ("dns", "caddy", "wireguard") for part in ("--unmanaged", name)]
     why = agent("plan", "--data-dir", data_dir, "--podman-socket", tmp_path / "none.sock", *unmanaged).why
     assert why.startswith("podman: could not list containers: ")
+
+
+def test_no_word_at_all_shows_the_help() -> None:
+    """As help it is written, and as wrong usage it ends."""
+    done = agent()
+    assert (done.status, done.err) == (2, "")
+    assert done.out == agent("--help").out

@@ -1,0 +1,49 @@
+#!/usr/bin/env bash
+# Takes the agent away: `install.sh --uninstall [--purge]` runs it, with "yes" for --purge and "no" without.
+set -euo pipefail
+# shellcheck source=common.sh
+source "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/common.sh"
+purge=${1:-no}
+
+# Containers of ours are those with a label that begins with techulus. (as the agent itself tells them).
+remove_what_it_made() {
+    local network interface ours
+    network=$(told TECHULUS_NETWORK) interface=$(told TECHULUS_WIREGUARD_INTERFACE)
+    if systemd_runs; then
+        systemctl --quiet stop techulus-dnsmasq.service 2>/dev/null || true
+        rm -f /run/systemd/system/techulus-dnsmasq.service /run/systemd/resolved.conf.d/techulus-internal.conf
+        systemctl try-restart systemd-resolved.service 2>/dev/null || true
+        ip link delete "${interface:-wg0}" 2>/dev/null || true
+    fi
+    if command -v podman >/dev/null; then
+        mapfile -t ours < <(podman ps --all --format '{{.ID}} {{range $name, $value := .Labels}}{{$name}} {{end}}' | awk '/ techulus\./ {print $1}')
+        [[ ${#ours[@]} == 0 ]] || podman rm --force --time 10 "${ours[@]}" >/dev/null || say "some containers could not be removed: podman ps --all"
+        podman network rm "${network:-techulus}" >/dev/null 2>&1 || true
+    fi
+}
+
+take_away() {
+    [[ -e $top || -e $unit ]] || say "nothing is installed"
+    local data
+    data=$(data_dir)
+    if systemd_runs; then
+        systemctl --quiet disable --now "$service" 2>/dev/null || true
+    else
+        systemctl --quiet disable "$service" 2>/dev/null || true
+    fi
+    [[ $purge == no ]] || remove_what_it_made
+    rm -rf "$top" "$unit" "$manual" "$completion" "$sysctl" "$caddy_drop_in"
+    [[ $(readlink "$command") != "$top/bin/agent" ]] || rm -f "$command"
+    rmdir --ignore-fail-on-non-empty "$(dirname "$caddy_drop_in")" 2>/dev/null || true
+    systemd_runs && systemctl daemon-reload
+    if [[ $purge == yes ]]; then
+        [[ ! -e $data/agent.lock ]] || rm -rf "$data"
+        rm -rf "$etc"
+        say "uninstalled, with everything that the agent had made and kept"
+    else
+        say "uninstalled; containers and the tunnel go on, and $etc and $data are kept: install again to go on, or --uninstall --purge"
+    fi
+    exit 0  # nothing after this is read: this script itself may have been in what was removed
+}
+
+take_away
