@@ -1,15 +1,16 @@
 #!/usr/bin/env bash
 # Makes the Debian package dist/techulus-agent_<version>_<architecture>.deb of the same parts as the bundle, for this machine's release of
-# Debian or Ubuntu (the packages in it are for its Python). Its service is configured in /etc/techulus/agent.env.
+# Debian or Ubuntu (the packages in it are for its Python). Its service is configured in /etc/techulus/agent.env. With $AGENT_BUNDLE it is
+# made of that bundle.
 set -euo pipefail
 cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/.."
 
 dist=${AGENT_DIST:-$PWD/dist}
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
-bundle=$(AGENT_DIST=$scratch deploy/bundle.sh)
+bundle=${AGENT_BUNDLE:-$(AGENT_DIST=$scratch deploy/bundle.sh)}
 tar --extract --file "$bundle" --directory "$scratch"
-parts=${bundle%.tar.gz} root=$scratch/root python=/usr/bin/python3
+parts=$scratch/$(basename "$bundle" .tar.gz) root=$scratch/root python=/usr/bin/python3
 version=${parts##*-}
 architecture=$(dpkg --print-architecture)
 minor=$("$python" -c 'import sys; print(sys.version_info.minor)')

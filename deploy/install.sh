@@ -252,17 +252,20 @@ start_service() {
         say "nothing to do: ${release##*/} runs"
         return
     fi
-    systemctl --quiet reset-failed "$service" 2>/dev/null || true
-    systemctl restart --no-block "$service"
-    wait_until_active
+    restart_service
 }
 
-wait_until_active() {
-    local deadline=$((SECONDS + patience_s)) failures=0
-    while [[ $(systemctl show --property ActiveState --value "$service") != active ]]; do
+restart_service() {
+    systemctl --quiet reset-failed "$service" 2>/dev/null || true
+    local deadline=$((SECONDS + patience_s)) failures before run
+    run=$(systemctl show --property InvocationID --value "$service")
+    systemctl restart --no-block "$service"
+    before=$(systemctl show --property NRestarts --value "$service")
+    # Active, and no longer the run that is being replaced.
+    until [[ $(systemctl show --property InvocationID --value "$service") != "$run" ]] && systemctl --quiet is-active "$service"; do
         # A program that ends at once will not do better the next time.
-        failures=$(systemctl show --property NRestarts --value "$service")
-        if ((SECONDS > deadline || failures > 2)); then
+        failures=$(($(systemctl show --property NRestarts --value "$service") - before))
+        if ((SECONDS > deadline || failures > 1)); then
             journalctl --quiet --no-pager --lines 15 --unit "$service" >&2 || true
             return 1
         fi
@@ -286,8 +289,9 @@ prune_releases() {
 # --- what can be asked for -----------------------------------------------------------------------------------------------------------
 
 install_agent() {
-    local before
+    local before older
     before=$(readlink "$top/current" || true)
+    older=$(readlink "$top/previous" || true)
     find_wheel
     install_packages
     make_release
@@ -298,6 +302,8 @@ install_agent() {
         [[ -n $before && $before != "$release" ]] || fail "the service does not come up; the lines above say why, and systemd keeps trying"
         say "the new release does not come up: going back to ${before##*/}"
         roll_back_to "$before"
+        rm -rf "$top/previous" "$release"
+        [[ -z $older ]] || link "$top/previous" "$older"
         fail "${release##*/} was not kept: the lines above say why; ${before##*/} runs again"
     fi
     forget_token
@@ -314,8 +320,7 @@ roll_back_to() {
     write_help
     if systemd_runs; then
         systemctl daemon-reload
-        systemctl restart --no-block "$service"
-        wait_until_active || fail "${1##*/} does not come up either; the lines above say why"
+        restart_service || fail "${1##*/} does not come up either; the lines above say why"
     fi
 }
 

@@ -16,7 +16,7 @@ remove_what_it_made() {
         ip link delete "${interface:-wg0}" 2>/dev/null || true
     fi
     if command -v podman >/dev/null; then
-        mapfile -t ours < <(podman ps --all --format '{{.ID}} {{range $name, $value := .Labels}}{{$name}} {{end}}' | awk '/ techulus\./ {print $1}')
+        mapfile -t ours < <(podman ps --all 2>/dev/null --format '{{.ID}} {{range $name, $value := .Labels}}{{$name}} {{end}}' | awk '/ techulus\./ {print $1}')
         [[ ${#ours[@]} == 0 ]] || podman rm --force --time 10 "${ours[@]}" >/dev/null || say "some containers could not be removed: podman ps --all"
         podman network rm "${network:-techulus}" >/dev/null 2>&1 || true
     fi

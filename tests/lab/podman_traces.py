@@ -24,7 +24,7 @@ def remove_cgroups(graph_root: Path) -> None:
         # The first pattern is the unified hierarchy's, the second has one folder for each controller.
         for pattern in ("libpod_parent/*{}*", "*/libpod_parent/*{}*"):
             for folder in _CGROUPS.glob(pattern.format(container["id"])):
-                _remove_cgroup(folder)
+                remove_cgroup(folder)
 
 
 def remove_networks(folder: Path) -> None:
@@ -42,7 +42,8 @@ def remove_networks(folder: Path) -> None:
             _remove_rules(table, subnet["subnet"])
 
 
-def _remove_cgroup(folder: Path) -> None:
+def remove_cgroup(folder: Path) -> None:
+    """Remove an empty control group with all that are in it."""
     for inner in sorted((folder, *folder.glob("**/")), key=lambda path: -len(path.parts)):
         with contextlib.suppress(OSError):
             inner.rmdir()

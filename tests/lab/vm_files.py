@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.lab.lease import shared_directory
+from tests.lab.private_network import outside
 from tests.lab.process import LabError, run
 
 _DOWNLOAD_S: Final = 180
@@ -98,9 +99,8 @@ def _get_kernel(folder: Path) -> None:
     tree = folder / "tree"
     run(("rm", "-rf", str(tree)))
     tree.mkdir()
-    run(
-        ("sh", "-c", f"cd '{tree}' && apt-get -q -o APT::Sandbox::User=root download {names[0]}"), timeout_s=_DOWNLOAD_S
-    )
+    get = f"cd '{tree}' && apt-get -q -o APT::Sandbox::User=root download {names[0]}"
+    run(outside(("sh", "-c", get)), timeout_s=_DOWNLOAD_S)
     (package,) = tree.glob("*.deb")
     run(("dpkg-deb", "-x", str(package), str(tree / "usr")), timeout_s=60)
     (image,) = (tree / "usr" / "boot").glob("vmlinuz-*")

@@ -1,0 +1,181 @@
+"""The agent as the installer leaves it under a real systemd: its life as a service, and upgrades that nobody notices."""
+
+import re
+import threading
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.lab.agent import Plane
+from tests.lab.bundles import Bundle, another
+from tests.lab.images import custom_image, image
+from tests.lab.log_store import LogStore
+from tests.lab.systemd_host import SystemdHost
+from tests.lab.wait import wait_for
+
+pytestmark = pytest.mark.real
+
+UNIT = "techulus-agent.service"
+INSTALL = "/mnt/bundle/install.sh"
+DROP_IN = "/run/systemd/system/techulus-agent.service.d"
+_PATIENCE_S = 60
+_COUNT = "i=0; while :; do i=$((i+1)); echo line $i; sleep 0.05; done & trap 'exit 0' TERM; wait"
+
+
+@pytest.fixture
+def plane(host: SystemdHost, tmp_path: Path) -> Iterator[Plane]:
+    """A control plane that the server reaches over its wire."""
+    with Plane(tmp_path / "plane", host.host_address) as running:
+        yield running
+
+
+def installed(host: SystemdHost, plane: Plane, **more: str) -> str:
+    """What the installer says."""
+    given = {
+        "CONTROL_PLANE_URL": plane.url,
+        "REGISTRATION_TOKEN": plane.token("one", host.subnet_id),
+        "TECHULUS_ALLOW_HTTP": "true",
+        "TECHULUS_PUBLIC_IP_SERVICE": "none",
+    }
+    return host.run(INSTALL, env={**given, **more})
+
+
+def running(host: SystemdHost) -> list[str]:
+    """The containers that run, each with its process and the time of its start."""
+    said = host.run("podman", "ps", "--quiet", "--no-trunc")
+    ids = sorted(said.split())
+    if not ids:
+        return []
+    return sorted(
+        host.run("podman", "inspect", "--format", "{{.Name}} {{.State.Pid}} {{.State.StartedAt}}", *ids).splitlines()
+    )
+
+
+def wait_running(host: SystemdHost, count: int) -> list[str]:
+    """Once so many run."""
+    wait_for(lambda: len(running(host)) == count, _PATIENCE_S, f"{count} containers")
+    return running(host)
+
+
+def test_a_worker_as_a_service(host: SystemdHost, plane: Plane) -> None:
+    """Active with its state in words; reload; stop within ten seconds; SIGKILL and a hang end in a restart; containers go on. L5."""
+    plane.want({"web": {"image": host.load(image("web")), "replicas": 2}})
+    said = installed(host, plane)
+    assert "running: IDLE" in said or "running: PROCESSING" in said
+    there = wait_running(host, 2)
+    assert host.show(UNIT, "ActiveState") == "active"
+    assert host.run("systemd-analyze", "verify", "--man=no", UNIT) == ""
+    wait_for(
+        lambda: host.show(UNIT, "StatusText") == "IDLE: waiting for the next poll; 2 containers",
+        _PATIENCE_S,
+        "the state",
+    )
+    environment = host.run("cat", "/etc/techulus/agent.env")
+    assert "TECHULUS_TOKEN" not in environment, "it is used once, and not kept"
+    assert "nothing to do" in host.run(INSTALL)
+    assert "2 containers" in host.run("systemctl", "status", UNIT) and "containers  2" in host.run("agent", "status")
+
+    host.run("sh", "-c", "echo TECHULUS_LOG_LEVEL=debug >>/etc/techulus/agent.env")
+    host.run("systemctl", "reload", UNIT)
+    wait_for(lambda: "log_level=debug" in host.run("journalctl", "--unit", UNIT), _PATIENCE_S, "the new level")
+    assert host.show(UNIT, "ActiveState") == "active"
+
+    host.run("timeout", "10", "systemctl", "stop", UNIT)
+    assert host.show(UNIT, "Result") == "success" and running(host) == there
+
+    # As they are, these take ten seconds and a minute.
+    settings = "RestartSec=1\\nWatchdogSec=2\\nTimeoutAbortSec=1\\n"
+    host.run("sh", "-c", f"mkdir {DROP_IN}; printf '[Service]\\n{settings}' >{DROP_IN}/quick.conf")
+    host.run("sh", "-c", f"systemctl daemon-reload && systemctl restart {UNIT}")
+    host.run("systemctl", "kill", "--signal=KILL", "--kill-whom=main", UNIT)
+    wait_for(
+        lambda: host.show(UNIT, "NRestarts") == "1" and host.show(UNIT, "ActiveState") == "active",
+        _PATIENCE_S,
+        "a restart",
+    )
+
+    host.run("systemctl", "kill", "--signal=STOP", "--kill-whom=main", UNIT)
+    wait_for(
+        lambda: host.show(UNIT, "NRestarts") == "2" and host.show(UNIT, "ActiveState") == "active",
+        _PATIENCE_S,
+        "a restart",
+    )
+    assert "Watchdog timeout" in host.run("journalctl", "--unit", UNIT)
+    assert running(host) == there
+
+    host.run("/opt/techulus-agent/current/installer/install.sh", "--uninstall")
+    assert running(host) == there and host.ask("test", "-e", "/var/lib/techulus-agent/config.json")[0] == 0
+    assert "running: " in host.run(INSTALL), "it goes on where it was"
+    assert running(host) == there
+    host.run(INSTALL, "--uninstall", "--purge")
+    assert running(host) == []
+    assert host.ask("test", "-e", "/var/lib/techulus-agent")[0] == 1 and host.ask("ip", "link", "show", "wg0")[0] == 1
+
+
+@contextmanager
+def visited(url: str) -> Iterator[list[str]]:
+    """A client that asks all the time; what went wrong."""
+    failures: list[str] = []
+    done = threading.Event()
+
+    def visit() -> None:
+        while not done.wait(0.02):
+            try:
+                with urllib.request.urlopen(url, timeout=2) as answer:
+                    answer.read()
+            except OSError as error:
+                failures.append(str(error))
+
+    visitor = threading.Thread(target=visit)
+    visitor.start()
+    try:
+        yield failures
+    finally:
+        done.set()
+        visitor.join()
+
+
+def components(host: SystemdHost) -> list[str]:
+    """The processes beside the agent that traffic depends on."""
+    return host.run("pgrep", "--list-full", "^(dnsmasq|wireguard-go|caddy)$").splitlines()
+
+
+def numbers(store: LogStore) -> list[int]:
+    """The numbers of the lines that were shipped, in the order in which they came."""
+    return [int(line["_msg"].split()[1]) for line in store.of("container") if re.fullmatch(r"line \d+", line["_msg"])]
+
+
+def test_upgrade_and_rollback(host: SystemdHost, plane: Plane, bundle: Bundle, tmp_path: Path) -> None:
+    """L5: no container, tunnel, name or log line notices; a release that does not come up is not kept."""
+    newer = another(bundle, tmp_path, "7.0.0", {})
+    broken = another(bundle, tmp_path, "8.0.0", {"shell/commands/running.py": "raise SystemExit(3)\n"})
+    newer.copy_to(host.mnt / "newer")
+    broken.copy_to(host.mnt / "broken")
+    with LogStore(host=host.host_address) as store:
+        counting = custom_image("counting", "v1", ("sh", "-c", _COUNT))
+        plane.want({"web": {"image": host.load(image("web"))}, "count": {"image": host.load(counting)}})
+        installed(host, plane, IS_PROXY="true", LOGS_ENDPOINT=f"http://{host.host_address}:{store.port}")
+        there = wait_running(host, 2)
+        wait_for(lambda: len(components(host)) == 3, _PATIENCE_S, "dnsmasq, the tunnel and Caddy")
+        wait_for(lambda: len(numbers(store)) > 20, _PATIENCE_S, "the first lines")
+        around, first = components(host), host.run("agent", "--version")
+        (web,) = [one["ipAddress"] for one in plane.lab("deployments") if one["service"] == "web"]
+        host.route(web)
+        with visited(f"http://{web}/") as failures:
+            assert "installed agent 7.0.0" in host.run("/mnt/newer/install.sh")
+            assert "agent 7.0.0" in host.run("agent", "--version")
+            status, said = host.ask("/mnt/broken/install.sh")
+            assert status == 1 and "was not kept" in said and "7.0.0" in said.splitlines()[-1]
+            assert "agent 7.0.0" in host.run("agent", "--version") and host.show(UNIT, "ActiveState") == "active"
+            assert "went back to" in host.run("/mnt/newer/install.sh", "--rollback")
+            assert host.run("agent", "--version") == first
+        assert failures == []
+        assert (running(host), components(host)) == (there, around)
+        last = max(numbers(store))
+        wait_for(lambda: max(numbers(store)) > last + 20, _PATIENCE_S, "the lines after it")
+        found = numbers(store)
+        assert found == list(range(1, len(found) + 1)), "each line once, in order"
+        assert store.faults == []
