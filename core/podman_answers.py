@@ -56,7 +56,10 @@ _EVENT_LAG_S: Final = 2.0  # Podman writes the event once the start is done; a l
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """A container that was looked at by id or name: whose it is, and how it is."""
+    """A container that was looked at by id or name: whose it is, and how it is.
+
+    `fault` is set when Podman lists it and cannot look into it, as after a power cut in which its files were not written whole.
+    """
 
     id: ContainerId
     name: str
@@ -65,6 +68,7 @@ class Holder:
     deployment_id: str | None
     limits: tuple[Limit, ...]
     log_file: str | None = None
+    fault: str | None = None
 
 
 class _Item(msgspec.Struct, frozen=True, gc=False, rename="pascal"):
@@ -185,6 +189,13 @@ def parse_inspection(raw: bytes) -> Result[Holder, str]:
     return _decode(raw, _Inspected).map(_holder)
 
 
+def parse_listed(raw: bytes, key: str, fault: str) -> Result[Holder | None, str]:
+    """The container of that id or name in the answer of `GET /containers/json`, which Podman cannot look into; None when there is none."""
+    return _decode(raw, list[_Item]).map(
+        lambda items: next((_listed(item, fault) for item in items if key == item.id or key in item.names), None)
+    )
+
+
 def output_lines(raw: bytes) -> tuple[str, ...]:
     """The lines in the answer of `GET /containers/<id>/logs`: frames of stream (1 byte), zeros (3), length (4, big endian) and text."""
     pieces: list[bytes] = []
@@ -228,6 +239,19 @@ def _holder(found: _Inspected) -> Holder:
         deployment_id=deployment_of(labels),
         limits=tuple(Limit(one.name, one.soft, one.hard) for one in found.host_config.ulimits or ()),
         log_file=_log_file(found.host_config.log_config),
+    )
+
+
+def _listed(item: _Item, fault: str) -> Holder:
+    labels = item.labels or {}
+    return Holder(
+        id=item.id,
+        name=item.names[0] if item.names else item.id,
+        state=_STATES.get(item.state.lower(), _UNKNOWN),
+        ours=is_ours(labels),
+        deployment_id=deployment_of(labels),
+        limits=(),
+        fault=fault,
     )
 
 

@@ -19,7 +19,7 @@ from core.retry import Retries, attempts
 UP_AFTER_S: Final = 2.0  # a container that dies within a second or so of its start does not count as deployed
 _UNHEALTHY_AFTER_ATTEMPTS: Final = 3
 
-# Every state that Podman knows, and the word for it while nothing is wrong.
+# Every state that Podman knows (and one that it does not say), and the word for it while nothing is wrong.
 _WORDS: Final[Mapping[str, str]] = {
     "running": "running",
     "created": "stopped",
@@ -31,6 +31,7 @@ _WORDS: Final[Mapping[str, str]] = {
     "exited": "stopped",
     "removing": "stopped",
     "dead": "failed",
+    "damaged": "failed",
     "unknown": "failed",
 }
 _HEALTH: Final = frozenset({"starting", "healthy", "unhealthy"})

@@ -243,6 +243,20 @@ def an_inspection(**changes: Any) -> dict[str, Any]:
     } | changes
 
 
+def test_a_container_that_is_listed_and_cannot_be_looked_into() -> None:
+    """By id or name; whose it is and what is wrong with it, and nothing that only a look would tell."""
+    raw = json.dumps([an_item(Id="b" * 64, Names=["other"], Labels=None), an_item(State="created")]).encode()
+    for key in (CONTAINER, NAME):
+        found = podman_answers.parse_listed(raw, key, "invalid argument").unwrap()
+        assert found is not None
+        assert (found.id, found.name, found.state, found.ours) == (CONTAINER, NAME, "created", True)
+        assert (found.deployment_id, found.fault, found.log_file) == (DEPLOYMENT, "invalid argument", None)
+    foreign = podman_answers.parse_listed(raw, "other", "").unwrap()
+    assert foreign is not None and not foreign.ours
+    assert podman_answers.parse_listed(raw, CONTAINER[:12], "").unwrap() is None
+    assert not is_successful(podman_answers.parse_listed(b"{}", NAME, ""))
+
+
 def test_a_container_looked_at() -> None:
     """L36: whose it is."""
     found = podman_answers.parse_inspection(json.dumps(an_inspection()).encode()).unwrap()

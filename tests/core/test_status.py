@@ -23,6 +23,7 @@ STATES = (
     "exited",
     "removing",
     "dead",
+    "damaged",
     "unknown",
 )
 UP = frozenset({ContainerId(CONTAINER)})
@@ -44,7 +45,7 @@ def only(health: str, state: str, **facts: Any) -> tuple[str, str] | None:
 
 @pytest.mark.parametrize(
     ("state", "word"),
-    [("running", "running"), ("dead", "failed"), ("unknown", "failed"), ("a new word", "failed"),
+    [("running", "running"), ("dead", "failed"), ("damaged", "failed"), ("unknown", "failed"), ("a new word", "failed"),
      *((state, "stopped") for state in STATES[1:9])],
 )  # fmt: skip
 def test_every_state_has_a_word(state: str, word: str) -> None:

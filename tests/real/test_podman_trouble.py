@@ -4,6 +4,7 @@ import sys
 import threading
 from collections.abc import AsyncIterator
 from functools import partial
+from pathlib import Path
 
 import anyio
 import anyio.to_thread
@@ -162,3 +163,20 @@ async def test_a_crash_between_creation_and_start(podman: Podman, store: PodmanS
             assert page(store.address(5)) == "v1\n"
             await podman.stop_and_remove(one.id)
     await made(podman, container)
+
+
+async def test_a_container_whose_files_a_power_cut_has_damaged(podman: Podman, store: PodmanStore) -> None:
+    """L29: one that Podman lists and cannot look into is damaged after the second attempt, and can be replaced."""
+    container = wanted(store, store.load(image("web")))
+    container_id = await made(podman, container)
+    store.cli("stop", "--time", "0", container.name)
+    folder = store.cli("inspect", "--format", "{{.GraphDriver.Data.UpperDir}}", container.name).strip()
+    (Path(folder).parent / "lower").write_bytes(b"")  # as it was found: there, and empty
+    for state in ("exited", "damaged"):
+        with pytest.raises(AdapterError, match=r"could not start container service-5-deploy: .*invalid argument"):
+            await podman.start(container_id)
+        assert [one.state for one in await listed(podman)] == [state]
+    await podman.stop_and_remove(container_id)
+    assert await listed(podman) == ()
+    await made(podman, container)
+    assert page(store.address(5)) == "v1\n"

@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 import anyio.to_thread
+from msgspec import structs
 from podman.api.client import APIClient
 from returns.pipeline import is_successful
+from returns.result import Result
 from structlog.contextvars import bound_contextvars
 
 from core import podman as form
@@ -43,6 +45,7 @@ _ADDRESS_TAKEN: Final = re.compile(
 )
 _NAME_TAKEN: Final = "already in use"
 _LIMIT_WORD: Final = "rlimit"
+_DAMAGED: Final = "damaged"  # a state that Podman has no word for: neither startable nor running, so it is replaced
 _LEFT_ALONE: Final = "it is left alone"
 _LOOK_AGAIN: Final = "the server is looked at again"
 
@@ -76,6 +79,8 @@ class Podman:
         self._limits: tuple[Limit, ...] = ()
         self._started_at: dict[ContainerId, float] = {}
         self._listing: Listing | None = None
+        self._suspects: set[ContainerId] = set()
+        self._damaged: set[ContainerId] = set()
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -91,7 +96,10 @@ class Podman:
         return await self._service.read("ask Podman for its version", api.version)
 
     async def containers(self, wall_now_s: float) -> tuple[ActualContainer, ...]:
-        """All containers of ours, in one request; never an incomplete list."""
+        """All containers of ours, in one request; never an incomplete list.
+
+        One that twice could not be started since Podman could not even look into it is `damaged`.
+        """
         raw = await self._service.read("list containers", api.list_containers)
         parsed = podman_answers.parse_listing_after(self._listing, raw, wall_now_s, self._started_at)
         if not is_successful(parsed):
@@ -99,7 +107,11 @@ class Podman:
         self._listing = parsed.unwrap()
         there = {one.id for one in self._listing.containers}
         self._started_at = {one: at for one, at in self._started_at.items() if one in there}
-        return self._listing.containers
+        self._suspects &= there
+        self._damaged &= there
+        if not self._damaged:
+            return self._listing.containers
+        return tuple(self._as_known(one) for one in self._listing.containers)
 
     async def watch(self, on_open: Callable[[], None], on_event: Callable[[ContainerEvent], None]) -> None:
         """Say what happens to containers of ours, from `on_open` on, until the stream ends, which raises AdapterError."""
@@ -186,7 +198,12 @@ class Podman:
         holder = await self._ours("start", container_id)
         if holder is None:
             raise AdapterError(COMPONENT, f"start container {container_id}", "it is gone", _LOOK_AGAIN)
+        if holder.fault is not None and holder.state != "running":
+            (self._damaged if holder.id in self._suspects else self._suspects).add(holder.id)
+            then = "when it is so again, it counts as damaged and is made anew"
+            raise AdapterError(COMPONENT, f"start container {holder.name}", holder.fault, then)
         await self._start(holder.name, holder.id)
+        self._suspects.discard(holder.id)
 
     async def stop_and_remove(self, container_id: ContainerId, grace_s: float = 10) -> None:
         """Stop a container of ours politely, after `grace_s` seconds by force; remove it, and see that it is gone.
@@ -296,6 +313,9 @@ class Podman:
             "container removed", container=name, id=container_id[:12]
         )  # why and for whom: bound by the caller
 
+    def _as_known(self, one: ActualContainer) -> ActualContainer:
+        return structs.replace(one, state=_DAMAGED) if one.id in self._damaged and one.state != "running" else one
+
     async def _limits_meant(self, container_id: ContainerId) -> tuple[Limit, ...]:
         holder = await self._holder(container_id)
         return () if holder is None else podman_answers.repaired_limits(holder)
@@ -311,10 +331,16 @@ class Podman:
         what = f"look at container {key}"
         if not _KEY.fullmatch(key):
             raise AdapterError(COMPONENT, f"look at container {shown(key)}", "that is no id and no name", _LEFT_ALONE)
-        found = await self._service.read(what, partial(api.inspect_container, key=key))
-        if found is None:
-            return None
-        parsed = podman_answers.parse_inspection(found)
+        parsed: Result[Holder, str] | Result[Holder | None, str]
+        try:
+            found = await self._service.read(what, partial(api.inspect_container, key=key))
+        except RefusedError as error:
+            listed = await self._service.read(what, api.list_containers)
+            parsed = podman_answers.parse_listed(listed, key, error.why)
+        else:
+            if found is None:
+                return None
+            parsed = podman_answers.parse_inspection(found)
         if not is_successful(parsed):
             raise AdapterError(COMPONENT, what, parsed.failure(), _LEFT_ALONE)
         return parsed.unwrap()
