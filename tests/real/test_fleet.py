@@ -68,9 +68,11 @@ def test_containers_reach_services_by_name_across_servers(fleet: Fleet) -> None:
     for name in ("worker-1", "worker-2"):
         node = fleet.node(name)
         container = node.run("podman", "ps", "-q", "--filter", "label=techulus.service.name=web").split()[0]
-        found = node.run("podman", "exec", container, "nslookup", "web.internal")
-        assert {one.split()[-1] for one in found.splitlines() if "Address: 10.200." in one} == set(
-            _addresses(fleet, "web")
+        # A name is there with the first of its replicas; the second follows with the next poll.
+        wait_for(
+            lambda node=node, container=container: _found_inside(node, container) == set(_addresses(fleet, "web")),  # type: ignore[misc]  # bound early
+            30,
+            "both replicas' addresses inside a container",
         )
         assert node.run("podman", "exec", container, "wget", "-qO-", "http://db.internal/").strip() == "v1"
 
@@ -198,6 +200,12 @@ def _query(node: Node) -> str | None:
 def _ping(node: Node, address: str) -> str | None:
     said = node.run("sh", "-c", f"ping -c 1 -W 1 {address} || true")
     return None if "1 received" in said else said
+
+
+def _found_inside(node: Node, container: str) -> set[str]:
+    """The containers' addresses that a container finds for `web`."""
+    found = node.run("podman", "exec", container, "nslookup", "web.internal")
+    return {line.split()[-1] for line in found.splitlines() if "Address: 10.200." in line}
 
 
 def _addresses(fleet: Fleet, service: str) -> list[str]:
