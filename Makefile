@@ -1,12 +1,12 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup demo lab test check bench
+.PHONY: help setup demo lab test test-server check bench bundle deb
 
 BIN := .venv/bin
 # One more than the smallest machine has processors: the tests of real components mostly wait for them.
 WORKERS ?= 3
 
 help: ## List what one can do here.
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-6s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: ## Install what is needed on a Debian 12 machine (as root) and make .venv; does nothing when all is there.
 	@deploy/setup.sh
@@ -17,8 +17,11 @@ demo: setup ## Watch an agent bring up, change and repair services on this machi
 lab: setup ## Bring up simulated servers to play with; they are gone when you leave.
 	@$(BIN)/python -m tests.lab.playground
 
-test: setup check ## Run all checks and all tests, those on real components included (as root).
-	$(BIN)/pytest --numprocesses $(WORKERS) --dist worksteal
+test: setup check ## Run all checks and the tests, those on real components included (as root).
+	$(BIN)/pytest --ignore tests/server --numprocesses $(WORKERS) --dist worksteal
+
+test-server: setup ## Install on a Debian folder, under a real systemd and in a virtual machine, and test the whole server (as root).
+	$(BIN)/pytest tests/server --numprocesses $(WORKERS) --dist worksteal
 
 check: setup ## Check format, lint, imports between modules, and types.
 	$(BIN)/ruff format --check .
@@ -28,3 +31,9 @@ check: setup ## Check format, lint, imports between modules, and types.
 
 bench: setup ## Measure against the thresholds of the benchmarks, which fail when they are missed.
 	@$(BIN)/python -m benchmarks
+
+bundle: setup ## Make what a server is installed from: dist/techulus-agent-<version>.tar.gz.
+	@deploy/bundle.sh
+
+deb: setup ## Make the Debian package: dist/techulus-agent_<version>_<architecture>.deb.
+	@deploy/deb.sh

@@ -136,20 +136,34 @@ make_release() {
     say "making ${release##*/}"
     rm -rf "$release"
     mkdir -p "$top/releases"
-    python3 -m venv "$release"
-    local pip=("$release/bin/python" -m pip --quiet --disable-pip-version-check --no-input install)
-    # The bundle's own packages are enough where it was made for such a system; elsewhere the index has the same files' siblings.
-    if ! "${pip[@]}" --no-index --find-links "$here/wheels" --require-hashes --requirement "$lock" 2>"$scratch/offline"; then
+    python3 -m venv --without-pip "$release"
+    # Debian's own pip from outside: a release needs none, and making one would take as long as all the rest.
+    local pip=(python3 "$(pip_wheel)/pip" --python "$release/bin/python" --quiet --disable-pip-version-check --no-input install)
+    local needs
+    needs=$(python3 --version | cat - "$lock" | sha256sum)
+    if [[ $(cat "$top/current/.packages" 2>/dev/null) == "$needs" ]]; then
+        # The release that runs has these very packages.
+        cp -a "$top/current/lib/." "$release/lib/"
+    # The bundle's own are enough where it was made for such a system; elsewhere the index has the same files' siblings.
+    elif ! "${pip[@]}" --no-index --find-links "$here/wheels" --require-hashes --requirement "$lock" 2>"$scratch/offline"; then
         "${pip[@]}" --retries 3 --require-hashes --requirement "$lock" || {
             rm -rf "$release"
             fail "the Python packages could not be installed; the service was not touched"
         }
     fi
-    "${pip[@]}" --no-index --no-deps "$wheel"
+    "${pip[@]}" --no-index --no-deps --force-reinstall "$wheel"
+    echo "$needs" >"$release/.packages"
     mkdir "$release/installer"
     cp "$here"/{install,uninstall,common}.sh "$here/$service" "$here/caddy-resume.conf" "$release/installer/"
     "$release/bin/agent" --version >/dev/null || fail "the new release does not start; the service was not touched"
+    sync --file-system "$release"  # after a power cut a complete one is complete
     touch "$release/.complete"
+}
+
+pip_wheel() {
+    local found=(/usr/share/python-wheels/pip-*.whl)
+    [[ -e ${found[-1]} ]] || fail "the package python3-pip-whl (of python3-venv) is not complete: there is no /usr/share/python-wheels/pip-*.whl"
+    echo "${found[-1]}"
 }
 
 write_if_new() { # path mode; the content on stdin. Whether it changed, `changed` says.

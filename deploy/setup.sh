@@ -10,7 +10,8 @@ packages=(
     podman netavark runc crun conmon buildah skopeo        # containers and their images
     dnsmasq-base caddy wireguard-go wireguard-tools        # what else an agent drives (dnsmasq-base: without its service)
     docker-registry busybox-static                         # a registry, and images for it, made here
-    qemu-system-x86 cpio kmod                              # a kernel with WireGuard, for the tests of it
+    qemu-system-x86 cpio kmod e2fsprogs                    # virtual machines: a kernel with WireGuard, a whole server
+    mmdebstrap                                             # a Debian to install on
     iproute2 iptables nftables uidmap iputils-ping bind9-dnsutils procps wrk curl openssl ca-certificates
     git tmux python3-venv
 )

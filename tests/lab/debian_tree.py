@@ -90,6 +90,15 @@ class Overlay:
         )
         return done.returncode, done.stdout.decode(errors="replace")
 
+    def export(self, target: Path) -> None:
+        """The whole copy as a folder of its own."""
+        lower, upper = str(self._tree), str(self._directory)
+        mount = 'mount -t overlay overlay -o "lowerdir=$1,upperdir=$2/upper,workdir=$2/work" "$2/merged" && cp -a "$2/merged" "$3"'
+        run(
+            ("unshare", "--mount", "--propagation=private", "sh", "-c", mount, "sh", lower, upper, str(target)),
+            timeout_s=_MAKE_S,
+        )
+
 
 def _made(name: str, make: Callable[[Path], None], key: bytes) -> Path:
     folder = shared_directory() / "debian"

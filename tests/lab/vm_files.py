@@ -40,10 +40,11 @@ _LIBRARY: Final = re.compile(r"(/\S+) \(0x")
 
 @dataclass(frozen=True, slots=True)
 class Kernel:
-    """A kernel's image and its modules as a cpio archive."""
+    """A kernel's image, the modules for networks as a cpio archive, and all modules as a folder for /lib/modules."""
 
     image: Path
     modules: Path
+    all_modules: Path
 
 
 def kernel() -> Kernel:
@@ -52,11 +53,11 @@ def kernel() -> Kernel:
     folder.mkdir(exist_ok=True)
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        ready = folder / "ready"
+        ready = folder / "ready-2"
         if not ready.exists():
             _get_kernel(folder)
             ready.touch()
-    return Kernel(folder / "vmlinuz", folder / "modules.cpio")
+    return Kernel(folder / "vmlinuz", folder / "modules.cpio", folder / "modules")
 
 
 def pack(archive: Path, programs: Iterable[str], packages: Iterable[Path], folders: Iterable[Path]) -> None:
@@ -105,9 +106,11 @@ def _get_kernel(folder: Path) -> None:
     run(("dpkg-deb", "-x", str(package), str(tree / "usr")), timeout_s=60)
     (image,) = (tree / "usr" / "boot").glob("vmlinuz-*")
     (modules,) = (tree / "usr" / "lib" / "modules").iterdir()
+    # Where Debian's own tools look: /lib is a link to /usr/lib.
+    run(("depmod", "-b", str(tree / "usr"), modules.name))
+    run(("sh", "-c", f"rm -rf '{folder}/modules' && cp -a '{tree}/usr/lib/modules' '{folder}/modules'"))
     run(("sh", "-c", f"cd '{modules}/kernel' && mkdir ../kept && cp -a --parents {' '.join(_MODULES)} ../kept/"))
     run(("sh", "-c", f"cd '{modules}' && rm -r kernel && mv kept kernel"))
-    # Where Debian's own tools look: /lib is a link to /usr/lib.
     run(("depmod", "-b", str(tree / "usr"), modules.name))
     entries = ["/usr", *(f"/{path.relative_to(tree)}" for path in _tree(tree / "usr" / "lib"))]
     write_cpio(folder / "modules.cpio", tree, entries)

@@ -60,6 +60,15 @@ def wait_running(host: SystemdHost, count: int) -> list[str]:
     return running(host)
 
 
+def wait_restarted(host: SystemdHost, times: str) -> None:
+    """Once systemd has started the agent again so often, and it is ready."""
+    wait_for(
+        lambda: host.show(UNIT, "NRestarts") == times and host.show(UNIT, "ActiveState") == "active",
+        _PATIENCE_S,
+        "a restart",
+    )
+
+
 def test_a_worker_as_a_service(host: SystemdHost, plane: Plane) -> None:
     """Active with its state in words; reload; stop within ten seconds; SIGKILL and a hang end in a restart; containers go on. L5."""
     plane.want({"web": {"image": host.load(image("web")), "replicas": 2}})
@@ -91,18 +100,10 @@ def test_a_worker_as_a_service(host: SystemdHost, plane: Plane) -> None:
     host.run("sh", "-c", f"mkdir {DROP_IN}; printf '[Service]\\n{settings}' >{DROP_IN}/quick.conf")
     host.run("sh", "-c", f"systemctl daemon-reload && systemctl restart {UNIT}")
     host.run("systemctl", "kill", "--signal=KILL", "--kill-whom=main", UNIT)
-    wait_for(
-        lambda: host.show(UNIT, "NRestarts") == "1" and host.show(UNIT, "ActiveState") == "active",
-        _PATIENCE_S,
-        "a restart",
-    )
+    wait_restarted(host, "1")
 
     host.run("systemctl", "kill", "--signal=STOP", "--kill-whom=main", UNIT)
-    wait_for(
-        lambda: host.show(UNIT, "NRestarts") == "2" and host.show(UNIT, "ActiveState") == "active",
-        _PATIENCE_S,
-        "a restart",
-    )
+    wait_restarted(host, "2")
     assert "Watchdog timeout" in host.run("journalctl", "--unit", UNIT)
     assert running(host) == there
 

@@ -1,0 +1,142 @@
+"""A whole server: kernel WireGuard, one control group hierarchy, crun, Podman's own timers; a proxy from installation to its end."""
+
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from tests.lab import debian_tree
+from tests.lab.agent import Plane
+from tests.lab.bundles import Bundle, another
+from tests.lab.debian_tree import Overlay
+from tests.lab.https_client import HttpsClient
+from tests.lab.images import Image, image
+from tests.lab.mesh_peer import MeshPeer
+from tests.lab.process import LabError
+from tests.lab.vm_server import HOST, VmServer
+from tests.lab.wait import wait_for
+from tests.server.test_service import visited
+
+# About five minutes on two cores that do nothing else: the processor is emulated.
+pytestmark = [pytest.mark.real, pytest.mark.timeout(900)]
+
+UNIT = "techulus-agent.service"
+SUBNET, PEER_SUBNET = 7, 8
+IMAGES = (image("web"), image("health"), image("env"))
+_PATIENCE_S = 150
+
+
+def reference(one: Image) -> str:
+    """What it is called in the server's Podman; it is there, so nobody is asked for it."""
+    return f"lab.test/{one.name}:{one.tag}"
+
+
+def services() -> dict[str, object]:
+    """Three: one public, one with a health check."""
+    check = {"cmd": "test -f /www/health", "interval": 3, "timeout": 5, "retries": 3, "start_period": 1}
+    web, health, env = (reference(one) for one in IMAGES)
+    return {
+        "web": {"image": web, "servers": ["one"], "ports": [{"container": 80, "domain": "app.test"}]},
+        "checked": {"image": health, "servers": ["one"], "health_check": check},
+        "env": {"image": env, "servers": ["one"]},
+    }
+
+
+def disk(folder: Path, bundle: Bundle) -> Path:
+    """A Debian with the packages that an agent drives, this bundle and a newer one, and the images that its containers need."""
+    newer = another(bundle, folder, "7.0.0", {})
+    Overlay(debian_tree.server(), folder / "overlay").export(folder / "root")
+    bundle.copy_to(folder / "root/root/bundle")
+    newer.copy_to(folder / "root/root/newer")
+    for one in IMAGES:
+        (folder / "root/root" / f"{one.name}.tar").write_bytes(one.archive.read_bytes())
+    return folder / "root"
+
+
+def install(server: VmServer, plane: Plane) -> str:
+    """What the installer says."""
+    given = {
+        "CONTROL_PLANE_URL": f"http://{HOST}:{plane.port}",
+        "REGISTRATION_TOKEN": plane.token("one", SUBNET),
+        "IS_PROXY": "true",
+        "TECHULUS_ALLOW_HTTP": "true",
+        "TECHULUS_TLS_ISSUER": "internal",
+        "TECHULUS_PUBLIC_IP": "10.0.2.15",
+        "TECHULUS_NO_BUILDS": "true",
+    }
+    return server.run("/root/bundle/install.sh", timeout_s=400, env=given)
+
+
+def containers(server: VmServer) -> list[str]:
+    """Name, process and start of what runs."""
+    said = server.run(
+        "podman inspect --format '{{.Name}} {{.State.Pid}} {{.State.StartedAt}}' $(podman ps --quiet) </dev/null || true"
+    )
+    return sorted(line for line in said.splitlines() if len(line.split()) > 2 and not line.startswith("Error"))
+
+
+def is_answered(url: str) -> bool:
+    """Whether a container answers through the tunnel."""
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
+
+
+def is_public(server: VmServer, root: Path) -> bool:
+    """Whether the proxy answers for the domain over TLS, verified against its own authority."""
+    root.write_text(server.run("cat /var/lib/caddy/.local/share/caddy/pki/authorities/local/root.crt || true"))
+    try:
+        with HttpsClient(server.port, "app.test", root) as client:
+            return client.get().body.strip() == "v1"
+    except (OSError, LabError):
+        return False
+
+
+def test_a_proxy_from_its_installation_to_its_end(bundle: Bundle, tmp_path: Path) -> None:
+    """L5, L16, L25, L29: registers, serves, comes back without its control plane, is upgraded unnoticed, and is taken away."""
+    with Plane(tmp_path / "plane") as plane, MeshPeer(plane, tmp_path, PEER_SUBNET, HOST) as peer:
+        plane.want(services())
+        with VmServer(tmp_path / "machine", disk(tmp_path, bundle)) as server:
+            assert "running: " in install(server, plane)
+            for one in IMAGES:
+                server.run(
+                    f"podman load --quiet --input /root/{one.name}.tar && podman tag {one.reference} {reference(one)}"
+                )
+            wait_for(lambda: len(containers(server)) == 3, _PATIENCE_S, "three containers")
+            peer.learn()
+            addresses = {one["service"]: one["ipAddress"] for one in plane.lab("deployments")}
+            through_tunnel = f"http://{addresses['env']}/"
+            wait_for(lambda: is_answered(through_tunnel), _PATIENCE_S, "a container through the tunnel")
+            wait_for(lambda: "(healthy)" in server.run("podman ps"), _PATIENCE_S, "a healthy container")
+            assert "podman healthcheck run" in server.run(
+                "systemctl list-timers --all; systemctl cat '*.timer' --no-pager | cat; "
+                "grep -rh ExecStart /run/systemd/transient || true"
+            ), "by Podman's own timers"
+            wait_for(lambda: is_public(server, tmp_path / "root.crt"), _PATIENCE_S, "the public answer")
+            assert "wireguard" in server.run("lsmod") and server.ask("pgrep wireguard-go")[0] == 1
+            assert server.run("stat --file-system --format %T /sys/fs/cgroup").strip() == "cgroup2fs"
+
+            plane.stop()
+            # What Podman and Caddy wrote within the last half minute, they do not insist on having on the disk.
+            server.run("sync")
+            server.cut_power()
+            wait_for(lambda: len(containers(server)) == 3, _PATIENCE_S, "the containers again")
+            wait_for(lambda: is_answered(through_tunnel), _PATIENCE_S, "the tunnel again")
+            wait_for(lambda: is_public(server, tmp_path / "root.crt"), _PATIENCE_S, "the public answer again")
+            assert "last good" in server.run(f"journalctl --boot --unit {UNIT}")
+
+            there, interface = containers(server), server.run("ip --json link show wg0")
+            plane.start()
+            with visited(through_tunnel) as failures:
+                assert "installed agent 7.0.0" in server.run("/root/newer/install.sh", timeout_s=400)
+            assert failures == []
+            assert (containers(server), server.run("ip --json link show wg0")) == (there, interface)
+            assert server.run(f"systemctl is-active {UNIT}").strip() == "active"
+
+            server.run("/opt/techulus-agent/current/installer/install.sh --uninstall")
+            assert (containers(server), is_answered(through_tunnel)) == (there, True), "they are not the agent's to end"
+            server.run("/root/newer/install.sh --uninstall --purge")
+            assert containers(server) == [] and server.ask("ip link show wg0")[0] != 0
+            assert server.ask("test -e /var/lib/techulus-agent")[0] == 1
