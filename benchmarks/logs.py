@@ -116,7 +116,7 @@ def _peak_mib() -> float:
 async def _agent(folder: Path, log: Path, url: str) -> None:
     endpoint = VictoriaLogs(url)
     pump = Pump(Sender(endpoint, Spool(folder / "spool", 256 * _MIB)), Positions(folder / "positions.json"))
-    pump.follow("c", log, lambda last_ns: Assembler(_SOURCE, last_ns))
+    pump.follow("c", log, lambda last_ns, begun: Assembler(_SOURCE, last_ns, begun))
     sent = anyio.Event()
 
     async def look() -> None:

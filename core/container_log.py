@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Final
+from typing import Final, TypeAlias
 
 import msgspec
 
@@ -23,6 +23,10 @@ _BILLION: Final = 1_000_000_000
 _SECONDS: Final = 19  # of `2026-11-23T11:30:04.877028358+00:00`
 
 
+Begun: TypeAlias = tuple[tuple[str, bytes], ...]
+"""Stream and text of lines that are not at their end, each shorter than a piece."""
+
+
 @dataclass(frozen=True, slots=True)
 class Source:
     """Whose log it is."""
@@ -32,57 +36,56 @@ class Source:
 
 
 class Assembler:
-    """Bytes of one log file in, encoded lines out. `last_ns` is the time of the last line before, so that times increase over a restart."""
+    """Bytes of one log file in, encoded lines out.
 
-    def __init__(self, source: Source, last_ns: int = 0) -> None:
+    `last_ns` is the time of the last line before, so that times increase over a restart; `begun` are the lines of which only a part had
+    come by then. (Reading them again instead would cut the other stream's lines, whose parts may lie on either side of any place.)
+    """
+
+    def __init__(self, source: Source, last_ns: int = 0, begun: Begun = ()) -> None:
         self.last_ns = last_ns
         self.lines = 0
         self._left = b""
-        self._fed = 0
-        self._parts: dict[bytes, bytes] = {}
-        self._starts: dict[bytes, int] = {}
+        self._parts = {stream.encode(): text for stream, text in begun}
         self._encoder = msgspec.json.Encoder()
         self._fixed = {"deployment_id": source.deployment_id, "service_id": source.service_id, "log_type": "container"}
 
     @property
     def held_bytes(self) -> int:
-        """How far back from the end of what was fed the first byte lies that is not in any line yet: where to read on after a crash."""
-        return self._fed - min((*self._starts.values(), self._fed - len(self._left)))
+        """Bytes at the end of what was fed that are no whole line of the file yet: so far back, reading goes on after a crash."""
+        return len(self._left)
+
+    @property
+    def begun(self) -> Begun:
+        """The lines of which only a part has come."""
+        return tuple((stream.decode(), text) for stream, text in sorted(self._parts.items()))
 
     def feed(self, chunk: bytes) -> bytes:
         """The encoded lines that are whole now, each with its newline."""
-        at = self._fed - len(self._left)
-        self._fed += len(chunk)
         *whole, self._left = (self._left + chunk).split(b"\n")
         if len(self._left) > _PIECE * 4:  # no line of Podman's is that long: its parts are a few KiB
             whole.append(self._left)
             self._left = b""
-        found: list[bytes] = []
-        for line in whole:
-            found.append(self._encoded(line, at))
-            at += len(line) + 1
-        return b"".join(found)
+        return b"".join(map(self._encoded, whole))
 
     def end(self) -> bytes:
         """What is left when the file is complete."""
-        rest = self._encoded(self._left, self._fed) if self._left else b""
+        rest = self._encoded(self._left) if self._left else b""
         self._left = b""
         for stream in sorted(self._parts):
             rest += self._text(stream, self._parts[stream], self.last_ns)
         self._parts.clear()
-        self._starts.clear()
         return rest
 
-    def _encoded(self, line: bytes, at: int) -> bytes:
+    def _encoded(self, line: bytes) -> bytes:
         fields = line.split(b" ", 3)
         if len(fields) != 4 or fields[1] not in (b"stdout", b"stderr") or fields[2] not in (b"F", b"P"):
             return self._text(b"stdout", line, self.last_ns) if line.strip() else b""
         stamp, stream, kind, text = fields
         if self._parts:
             text = self._parts.pop(stream, b"") + text
-            at = self._starts.pop(stream, at)
         if kind == b"P" and len(text) < _PIECE:
-            self._parts[stream], self._starts[stream] = text, at
+            self._parts[stream] = text
             return b""
         return self._text(stream, text, parse_time(stamp), goes_on=kind == b"P")
 

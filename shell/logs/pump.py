@@ -12,6 +12,7 @@ from typing import Final, Protocol
 import anyio
 import anyio.to_thread
 
+from core.container_log import Begun
 from shell.log import logger
 from shell.logs.positions import Positions
 from shell.logs.sender import Entry, Sender
@@ -37,7 +38,11 @@ class Form(Protocol):
 
     @property
     def held_bytes(self) -> int:
-        """Bytes that were fed and are in no line yet."""
+        """Bytes at the end of what was fed that are no whole line of the file yet."""
+
+    @property
+    def begun(self) -> Begun:
+        """The lines of which only a part has come."""
 
     def feed(self, chunk: bytes) -> bytes:
         """The lines that are whole now."""
@@ -80,10 +85,11 @@ class Pump:
     _hurry: anyio.Event = field(default_factory=anyio.Event)
     _all_safe: anyio.Event = field(default_factory=anyio.Event)
 
-    def follow(self, key: str, path: Path, make: Callable[[int], Form]) -> None:
-        """Follow a file from where it was left. `make` gets the time of the last line before."""
+    def follow(self, key: str, path: Path, make: Callable[[int, Begun], Form]) -> None:
+        """Follow a file from where it was left. `make` gets the time of the last line before, and the lines that have begun."""
         start = self.positions.get(path)
-        self.logs[key] = Log(Tail(path, start), make(0 if start is None else start.last_ns))
+        form = make(0, ()) if start is None else make(start.last_ns, start.begun)
+        self.logs[key] = Log(Tail(path, start), form)
 
     def leave(self, keys: Iterable[str]) -> None:
         """Nothing more will be written to these."""
@@ -146,13 +152,15 @@ class Pump:
                 )
             log.is_complete = log.is_over
             return False
+        found = b""
         if log.tail.missed:
             log.tail.missed = 0
+            found = log.form.end()  # what had begun there has its end there
             why = "the file was replaced while nobody read it"
             logger().warning("log lines missed", path=str(log.tail.path), why=why, ship=False)
-        found = log.form.feed(chunk) if chunk else b""
+        found += log.form.feed(chunk) if chunk else b""
         if not chunk and log.is_over:
-            found = log.form.end()
+            found += log.form.end()
             log.is_complete = True
         self._add(found, log.form.lines - before)
         return len(chunk) == READ_BYTES
@@ -189,7 +197,8 @@ class Pump:
 
     def _reached(self) -> dict[str, Position | None]:
         return {
-            str(log.tail.path): log.tail.position(log.form.held_bytes, log.form.last_ns) for log in self.logs.values()
+            str(log.tail.path): log.tail.position(log.form.held_bytes, log.form.last_ns, log.form.begun)
+            for log in self.logs.values()
         }
 
     def _drop_complete(self) -> None:

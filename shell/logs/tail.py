@@ -8,15 +8,18 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from core.container_log import Begun
+
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """Which file (device and inode) and how far. `last_ns` is the time of the last line of its stream."""
+    """Which file (device and inode) and how far. `last_ns` is the time of the last line, `begun` the lines that have begun before."""
 
     device: int
     inode: int
     offset: int
     last_ns: int = 0
+    begun: Begun = ()
 
 
 class Tail:
@@ -30,11 +33,11 @@ class Tail:
         self._descriptor: int | None = None
         self._device = self._inode = self._offset = 0
 
-    def position(self, held_bytes: int, last_ns: int) -> Position | None:
+    def position(self, held_bytes: int, last_ns: int, begun: Begun = ()) -> Position | None:
         """Where to read on after a restart, this far back; None when nothing was opened yet."""
         if self._descriptor is None:
             return self._start
-        return Position(self._device, self._inode, max(0, self._offset - held_bytes), last_ns)
+        return Position(self._device, self._inode, max(0, self._offset - held_bytes), last_ns, begun)
 
     def read(self, limit: int) -> bytes:
         """What is new, at most so much; empty at the end for now. Raises OSError for a file that cannot be read."""

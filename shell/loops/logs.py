@@ -13,7 +13,7 @@ import anyio
 
 from core.access_log import AccessLog
 from core.caddy import Route
-from core.container_log import Assembler, Source
+from core.container_log import Assembler, Begun, Source
 from core.containers import ActualContainer, ContainerId
 from shell.failure import AdapterError
 from shell.log import logger
@@ -45,7 +45,7 @@ class Logs:
     async def run(self) -> None:
         """Follow and send for ever."""
         if self.access_log is not None:
-            self.pump.follow(_ACCESS, self.access_log, lambda last_ns: Access(AccessLog(last_ns), self.routes))
+            self.pump.follow(_ACCESS, self.access_log, lambda last_ns, _: Access(AccessLog(last_ns), self.routes))
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self.pump.sender.run)
             tasks.start_soon(self.pump.run, self._discover)
@@ -79,7 +79,7 @@ class Logs:
             logger().info("container's log is in no file", container=one.name, then="it is not sent")
             return
         source = Source(str(one.deployment_id), one.service_id)
-        self.pump.follow(one.id, Path(path), lambda last_ns: Assembler(source, last_ns))
+        self.pump.follow(one.id, Path(path), lambda last_ns, begun: Assembler(source, last_ns, begun))
 
 
 class Access:
@@ -103,6 +103,11 @@ class Access:
     def held_bytes(self) -> int:
         """As the form's."""
         return self._form.held_bytes
+
+    @property
+    def begun(self) -> Begun:
+        """Caddy writes whole lines."""
+        return ()
 
     def feed(self, chunk: bytes) -> bytes:
         """With the routes as they are now."""

@@ -51,7 +51,7 @@ def a_pump(folder: Path, store: Store) -> Pump:
 
 def follow(pump: Pump, path: Path) -> None:
     """Follow a container's log."""
-    pump.follow(path.name, path, lambda last_ns: Assembler(Source(path.name, "s"), last_ns))
+    pump.follow(path.name, path, lambda last_ns, begun: Assembler(Source(path.name, "s"), last_ns, begun))
 
 
 def write(path: Path, *texts: str) -> None:

@@ -100,7 +100,7 @@ def test_read_on_after_a_restart(tail: Tail, log: Path) -> None:
 
 def test_positions_outlive_the_agent(tmp_path: Path) -> None:
     """Kept, changed, forgotten."""
-    one, two = Position(1, 2, 3, 4), Position(1, 2, 9, 4)
+    one, two = Position(1, 2, 3, 4), Position(1, 2, 9, 4, (("stderr", b"half \xff"),))
     Positions(tmp_path / "p.json").keep({"/a": one, "/b": one})
     Positions(tmp_path / "p.json").keep({"/a": two, "/b": None})
     found = Positions(tmp_path / "p.json")
