@@ -3,7 +3,7 @@
 Podman itself counts retries and the start period when a check is run; here is decided only when each is.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from core.containers import ActualContainer, ContainerId, DeploymentId, HealthCheck
@@ -21,6 +21,11 @@ def checks_of(expected: ExpectedState | None) -> dict[DeploymentId, HealthCheck]
     return {one.deployment_id: one.health_check for one in expected.containers if one.health_check is not None}
 
 
+def checked(containers: Iterable[ActualContainer]) -> Iterator[ActualContainer]:
+    """The running containers that have a check at all."""
+    return (one for one in containers if one.health not in _UNCHECKED and one.state == "running")
+
+
 def due(
     containers: Iterable[ActualContainer],
     checks: Mapping[DeploymentId, HealthCheck],
@@ -29,9 +34,7 @@ def due(
 ) -> tuple[tuple[ContainerId, float], ...]:
     """The running containers whose check is due, each with the seconds that one run may take; by id."""
     found = []
-    for one in containers:
-        if one.state != "running" or one.health in _UNCHECKED:
-            continue
+    for one in checked(containers):
         check = checks.get(one.deployment_id) if one.deployment_id is not None else None
         interval_s = DEFAULT_INTERVAL_S if check is None else float(check.interval_s)
         if now - last_run_at.get(one.id, float("-inf")) >= interval_s:

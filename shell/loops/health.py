@@ -16,6 +16,7 @@ from shell.failure import AdapterError
 from shell.log import logger
 
 _TICK_S: Final = 0.5
+_NOTHING_TO_CHECK_S: Final = 1.0  # a container that has a check is found so late at most
 _GRACE_S: Final = 10.0  # Podman lets a check run on past its time-out, and then says so
 
 
@@ -47,12 +48,12 @@ async def run(ward: Ward) -> None:
     async with anyio.create_task_group() as tasks:
         while True:
             now = anyio.current_time()
-            seen = {one.id: one for one in ward.containers()}
-            for container_id, limit_s in health.due(seen.values(), ward.checks(), last_run_at, now):
+            seen = {one.id: one for one in health.checked(ward.containers())}
+            for container_id, limit_s in health.due(seen.values(), ward.checks(), last_run_at, now) if seen else ():
                 if container_id not in running:
                     running.add(container_id)
                     last_run_at[container_id] = now
                     tasks.start_soon(check, seen[container_id], limit_s)
             for gone in last_run_at.keys() - seen.keys():
                 del last_run_at[gone]
-            await anyio.sleep(_TICK_S)
+            await anyio.sleep(_TICK_S if seen else _NOTHING_TO_CHECK_S)

@@ -13,14 +13,17 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, Final
 
+import psutil
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
+from core import routing_table
 from shell.adapters.wireguard.failures import COMPONENT, failures
 from shell.failure import AdapterError
 
 ROUTE_PROTOCOL: Final = 84  # not in any table of routing daemons
 CHAIN: Final = "TECHULUS-FORWARD"
+_ROUTES: Final = Path("/proc/thread-self/net/route")
 _FORWARDING: Final = Path("/proc/sys/net/ipv4/ip_forward")
 _LIMIT_S: Final = 5.0
 _MESH: Final = "10.100.0.0/16"
@@ -73,9 +76,9 @@ class Links:
                 return "the interface is down"
             if found.get_attr("IFLA_MTU") != self._mtu:
                 return f"its MTU is {found.get_attr('IFLA_MTU')}, expected {self._mtu}"
-            if self._address not in _addresses(route, found["index"]):
+            if self._address not in _addresses(self._interface):
                 return f"it lacks the address {self._address}"
-            missing = set(networks) - _routes(route, found["index"]).keys()
+            missing = set(networks) - routing_table.parse(_ROUTES.read_text(), self._interface)
             if missing:
                 return f"there is no route to {min(missing)}"
             if _FORWARDING.read_text().strip() != "1":
@@ -147,12 +150,17 @@ def _delete_route(route: IPRoute, network: str, index: int) -> None:
 
 
 def _link(route: IPRoute, interface: str) -> Any | None:
-    found = route.link_lookup(ifname=interface)
-    return route.get_links(found[0])[0] if found else None
+    """The one link, without a list of all (a server has one for each of its containers)."""
+    try:
+        return next(iter(route.link("get", ifname=interface)))
+    except NetlinkError as error:
+        if error.code == errno.ENODEV:
+            return None
+        raise
 
 
-def _addresses(route: IPRoute, index: int) -> set[str]:
-    return {str(one.get_attr("IFA_ADDRESS")) for one in route.get_addr(index=index)}
+def _addresses(interface: str) -> set[str]:
+    return {one.address for one in psutil.net_if_addrs().get(interface, ())}
 
 
 def _routes(route: IPRoute, index: int) -> dict[str, Any]:
