@@ -13,7 +13,6 @@ from typing import Final
 
 import anyio
 import anyio.to_thread
-import httpx
 import psutil
 
 from core import doctor, podman
@@ -23,6 +22,7 @@ from shell.adapters import build_tools
 from shell.adapters.podman import Podman, PodmanSettings
 from shell.children import Child, answer
 from shell.failure import AdapterError, CommandError
+from shell.http_client import httpx
 from shell.identity import Identity
 from shell.options import Options
 

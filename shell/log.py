@@ -8,10 +8,16 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import structlog
+from shell import light_imports
+
+with light_imports.without("rich"):
+    import structlog
+from structlog.contextvars import bound_contextvars
 from structlog.typing import EventDict, FilteringBoundLogger, Processor
 
 from shell.log_choices import LogFormat, LogLevel
+
+__all__ = ["bound_contextvars", "hide", "logger", "set_level", "set_up", "tap"]
 
 
 def set_up(log_format: LogFormat = LogFormat.AUTO, level: LogLevel = LogLevel.INFO) -> None:

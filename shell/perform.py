@@ -10,7 +10,6 @@ from typing import Final, assert_never
 
 import anyio
 from returns.pipeline import is_successful
-from structlog.contextvars import bound_contextvars
 
 from core.action import (
     Action,
@@ -29,7 +28,7 @@ from core.events import Applied, Deferred, Failed, Outcome, Withheld
 from core.secrets import EncryptionKey, decrypt
 from shell.components import Components
 from shell.failure import AdapterError
-from shell.log import logger
+from shell.log import bound_contextvars, logger
 from shell.pulls import Pulls
 
 _LAST_LINES: Final = 10  # of what a container said before it ended

@@ -15,13 +15,13 @@ from typing import Final
 from urllib.parse import quote, urlsplit, urlunsplit
 
 import anyio
-import httpx
 import msgspec
 import stamina
 
 from core import refusal, signing
 from core.protocol import RegistrationRequest, sendable
 from shell.failure import AdapterError, CommandError
+from shell.http_client import httpx
 from shell.log import logger
 
 COMPONENT: Final = "control plane"

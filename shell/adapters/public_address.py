@@ -6,11 +6,11 @@ from typing import Final
 from urllib.parse import urlsplit
 
 import anyio
-import httpx
 from returns.pipeline import is_successful
 
 from core import public_address, refusal
 from shell.failure import AdapterError
+from shell.http_client import httpx
 
 _LIMIT_S: Final = 10.0
 _LARGEST: Final = 1024

@@ -5,11 +5,11 @@ from typing import Final
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 import anyio
-import httpx
 
 from core.log_lines import STREAM_FIELDS
 from core.refusal import one_line
 from shell.failure import AdapterError, CommandError
+from shell.http_client import httpx
 
 _LIMIT_S: Final = 30.0
 _LARGEST_REFUSAL: Final = 2000

@@ -11,7 +11,6 @@ from typing import Final, Protocol, assert_never
 
 import anyio
 from returns.pipeline import is_successful
-from structlog.contextvars import bound_contextvars
 
 from core import work, work_queue
 from core.containers import ActualContainer, DeploymentId
@@ -21,7 +20,7 @@ from shell.components import ContainerEngine
 from shell.failure import AdapterError
 from shell.figures import FIGURES
 from shell.ledger import Ledger
-from shell.log import logger
+from shell.log import bound_contextvars, logger
 from shell.turns import Turns
 
 POLL_S: Final = 5.0

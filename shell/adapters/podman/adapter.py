@@ -15,10 +15,8 @@ from typing import Final, TypeVar
 
 import anyio.to_thread
 from msgspec import structs
-from podman.api.client import APIClient
 from returns.pipeline import is_successful
 from returns.result import Result
-from structlog.contextvars import bound_contextvars
 
 from core import podman as form
 from core import podman_answers, podman_events, registry_auth
@@ -30,10 +28,11 @@ from core.podman_events import ContainerEvent
 from core.rejection import shown
 from shell.adapters.podman import service as api
 from shell.adapters.podman.images import Images
+from shell.adapters.podman.library import APIClient
 from shell.adapters.podman.service import CHANGE_S, COMPONENT, RefusedError, Service
 from shell.adapters.podman.volumes import folders_of, make_volumes, remove_volumes
 from shell.failure import AdapterError
-from shell.log import logger
+from shell.log import bound_contextvars, logger
 
 T = TypeVar("T")
 

@@ -12,10 +12,11 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, Final
 
-from podman.api.client import APIClient
 from requests.adapters import HTTPAdapter
 from urllib3 import HTTPConnectionPool, PoolManager
 from urllib3.connection import HTTPConnection
+
+from shell.adapters.podman.library import APIClient
 
 _CONNECT_S: Final = 5.0  # the kernel connects at once, unless a service that stands still has a full queue of callers
 

@@ -3,12 +3,12 @@
 from functools import partial
 from urllib.parse import quote
 
-from podman.api.client import APIClient
 from returns.pipeline import is_successful
 
 from core import podman_images
 from core.image_gc import Store
 from shell.adapters.podman import service as api
+from shell.adapters.podman.library import APIClient
 from shell.adapters.podman.service import COMPONENT, Service
 from shell.failure import AdapterError
 

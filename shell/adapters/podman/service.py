@@ -15,14 +15,18 @@ import anyio
 import anyio.from_thread
 import anyio.to_thread
 import msgspec
-from podman.api.client import APIClient, APIResponse
-from podman.domain.containers import Container
-from podman.domain.system import SystemManager
-from podman.errors import APIError, PodmanError
 
 from core.podman import Json
 from shell.adapters.podman import connection
 from shell.adapters.podman.connection import Call
+from shell.adapters.podman.library import (
+    APIClient,
+    APIError,
+    APIResponse,
+    Container,
+    PodmanError,
+    SystemManager,
+)
 from shell.failure import AdapterError
 
 T = TypeVar("T")

@@ -4,8 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from pyroute2.netlink.exceptions import NetlinkError
-
+from shell.adapters.wireguard.netlink import NetlinkError
 from shell.failure import AdapterError
 
 COMPONENT: Final = "wireguard"

@@ -5,12 +5,11 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
-from pyroute2 import WireGuard as Netlink
-
 from core import address
 from core.wireguard import Peer
 from core.wireguard_uapi import KEEPALIVE_S, Device, DevicePeer
 from shell.adapters.wireguard.failures import failures
+from shell.adapters.wireguard.netlink import WireGuard as Netlink
 
 
 class Kernel:

@@ -14,11 +14,10 @@ from pathlib import Path
 from typing import Any, Final
 
 import psutil
-from pyroute2 import IPRoute
-from pyroute2.netlink.exceptions import NetlinkError
 
 from core import routing_table
 from shell.adapters.wireguard.failures import COMPONENT, failures
+from shell.adapters.wireguard.netlink import IPRoute, NetlinkError
 from shell.failure import AdapterError
 
 ROUTE_PROTOCOL: Final = 84  # not in any table of routing daemons

@@ -1,0 +1,11 @@
+"""The parts of pyroute2 that are needed here: links, addresses and routes; WireGuard's own family; what the kernel refuses."""
+
+from shell import light_imports
+
+light_imports.alone("pyroute2")
+
+from pyroute2.iproute import IPRoute  # noqa: E402 - only now
+from pyroute2.netlink.exceptions import NetlinkError  # noqa: E402
+from pyroute2.netlink.generic.wireguard import WireGuard  # noqa: E402
+
+__all__ = ["IPRoute", "NetlinkError", "WireGuard"]
