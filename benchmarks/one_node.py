@@ -23,8 +23,16 @@ from shell.pulls import Pulls
 from tests.lab.podman_store import PodmanStore
 
 
-def expected_document(subnet_id: int, reference: str, containers: int) -> ExpectedState:
-    """So many containers of one image."""
+def podman_on(store: PodmanStore, expected: ExpectedState) -> Podman:
+    """The adapter, as an agent of this store has it; the registries of this document have no TLS."""
+    volumes_dir = Path(store.directory) / "volumes"
+    insecure = frozenset(one.image.registry for one in expected.containers)
+    return Podman(PodmanSettings(store.socket_path, store.subnet_id, volumes_dir, insecure_registries=insecure))
+
+
+def expected_document(subnet_id: int, reference: str, containers: int, checked: int = 0) -> ExpectedState:
+    """So many containers of one image, the first ones with a health check."""
+    check: Json = {"cmd": "test -e /www/health", "interval": 10, "timeout": 5, "retries": 3, "startPeriod": 1}
     entries: list[Json] = [
         {
             "deploymentId": f"deployment-{i:04}",
@@ -35,7 +43,7 @@ def expected_document(subnet_id: int, reference: str, containers: int) -> Expect
             "ipAddress": f"10.200.{subnet_id}.{i + 2}",
             "ports": [],
             "env": {},
-            "healthCheck": None,
+            "healthCheck": check if i < checked else None,
             "volumes": [],
         }
         for i in range(containers)
@@ -46,11 +54,7 @@ def expected_document(subnet_id: int, reference: str, containers: int) -> Expect
 
 async def converge_once(store: PodmanStore, expected: ExpectedState) -> int:
     """Run the agent's loop until it rests; the number of containers that run then."""
-    podman = Podman(
-        PodmanSettings(
-            socket=store.socket_path, subnet_id=store.subnet_id, volumes_dir=Path(store.directory) / "volumes"
-        )
-    )
+    podman = podman_on(store, expected)
     components = Components(podman)
     at_rest = anyio.Event()
 

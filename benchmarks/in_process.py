@@ -1,0 +1,232 @@
+"""Parsing and deciding, without any component: in multiples of `json.loads` of the same expected state's bytes in the same process (J).
+
+Each size is measured in a process of its own, so that what one leaves behind does not slow the next. Every step is checked to have done
+its work before it is timed.
+"""
+
+import hashlib
+import json
+import multiprocessing
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+import msgspec
+
+from benchmarks import states
+from benchmarks.figures import Figure, median_of_s, median_s
+from core import caddy, digest, dns, machine, plan, podman_answers, state, status, wireguard
+from core.action import Action, Redeploy
+from core.events import Fetched, Looked, Reported, Tick
+from core.memory import POLL_S, Memory
+from core.podman_answers import Listing
+from core.state import ActualState, Document, ExpectedState, NodeType
+
+SIZES: Final = (100, 1_000, 10_000, 100_000)
+_GOALS_AT: Final = 10_000
+_GOALS: Final = {
+    "parse, cold": 2.5,
+    "parse, one container changed": 1.5,
+    "decision, listing just parsed": 0.08,
+    "decision, cold": 0.2,
+    "idle tick": 0.8,
+}
+GROWTH_GOAL: Final = 11.0
+PLAN_GOAL: Final = 10.0
+_J: Final = "json.loads"
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """One size's documents, and what was parsed of them."""
+
+    raw: bytes
+    listing: bytes
+    document: Document
+    listed: Listing
+
+    @property
+    def expected(self) -> ExpectedState:
+        return self.document.expected
+
+    def actual(self) -> ActualState:
+        """A server that is as expected, just looked at."""
+        there = podman_answers.parse_listing(self.listing, states.NOW_S).unwrap()
+        return states.as_served(self.expected, there)
+
+
+def subject(size: int) -> Subject:
+    """Everything that is needed to measure one size."""
+    raw = states.document(size)
+    listing = states.listing(raw)
+    document = state.parse_expected_after(None, raw).unwrap()
+    assert len(document.expected.containers) == size and not document.expected.rejected
+    return Subject(raw, listing, document, podman_answers.parse_listing_after(None, listing, states.NOW_S).unwrap())
+
+
+def main(sizes: tuple[int, ...] = SIZES) -> list[Figure]:
+    """All figures, and how the times grow from 10,000 to 100,000."""
+    found: list[Figure] = []
+    context = multiprocessing.get_context("spawn")
+    for size in sizes:
+        with context.Pool(1) as pool:
+            found += pool.apply(measure, (size,))
+    return found + list(_growth(found))
+
+
+def measure(size: int) -> list[Figure]:
+    """The figures of one size."""
+    one = subject(size)
+    j_s = median_s(partial(json.loads, one.raw))
+    times = {**_parsing(one), **_deciding(one), "idle tick": _tick_s(one, again=False)}
+    times["idle tick, listing unchanged"] = _tick_s(one, again=True)
+    times["nested dictionaries compared"] = _nested_s(one)
+    cold_s = times["decision, cold"]
+    figures = [
+        Figure(what, _J, size, took, j_s, _GOALS.get(what) if size == _GOALS_AT else None)
+        for what, took in times.items()
+    ]
+    goal = PLAN_GOAL if size == _GOALS_AT else None
+    figures.append(Figure("whole plan, all missing", "decision, cold", size, _plan_s(one), cold_s, goal))
+    figures.append(_hashes(one, size))
+    figures.append(_transitions(one, size, j_s))
+    return figures
+
+
+def _parsing(one: Subject) -> dict[str, float]:
+    following = states.with_last_image(one.raw)
+    after = state.parse_expected_after(one.document, following).unwrap()
+    assert after.expected == state.parse_expected(following).unwrap() != one.expected
+    assert state.parse_expected_after(one.document, one.raw).unwrap() is one.document
+    return {
+        "parse, cold": median_s(partial(state.parse_expected, one.raw)),
+        "parse, one container changed": median_s(partial(state.parse_expected_after, one.document, following)),
+        "parse a listing, cold": median_s(partial(podman_answers.parse_listing, one.listing, states.NOW_S)),
+    }
+
+
+def _deciding(one: Subject) -> dict[str, float]:
+    changed = state.parse_expected(states.with_last_image(one.raw)).unwrap()
+    last = _decision(changed, one.actual())
+    assert len(last) == 1 and isinstance(last[0], Redeploy)
+    missing = ActualState()
+    assert len(_decision(one.expected, missing)) == len(one.expected.containers) + 3
+    actual = one.actual()
+    assert _decision(one.expected, actual) == ()
+
+    def cold(raw: bytes = one.raw) -> partial[tuple[Action, ...]]:
+        return partial(_decision, state.parse_expected(raw).unwrap(), one.actual())
+
+    return {
+        "decision, unchanged since the last look": median_s(partial(_decision, one.expected, actual)),
+        "decision, listing just parsed": median_of_s(lambda: partial(_decision, one.expected, one.actual())),
+        "decision, cold": median_of_s(cold),
+        "decision, last container changed, cold": median_of_s(partial(cold, states.with_last_image(one.raw))),
+        "decision, all missing": median_s(partial(_decision, one.expected, missing)),
+    }
+
+
+def _decision(expected: ExpectedState, actual: ActualState) -> tuple[Action, ...]:
+    return plan.outstanding(expected, actual, NodeType.PROXY)
+
+
+def _tick_s(one: Subject, *, again: bool) -> float:
+    """One idle tick: the document's bytes as last time, a listing (the same bytes `again`, or anew), the comparison, the report's bytes."""
+    before = one.listed if again else None
+
+    def tick() -> bytes:
+        wanted = state.parse_expected_after(one.document, one.raw).unwrap().expected
+        there = podman_answers.parse_listing_after(before, one.listing, states.NOW_S + 10).unwrap().containers
+        assert _decision(wanted, states.as_served(wanted, there)) == ()
+        up = status.now_up(there, frozenset())
+        return msgspec.json.encode(status.body(status.entries(there, up, {}), None, None))
+
+    assert len(json.loads(tick())["containers"]) == len(one.expected.containers)
+    return median_s(tick)
+
+
+def _plan_s(one: Subject) -> float:
+    whole = plan.plan(one.expected, ActualState(), NodeType.PROXY)
+    assert len(whole) == len(one.expected.containers) + 3
+    return median_s(partial(plan.plan, one.expected, ActualState(), NodeType.PROXY))
+
+
+def _hashes(one: Subject, size: int) -> Figure:
+    """The three digests of one side, beside hashlib over the very bytes that they are of."""
+    expected = one.expected
+    rows = (
+        tuple(map(dns.plain, expected.dns)),
+        tuple(map(caddy.plain, expected.caddy)),
+        tuple(map(wireguard.plain, expected.wireguard)),
+    )
+    texts = [digest.canonical(part).encode("ascii") for part in rows]
+
+    def ours() -> list[str]:
+        return [
+            state.dns_digest(expected.dns),
+            state.caddy_digest(expected.caddy),
+            state.wireguard_digest(expected.wireguard),
+        ]
+
+    def theirs() -> list[str]:
+        return [hashlib.sha256(text).hexdigest() for text in texts]
+
+    assert ours() == theirs()
+    return Figure("the three sorted hashes", "hashlib over the same bytes", size, median_s(ours), median_s(theirs))
+
+
+def _nested_s(one: Subject) -> float:
+    """A straightforward peer: both sides as nested dictionaries by key, compared for equality; making them is not counted."""
+    ours, theirs = plain(one.expected, one.actual())
+    assert ours == theirs and ours is not theirs
+    return median_s(lambda: ours == theirs)
+
+
+def plain(expected: ExpectedState, actual: ActualState) -> tuple[dict[str, object], dict[str, object]]:
+    """Both sides as a program without types of its own would keep them."""
+    wanted: dict[str, object] = {
+        "containers": {c.deployment_id: {"image": str(c.image), "state": "running"} for c in expected.containers}
+    }
+    there: dict[str, object] = {
+        "containers": {c.deployment_id: {"image": str(c.image), "state": c.state} for c in actual.containers}
+    }
+    for side, whole in ((expected, wanted), (actual, there)):
+        assert not isinstance(side.dns, state.Unread) and not isinstance(side.caddy, state.Unread)
+        assert not isinstance(side.wireguard, state.Unread)
+        whole["dns"] = {record.name: list(record.ips) for record in side.dns}
+        whole["caddy"] = {
+            route.id: {"domain": route.domain, "service": route.service_id, "upstreams": list(route.upstreams)}
+            for route in side.caddy
+        }
+        whole["wireguard"] = {
+            peer.public_key: {"networks": list(peer.networks), "endpoint": peer.endpoint} for peer in side.wireguard
+        }
+    return wanted, there
+
+
+def _transitions(one: Subject, size: int, j_s: float) -> Figure:
+    """One whole idle round of the state machine (four events), its look included."""
+    actual = one.actual()
+    begun, _ = machine.start(Memory(NodeType.PROXY), 0.0)
+
+    def rounds(count: int) -> machine.State:
+        now, at = 0.0, begun
+        for _ in range(count):
+            for event in (Tick(), Fetched(one.expected), Looked(actual), Reported()):
+                at, _ = machine.step(at, event, now)
+            now += POLL_S
+        return at
+
+    last = rounds(3)
+    assert last.memory.polls == 3 and last.memory.drift == () and last.memory.in_force is one.expected
+    return Figure("a round of the state machine (4 transitions)", _J, size, median_s(partial(rounds, 20)) / 20, j_s)
+
+
+def _growth(found: list[Figure]) -> Iterator[Figure]:
+    """How many times longer ten times as much takes."""
+    times = {(one.what, one.size): one.measured for one in found}
+    for what in _GOALS:
+        ten, hundred = times.get((what, 10_000)), times.get((what, 100_000))
+        if ten is not None and hundred is not None:
+            yield Figure(f"growth: {what}", "the same at 10,000", 100_000, hundred, ten, GROWTH_GOAL)
