@@ -13,9 +13,9 @@ from tests.lab.fleet import Fleet, Node
 from tests.lab.private_network import enter_private_network
 
 CONTAINERS: Final = 50
-_WINDOW_S: Final = 60
+_WINDOW_S: Final = 40
 _FULL_WINDOW_S: Final = 300
-_SETTLE_S: Final = 15  # after the last container has come up: reports, first looks, imports that come late
+_SETTLE_S: Final = 12  # after the last container has come up: reports, first looks, imports that come late
 _MEMORY_GOAL_MIB: Final = 64
 _PROCESSOR_GOAL: Final = 0.003
 _MIB: Final = 1024**2

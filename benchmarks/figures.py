@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from typing import Final
 
 ROUNDS: Final = 7
+_MOST_ROUNDS: Final = 51
+_LEAST_S: Final = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,26 +46,19 @@ class Figure:
 
 def median_s(run: Callable[[], object], rounds: int = ROUNDS) -> float:
     """The median time of one call. The collector stays on, as in the agent; what a call returns is dropped outside its time."""
-
-    def once() -> float:
-        begun = time.perf_counter()
-        kept = run()
-        took = time.perf_counter() - begun
-        del kept
-        return took
-
-    return statistics.median(once() for _ in range(rounds))
+    return median_of_s(lambda: run, rounds)
 
 
 def median_of_s(prepare: Callable[[], Callable[[], object]], rounds: int = ROUNDS) -> float:
-    """The median time of one call of what `prepare` returns anew each time, its own time left out."""
+    """The median time of one call of what `prepare` returns anew each time, its own time left out.
 
-    def once() -> float:
+    At least so many rounds; short calls, whose times scatter most, are made more often.
+    """
+    times: list[float] = []
+    while len(times) < rounds or (sum(times) < _LEAST_S and len(times) < _MOST_ROUNDS):
         run = prepare()
         begun = time.perf_counter()
         kept = run()
-        took = time.perf_counter() - begun
+        times.append(time.perf_counter() - begun)
         del kept
-        return took
-
-    return statistics.median(once() for _ in range(rounds))
+    return statistics.median(times)

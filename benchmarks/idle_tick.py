@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Final
 
 import anyio
-import msgspec
 import psutil
 
 from benchmarks.figures import Figure
@@ -76,7 +75,7 @@ async def _tick(podman: Podman, expected: ExpectedState) -> None:
     there = await podman.containers(time.time())
     assert plan.outstanding(expected, as_served(expected, there), NodeType.WORKER) == ()
     entries = status.entries(there, status.now_up(there, frozenset()), {})
-    assert msgspec.json.encode(status.body(entries, None, None))
+    assert status.encode(entries, None, None)
 
 
 def _script(store: PodmanStore, size: int) -> tuple[float, float]:

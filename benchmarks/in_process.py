@@ -5,14 +5,13 @@ its work before it is timed.
 """
 
 import hashlib
+import itertools
 import json
 import multiprocessing
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Final
-
-import msgspec
+from typing import Final, TypeVar
 
 from benchmarks import states
 from benchmarks.figures import Figure, median_of_s, median_s
@@ -22,6 +21,9 @@ from core.events import Fetched, Looked, Reported, Tick
 from core.memory import POLL_S, Memory
 from core.podman_answers import Listing
 from core.state import ActualState, Document, ExpectedState, NodeType
+from shell import collector
+
+T = TypeVar("T")
 
 SIZES: Final = (100, 1_000, 10_000, 100_000)
 _GOALS_AT: Final = 10_000
@@ -79,8 +81,11 @@ def measure(size: int) -> list[Figure]:
     """The figures of one size."""
     one = subject(size)
     j_s = median_s(partial(json.loads, one.raw))
-    times = {**_parsing(one), **_deciding(one), "idle tick": _tick_s(one, again=False)}
-    times["idle tick, listing unchanged"] = _tick_s(one, again=True)
+    one_changed = one.listing.replace(b'"healthy"', b'"starting"', 1)
+    assert one_changed != one.listing
+    times = {**_parsing(one), **_deciding(one), "idle tick": _tick_s(one, (one.listing, one_changed))}
+    times["idle tick, listing unchanged"] = _tick_s(one, (one.listing,))
+    times["idle tick, listing parsed afresh"] = _tick_s(one, (one.listing,), afresh=True)
     times["nested dictionaries compared"] = _nested_s(one)
     cold_s = times["decision, cold"]
     figures = [
@@ -100,10 +105,20 @@ def _parsing(one: Subject) -> dict[str, float]:
     assert after.expected == state.parse_expected(following).unwrap() != one.expected
     assert state.parse_expected_after(one.document, one.raw).unwrap() is one.document
     return {
-        "parse, cold": median_s(partial(state.parse_expected, one.raw)),
-        "parse, one container changed": median_s(partial(state.parse_expected_after, one.document, following)),
-        "parse a listing, cold": median_s(partial(podman_answers.parse_listing, one.listing, states.NOW_S)),
+        "parse, cold": median_s(_calmly(partial(state.parse_expected, one.raw))),
+        "parse, one container changed": median_s(_calmly(partial(state.parse_expected_after, one.document, following))),
+        "parse a listing, cold": median_s(_calmly(partial(podman_answers.parse_listing, one.listing, states.NOW_S))),
     }
+
+
+def _calmly(run: Callable[[], T]) -> Callable[[], T]:
+    """As the agent runs it: no cycle is looked for meanwhile."""
+
+    def calm() -> T:
+        with collector.paused():
+            return run()
+
+    return calm
 
 
 def _deciding(one: Subject) -> dict[str, float]:
@@ -128,19 +143,31 @@ def _deciding(one: Subject) -> dict[str, float]:
 
 
 def _decision(expected: ExpectedState, actual: ActualState) -> tuple[Action, ...]:
-    return plan.outstanding(expected, actual, NodeType.PROXY)
+    with collector.paused():
+        return plan.outstanding(expected, actual, NodeType.PROXY)
 
 
-def _tick_s(one: Subject, *, again: bool) -> float:
-    """One idle tick: the document's bytes as last time, a listing (the same bytes `again`, or anew), the comparison, the report's bytes."""
-    before = one.listed if again else None
+def _tick_s(one: Subject, listings: tuple[bytes, ...], *, afresh: bool = False) -> float:
+    """One idle tick: the document's bytes as last time, a listing (these in turn), the comparison, the report's bytes.
+
+    As in the agent, the last listing is kept until the next one is there. `afresh`: it is not used.
+    """
+    served = states.as_served(one.expected, ())
+    kept = [one.listed]
+    turns = itertools.cycle(listings)
 
     def tick() -> bytes:
-        wanted = state.parse_expected_after(one.document, one.raw).unwrap().expected
-        there = podman_answers.parse_listing_after(before, one.listing, states.NOW_S + 10).unwrap().containers
-        assert _decision(wanted, states.as_served(wanted, there)) == ()
-        up = status.now_up(there, frozenset())
-        return msgspec.json.encode(status.body(status.entries(there, up, {}), None, None))
+        with collector.paused():
+            wanted = state.parse_expected_after(one.document, one.raw).unwrap().expected
+        before = None if afresh else kept[0]
+        with collector.paused():
+            kept[0] = podman_answers.parse_listing_after(before, next(turns), states.NOW_S + 10).unwrap()
+        there = kept[0].containers
+        with collector.paused():
+            drift = _decision(wanted, ActualState(there, served.dns, served.caddy, served.wireguard))
+            entries = status.entries(there, status.now_up(there, frozenset()), {})
+        assert drift == ()
+        return status.encode(entries, None, None)
 
     assert len(json.loads(tick())["containers"]) == len(one.expected.containers)
     return median_s(tick)

@@ -8,7 +8,7 @@ import anyio
 
 from core import state
 from core.events import Effect
-from core.machine import Idle, State, Waiting
+from core.machine import Closing, State, Waiting
 from core.memory import Memory
 from core.render import Json
 from core.state import ExpectedState, NodeType
@@ -53,18 +53,17 @@ def expected_document(subnet_id: int, reference: str, containers: int, checked: 
 
 
 async def converge_once(store: PodmanStore, expected: ExpectedState) -> int:
-    """Run the agent's loop until it rests; the number of containers that run then."""
+    """Run the agent's loop until a look after a change finds nothing left to do; the number of containers that run then.
+
+    (The last report is not waited for: reports keep a second between each other.)
+    """
     podman = podman_on(store, expected)
     components = Components(podman)
     at_rest = anyio.Event()
 
     def observe(now: State, effects: tuple[Effect, ...]) -> None:
-        if (
-            isinstance(now, Idle)
-            and isinstance(now.phase, Waiting)
-            and now.memory.in_force is not None
-            and not now.memory.drift
-        ):
+        looked = isinstance(now.phase, Waiting) or (isinstance(now.phase, Closing) and now.phase.looked)
+        if looked and now.memory.in_force is not None and not now.memory.drift:
             at_rest.set()
 
     reconcile = Reconcile(Memory(NodeType.WORKER), observe)
@@ -72,8 +71,8 @@ async def converge_once(store: PodmanStore, expected: ExpectedState) -> int:
     async def fetch() -> ExpectedState:
         return expected
 
-    async def send(body: dict[str, Json]) -> None:
-        json.dumps(body)
+    async def send(body: bytes) -> None:
+        assert body
 
     async def remember() -> None:
         return None

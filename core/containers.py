@@ -76,8 +76,8 @@ class ActualContainer(msgspec.Struct, frozen=True, gc=False):
     """One container of this server that carries a label of ours.
 
     `image` is None when its reference cannot be parsed (an image that has lost its name). `state` is Podman's word in lower case.
-    `created` is in seconds since the epoch. `running_for_s` is how long the present start has lasted, `lived_s` how long the last one
-    did; both None when not known. `pid` is the first process's, 0 when it does not run or is not known.
+    `created` is in seconds since the epoch. `running_for_s` is how long the present start has lasted, as far as that is of interest,
+    `lived_s` how long the last one did; both None when not known. `pid` is the first process's, 0 when it does not run or is not known.
     """
 
     id: ContainerId

@@ -4,9 +4,10 @@ Decides what Podman's words mean here. A listing with one item of the wrong shap
 pass for a complete one. Field names are those of the libpod API, 4.3 to 5.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import takewhile
 from types import MappingProxyType
 from typing import Annotated, Final, TypeAlias, TypeVar
 
@@ -17,6 +18,7 @@ from returns.result import Failure, Result, Success
 
 from core import image
 from core.containers import (
+    DEPLOYMENT_LABEL,
     SERVICE_LABEL,
     SERVICE_NAME_LABEL,
     ActualContainer,
@@ -51,6 +53,9 @@ _FRAME_HEAD: Final = 8
 # A longer number is no time, and fits no float.
 _Seconds: TypeAlias = Annotated[int, msgspec.Meta(ge=-(2**62), le=2**62)]
 _NOTHING_TOLD: Final[Mapping[ContainerId, float]] = MappingProxyType({})
+LONG_S: Final = (
+    600.0  # whoever asks how long a container has run wants to know seconds: a longer time need not be kept up to date
+)
 _EVENT_LAG_S: Final = 2.0  # Podman writes the event once the start is done; a later one belongs to another start
 
 
@@ -89,11 +94,15 @@ class _Item(msgspec.Struct, frozen=True, gc=False, rename="pascal"):
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """The containers of ours in one answer, and what the next answer's parse can take over from it."""
+    """The containers of ours in one answer, and what the next answer's parse can take over from it.
+
+    `found` is what each entry of the answer came to, None for one that is not ours; `started_at` the answer's own times of their starts.
+    """
 
     containers: tuple[ActualContainer, ...]
     raw: bytes = field(repr=False)
-    items: tuple[_Item, ...] = field(repr=False)
+    found: tuple[ActualContainer | None, ...] = field(repr=False)
+    started_at: tuple[int, ...] = field(repr=False)
 
 
 class _Ulimit(msgspec.Struct, frozen=True, rename="pascal"):
@@ -168,13 +177,37 @@ def parse_listing(
 def parse_listing_after(
     before: Listing | None, raw: bytes, wall_now_s: float, started_at: Mapping[ContainerId, float] = _NOTHING_TOLD
 ) -> Result[Listing, str]:
-    """The same, where `before` is an earlier listing of this server: an answer that says nothing new is not taken apart again."""
-    if before is not None and raw == before.raw:
-        known = zip(before.items, before.containers, strict=True)
-        return Success(
-            replace(before, containers=tuple(_aged(item, one, wall_now_s, started_at) for item, one in known))
+    """The same, where `before` is an earlier listing of this server: entries that say nothing new are not taken apart again.
+
+    Those are the ones before the first change and after the last: entries come in an order of their own, and few change between looks.
+    """
+    if before is None:
+        return _decode(raw, list[_Item]).map(
+            lambda items: _listing(raw, _NONE_KNOWN, items, _NONE_KNOWN, wall_now_s, started_at)
         )
-    return _decode(raw, list[_Item]).map(lambda items: _listing(raw, items, wall_now_s, started_at))
+    if raw == before.raw:
+        everything = _Known(before.found, before.started_at)
+        return Success(_listing(raw, everything, [], _NONE_KNOWN, wall_now_s, started_at))
+    return _decode(raw, list[msgspec.Raw]).bind(lambda texts: _changed(before, raw, texts, wall_now_s, started_at))
+
+
+def _changed(
+    before: Listing, raw: bytes, texts: list[msgspec.Raw], wall_now_s: float, started_at: Mapping[ContainerId, float]
+) -> Result[Listing, str]:
+    old = msgspec.json.decode(before.raw, type=list[msgspec.Raw])
+    head = _equal_ones(zip(old, texts, strict=False))
+    least = min(len(old), len(texts)) - head
+    tail = min(least, _equal_ones(zip(reversed(old), reversed(texts), strict=False)))
+    news = b",".join(texts[head : len(texts) - tail])
+    first = _Known(before.found[:head], before.started_at[:head])
+    last = _Known(before.found[len(old) - tail :], before.started_at[len(old) - tail :])
+    return _decode(b"[" + news + b"]", list[_Item]).map(
+        lambda items: _listing(raw, first, items, last, wall_now_s, started_at)
+    )
+
+
+def _equal_ones(pairs: Iterable[tuple[msgspec.Raw, msgspec.Raw]]) -> int:
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
 def parse_names(raw: bytes) -> Result[tuple[str, ...], str]:
@@ -260,49 +293,87 @@ def _log_file(config: _LogConfig) -> str | None:
     return config.path if config.type in ("k8s-file", "json-file") and config.path.startswith("/") else None
 
 
-def _listing(raw: bytes, items: list[_Item], wall_now_s: float, started_at: Mapping[ContainerId, float]) -> Listing:
-    ours = tuple(item for item in items if item.labels and is_ours(item.labels))
-    return Listing(tuple(_container(item, wall_now_s, started_at) for item in ours), raw, ours)
+def _listing(
+    raw: bytes,
+    first: "_Known",
+    items: list[_Item],
+    last: "_Known",
+    wall_now_s: float,
+    started_at: Mapping[ContainerId, float],
+) -> Listing:
+    """Of what is known already at both ends, and of new entries between."""
+    fresh = [_container(item, wall_now_s, started_at) if _is_ours(item) else None for item in items]
+    found = (*first.aged(wall_now_s, started_at), *fresh, *last.aged(wall_now_s, started_at))
+    times = (*first.started_at, *[item.started_at for item in items], *last.started_at)
+    return Listing(tuple([one for one in found if one is not None]), raw, found, times)
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """Neighbouring entries of an earlier answer."""
+
+    found: tuple[ActualContainer | None, ...]
+    started_at: tuple[int, ...]
+
+    def aged(self, wall_now_s: float, started_at: Mapping[ContainerId, float]) -> list[ActualContainer | None]:
+        """The same containers now."""
+        long_ago = wall_now_s - LONG_S - _EVENT_LAG_S - 1  # whatever an event says of such a start: it has lasted long
+        return [
+            one
+            if one is None or (one.running_for_s == LONG_S and at < long_ago)
+            else _aged(at, one, wall_now_s, started_at)
+            for at, one in zip(self.started_at, self.found, strict=True)
+        ]
+
+
+_NONE_KNOWN: Final = _Known((), ())
+
+
+def _is_ours(item: _Item) -> bool:
+    # Nearly all of ours have this label; looking through all labels costs more than the rest of the line.
+    return item.labels is not None and (DEPLOYMENT_LABEL in item.labels or is_ours(item.labels))
 
 
 def _aged(
-    item: _Item, one: ActualContainer, wall_now_s: float, started_at: Mapping[ContainerId, float]
+    listed_at: int, one: ActualContainer, wall_now_s: float, started_at: Mapping[ContainerId, float]
 ) -> ActualContainer:
     """A container of which nothing has changed but the time."""
     if one.running_for_s is None:
         return one
-    return structs.replace(one, running_for_s=_running_for_s(item, wall_now_s, started_at))
+    return structs.replace(one, running_for_s=_running_for_s(one.id, listed_at, wall_now_s, started_at))
 
 
 def _container(item: _Item, wall_now_s: float, started_at: Mapping[ContainerId, float]) -> ActualContainer:
     labels = item.labels or {}
-    state = _STATES.get(item.state.lower(), _UNKNOWN)
+    state = _STATES.get(item.state) or _STATES.get(item.state.lower(), _UNKNOWN)
     runs = state == "running" and item.started_at > 0
     ended = state == "exited" and 0 < item.started_at <= item.exited_at
-    return ActualContainer(
-        id=item.id,
-        name=item.names[0] if item.names else "",
-        image=image.parse(item.image),
-        image_text=item.image,
-        state=state,
-        created=int(item.created.timestamp()),
-        health=_HEALTH.get(item.status.lower(), _NO_RESULT),
-        deployment_id=deployment_of(labels),
-        service_id=labels.get(SERVICE_LABEL, ""),
-        service_name=labels.get(SERVICE_NAME_LABEL, ""),
-        running_for_s=_running_for_s(item, wall_now_s, started_at) if runs else None,
+    return ActualContainer(  # by position, in the order of its fields: there is one for each container at each look
+        item.id,
+        item.names[0] if item.names else "",
+        image.parse(item.image),
+        item.image,
+        state,
+        int(item.created.timestamp()),
+        _HEALTH.get(item.status) or _HEALTH.get(item.status.lower(), _NO_RESULT),
+        deployment_of(labels),
+        labels.get(SERVICE_LABEL, ""),
+        labels.get(SERVICE_NAME_LABEL, ""),
+        _running_for_s(item.id, item.started_at, wall_now_s, started_at) if runs else None,
         # Podman's times are cut to whole seconds: this is the least that can have passed.
-        lived_s=max(0.0, float(item.exited_at - item.started_at - 1)) if ended else None,
-        exit_code=item.exit_code,
-        pid=item.pid,
+        max(0.0, float(item.exited_at - item.started_at - 1)) if ended else None,
+        item.exit_code,
+        item.pid,
     )
 
 
-def _running_for_s(item: _Item, wall_now_s: float, started_at: Mapping[ContainerId, float]) -> float:
-    """Since the latest time at which the present start can have been.
+def _running_for_s(
+    container_id: ContainerId, listed_at: int, wall_now_s: float, started_at: Mapping[ContainerId, float]
+) -> float:
+    """Since the latest time at which the present start can have been, at most LONG_S.
 
     That is the event's time when it is of the same start, else the end of the start's second.
     """
-    told = started_at.get(item.id)
-    latest = told if told is not None and 0 <= told - item.started_at < _EVENT_LAG_S else item.started_at + 1
-    return wall_now_s - latest if wall_now_s > latest else 0.0
+    told = started_at.get(container_id)
+    latest = told if told is not None and 0 <= told - listed_at < _EVENT_LAG_S else listed_at + 1
+    return min(LONG_S, wall_now_s - latest) if wall_now_s > latest else 0.0

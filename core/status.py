@@ -6,14 +6,11 @@ with a health check is listed from the beginning, as `starting`, until its check
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from operator import attrgetter
 from typing import Final
 
 import msgspec
 
 from core.containers import ActualContainer, ContainerId, DeploymentId
-from core.render import Json
 from core.retry import Retries, attempts
 
 UP_AFTER_S: Final = 2.0  # a container that dies within a second or so of its start does not count as deployed
@@ -37,8 +34,13 @@ _WORDS: Final[Mapping[str, str]] = {
 _HEALTH: Final = frozenset({"starting", "healthy", "unhealthy"})
 
 
-class Entry(msgspec.Struct, frozen=True, gc=False):
-    """One container in the report."""
+class Entry(
+    msgspec.Struct,
+    frozen=True,
+    gc=False,
+    rename={"deployment_id": "deploymentId", "container_id": "containerId", "health": "healthStatus"},
+):
+    """One container in the report, encoded as it is."""
 
     deployment_id: DeploymentId
     container_id: ContainerId
@@ -46,13 +48,18 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
     health: str
 
 
-@dataclass(frozen=True, slots=True)
-class Resources:
+class Resources(msgspec.Struct, frozen=True, rename="camel"):
     """The server's size, in whole numbers as the control plane stores them."""
 
     cpu_cores: int
     memory_mb: int
     disk_gb: int
+
+
+class _Report(msgspec.Struct, frozen=True, rename="camel"):
+    containers: tuple[Entry, ...]
+    resources: Resources | msgspec.UnsetType
+    public_ip: str | msgspec.UnsetType
 
 
 def now_up(containers: tuple[ActualContainer, ...], ever_up: frozenset[ContainerId]) -> frozenset[ContainerId]:
@@ -80,34 +87,15 @@ def entries(
         key = one.deployment_id
         if key is None or key in chosen:
             continue
-        entry = _entry(key, one, one.id in ever_up, tried.get(key, 0))
+        entry = _entry(key, one, one.id in ever_up, tried.get(key, 0) if tried else 0)
         if entry is not None:
             chosen[key] = entry
-    return tuple(sorted(chosen.values(), key=attrgetter("deployment_id")))
+    return tuple([chosen[key] for key in sorted(chosen)])
 
 
-def body(found: tuple[Entry, ...], resources: Resources | None, public_ip: str | None) -> dict[str, Json]:
-    """The JSON object of a report; `containers` is always there."""
-    document: dict[str, Json] = {
-        "containers": [
-            {
-                "deploymentId": one.deployment_id,
-                "containerId": one.container_id,
-                "status": one.status,
-                "healthStatus": one.health,
-            }
-            for one in found
-        ]
-    }
-    if resources is not None:
-        document["resources"] = {
-            "cpuCores": resources.cpu_cores,
-            "memoryMb": resources.memory_mb,
-            "diskGb": resources.disk_gb,
-        }
-    if public_ip:
-        document["publicIp"] = public_ip
-    return document
+def encode(found: tuple[Entry, ...], resources: Resources | None, public_ip: str | None) -> bytes:
+    """The bytes of a report; `containers` is always there."""
+    return msgspec.json.encode(_Report(found, resources or msgspec.UNSET, public_ip or msgspec.UNSET))
 
 
 def _best_first(containers: tuple[ActualContainer, ...]) -> Iterable[ActualContainer]:

@@ -14,7 +14,6 @@ from typing import Any
 
 import anyio
 import anyio.abc
-import msgspec
 from returns.pipeline import is_successful
 
 from core import health, overview, overview_text, state
@@ -25,7 +24,7 @@ from core.memory import Memory
 from core.overview import Exchange
 from core.render import Json
 from core.state import ActualState, Document, ExpectedState, NodeType
-from shell import assembly, reloading, resources, service_manager, status_socket, version
+from shell import assembly, collector, reloading, resources, service_manager, status_socket, version
 from shell.adapters.public_address import PublicAddressService
 from shell.building import log as build_log
 from shell.failure import AdapterError
@@ -67,7 +66,8 @@ class Expected:
     async def fetch(self) -> ExpectedState:
         """The expected state of this node. Raises AdapterError, also for a document of the wrong shape."""
         raw = await self._node.control_plane.fetch_expected_state()
-        parsed = state.parse_expected_after(self._document, raw, self._node.identity.subnet_id)
+        with collector.paused():
+            parsed = state.parse_expected_after(self._document, raw, self._node.identity.subnet_id)
         if not is_successful(parsed):
             raise AdapterError("control plane", "use the expected state", str(parsed.failure()))
         document = parsed.unwrap()
@@ -279,8 +279,8 @@ class Daemon:
         self._looked_in = self._turns.epoch
         return await self._gather(time.time())
 
-    async def _send_report(self, body: dict[str, Json]) -> None:
-        await self._node.control_plane.post_status(msgspec.json.encode(body))
+    async def _send_report(self, body: bytes) -> None:
+        await self._node.control_plane.post_status(body)
 
 
 async def run_until_stopped(daemon: Daemon, beside: Callable[[], Coroutine[Any, Any, None]] | None = None) -> None:

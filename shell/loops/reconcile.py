@@ -45,6 +45,7 @@ from core.memory import Memory, is_overtaken
 from core.pause import Pause
 from core.state import ActualState, ExpectedState
 from core.status import Entry
+from shell import collector
 from shell.failure import AdapterError
 from shell.log import logger
 
@@ -108,7 +109,8 @@ class Reconcile:
         async with self._send, self._receive, anyio.create_task_group() as tasks:
             while True:
                 event = await self._next_event(world)
-                self._state, effects = machine.step(self._state, event, anyio.current_time())
+                with collector.paused():
+                    self._state, effects = machine.step(self._state, event, anyio.current_time())
                 self._observe(self._state, effects)
                 for effect in effects:
                     if isinstance(effect, Finish):

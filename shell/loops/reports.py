@@ -13,7 +13,6 @@ from anyio.abc import TaskStatus
 from core import status
 from core.memory import Memory
 from core.overview import Exchange
-from core.render import Json
 from core.status import Entry, Resources
 from shell.components import ContainerEngine
 from shell.failure import AdapterError
@@ -31,7 +30,7 @@ class Reports:
 
     def __init__(
         self,
-        send: Callable[[dict[str, Json]], Awaitable[None]],
+        send: Callable[[bytes], Awaitable[None]],
         engine: ContainerEngine,
         memory: Callable[[], Memory],
         resources: Callable[[], Resources],
@@ -111,7 +110,7 @@ class Reports:
 
     async def _report(self, entries: tuple[Entry, ...]) -> None:
         try:
-            await self._send(status.body(entries, self._resources(), self._public_ip()))
+            await self._send(status.encode(entries, self._resources(), self._public_ip()))
         except AdapterError as error:
             if self._complaint != str(error):
                 logger().warning("report not sent", why=str(error), then="the next one is tried in time")

@@ -16,6 +16,7 @@ from tests.builders import CONTAINER, DEPLOYMENT, NAME, NGINX, an_actual_contain
 NEVER = -62135596800  # how Go spells a time that has not been
 STARTED = 1_795_441_031
 NOW = STARTED + 100.5
+CHANGES = ("nothing", "one more", "one more within", "one less", "another", "turned round")
 LISTED: list[dict[str, Any]] = [
     {},
     {"Id": "b" * 64, "StartedAt": STARTED + 7},
@@ -214,16 +215,28 @@ def test_a_listing_cut_short_is_refused(kinds: list[str], source: Any) -> None:
 
 @given(
     st.lists(st.sampled_from(LISTED), max_size=5),
-    st.lists(st.tuples(st.booleans(), st.sampled_from(LISTED), st.integers(-3, 200)), min_size=1, max_size=5),
+    st.lists(
+        st.tuples(st.sampled_from(CHANGES), st.sampled_from(LISTED), st.integers(-3, 200) | st.integers(598, 608)),
+        min_size=1,
+        max_size=5,
+    ),
     st.sampled_from([None, STARTED + 0.25, STARTED + 1.5, STARTED + 50.0]),
 )
 def test_a_listing_after_another_says_what_it_says_alone(
-    items: list[dict[str, Any]], steps: list[tuple[bool, dict[str, Any], int]], told: float | None
+    items: list[dict[str, Any]], steps: list[tuple[str, dict[str, Any], int]], told: float | None
 ) -> None:
     """Whether or not anything has changed since; time has passed, and events may have come (L17)."""
     before: podman_answers.Listing | None = None
-    for number, (changes, item, passed_s) in enumerate(steps):
-        items = [*items, item] if changes else items
+    for number, (change, item, passed_s) in enumerate(steps):
+        middle = len(items) // 2
+        items = {
+            "nothing": items,
+            "one more": [*items, item],
+            "one more within": [*items[:middle], item, *items[middle:]],
+            "one less": items[:middle] + items[middle + 1 :],
+            "another": [*items[:middle], item, *items[middle + 1 :]],
+            "turned round": items[::-1],
+        }[change]
         heard = {ContainerId(CONTAINER): told} if told is not None and number else {}
         raw, now = json.dumps([an_item(**one) for one in items]).encode(), STARTED + passed_s + 0.5
         after = podman_answers.parse_listing_after(before, raw, now, heard).unwrap()

@@ -1,5 +1,6 @@
 """`core.status`: truth in reports (L30, L31, L32)."""
 
+import json
 from typing import Any
 
 import pytest
@@ -159,12 +160,12 @@ def test_the_order_of_the_listing_means_nothing(containers: list[ActualContainer
 
 def test_the_body_of_a_report() -> None:
     """Field names of PROTOCOL §5; `containers` is always there, the rest may be left out."""
-    found = status.body(entries(an_actual_container()), Resources(4, 7821, 79), "203.0.113.7")
-    assert found == {
+    found = status.encode(entries(an_actual_container()), Resources(4, 7821, 79), "203.0.113.7")
+    assert json.loads(found) == {
         "resources": {"cpuCores": 4, "memoryMb": 7821, "diskGb": 79},
         "publicIp": "203.0.113.7",
         "containers": [
             {"deploymentId": DEPLOYMENT, "containerId": CONTAINER, "status": "running", "healthStatus": "none"}
         ],
     }
-    assert status.body((), None, None) == status.body((), None, "") == {"containers": []}
+    assert status.encode((), None, None) == status.encode((), None, "") == b'{"containers":[]}'

@@ -1,5 +1,6 @@
 """`shell.loops.reports`: the heartbeat, in every state of everything else."""
 
+import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -38,14 +39,14 @@ class Plane:
     got: list[tuple[float, dict[str, Any]]] = field(default_factory=list)
     busy: bool = False
 
-    async def send(self, body: dict[str, Any]) -> None:
+    async def send(self, body: bytes) -> None:
         """Write the report down with its time."""
         assert not self.busy, "one report at a time"
         self.busy = True
         try:
             if self.script is not None:
                 await self.script()
-            self.got.append((anyio.current_time(), body))
+            self.got.append((anyio.current_time(), json.loads(body)))
         finally:
             self.busy = False
 

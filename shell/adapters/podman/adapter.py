@@ -26,6 +26,7 @@ from core.podman import CreateOptions, Limit
 from core.podman_answers import Holder, Listing
 from core.podman_events import ContainerEvent
 from core.rejection import shown
+from shell import collector
 from shell.adapters.podman import service as api
 from shell.adapters.podman.images import Images
 from shell.adapters.podman.library import APIClient
@@ -100,7 +101,8 @@ class Podman:
         One that twice could not be started since Podman could not even look into it is `damaged`.
         """
         raw = await self._service.read("list containers", api.list_containers)
-        parsed = podman_answers.parse_listing_after(self._listing, raw, wall_now_s, self._started_at)
+        with collector.paused():
+            parsed = podman_answers.parse_listing_after(self._listing, raw, wall_now_s, self._started_at)
         if not is_successful(parsed):
             raise AdapterError(COMPONENT, "list containers", parsed.failure(), "nothing is changed until it does")
         self._listing = parsed.unwrap()
