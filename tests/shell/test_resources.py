@@ -2,8 +2,9 @@
 
 import os
 import shutil
-from dataclasses import astuple
 from pathlib import Path
+
+from msgspec import structs
 
 from shell import resources
 
@@ -11,7 +12,7 @@ from shell import resources
 def test_the_size_of_this_server(tmp_path: Path) -> None:
     """Whole numbers, none of them zero: cores, MiB, GiB."""
     found = resources.fetch()
-    assert all(type(one) is int and one > 0 for one in astuple(found))
+    assert all(type(one) is int and one > 0 for one in structs.astuple(found))
     assert found.cpu_cores == os.cpu_count()
     total_kib = int(Path("/proc/meminfo").read_text().split()[1])
     assert found.memory_mb == total_kib // 1024
