@@ -50,9 +50,8 @@ def test_every_request_once_through_a_rotation(proxy: Proxy, tmp_path: Path) -> 
             with proxy.client() as client:
                 for number in range(_REQUESTS):
                     assert client.get(f"/{number}?secret={padding}").status == 200
-                    if (
-                        number == 0
-                    ):  # a log that small is full, and gone, before one that nobody writes to is looked at again
+                    # A log that small is full, and gone, before one that nobody writes to is looked at again.
+                    if number == 0:
                         wait_for(lambda: store.of("http"), 10, "the first request")
 
         async def main() -> None:

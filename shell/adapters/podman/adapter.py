@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 import anyio.to_thread
-from msgspec import structs
 from returns.pipeline import is_successful
 from returns.result import Result
 
 from core import podman as form
 from core import podman_answers, podman_events, registry_auth
 from core.containers import ActualContainer, ContainerId, ExpectedContainer
+from core.damage import Damage
 from core.image import Image
 from core.podman import CreateOptions, Limit
 from core.podman_answers import Holder, Listing
@@ -44,8 +44,8 @@ _ADDRESS_TAKEN: Final = re.compile(
     r"requested ip address (?P<address>\S+) is already allocated to container ID (?P<holder>[0-9a-f]+)"
 )
 _NAME_TAKEN: Final = "already in use"
+_CANNOT_LOOK: Final = 500  # of an inspection, for a container that is there
 _LIMIT_WORD: Final = "rlimit"
-_DAMAGED: Final = "damaged"  # a state that Podman has no word for: neither startable nor running, so it is replaced
 _LEFT_ALONE: Final = "it is left alone"
 _LOOK_AGAIN: Final = "the server is looked at again"
 
@@ -79,8 +79,7 @@ class Podman:
         self._limits: tuple[Limit, ...] = ()
         self._started_at: dict[ContainerId, float] = {}
         self._listing: Listing | None = None
-        self._suspects: set[ContainerId] = set()
-        self._damaged: set[ContainerId] = set()
+        self._damage = Damage()
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -98,7 +97,7 @@ class Podman:
     async def containers(self, wall_now_s: float) -> tuple[ActualContainer, ...]:
         """All containers of ours, in one request; never an incomplete list.
 
-        One that twice could not be started since Podman could not even look into it is `damaged`.
+        One that can never be started is `damaged` (`core.damage`).
         """
         raw = await self._service.read("list containers", api.list_containers)
         with collector.paused():
@@ -108,11 +107,8 @@ class Podman:
         self._listing = parsed.unwrap()
         there = {one.id for one in self._listing.containers}
         self._started_at = {one: at for one, at in self._started_at.items() if one in there}
-        self._suspects &= there
-        self._damaged &= there
-        if not self._damaged:
-            return self._listing.containers
-        return tuple(self._as_known(one) for one in self._listing.containers)
+        self._damage = self._damage.among(there)
+        return self._damage.shown(self._listing.containers)
 
     async def watch(self, on_open: Callable[[], None], on_event: Callable[[ContainerEvent], None]) -> None:
         """Say what happens to containers of ours, from `on_open` on, until the stream ends, which raises AdapterError."""
@@ -199,12 +195,12 @@ class Podman:
         holder = await self._ours("start", container_id)
         if holder is None:
             raise AdapterError(COMPONENT, f"start container {container_id}", "it is gone", _LOOK_AGAIN)
-        if holder.fault is not None and holder.state != "running":
-            (self._damaged if holder.id in self._suspects else self._suspects).add(holder.id)
+        if holder.fault is not None:
+            self._damage = self._damage.refused(holder.id, holder.state)
             then = "when it is so again, it counts as damaged and is made anew"
             raise AdapterError(COMPONENT, f"start container {holder.name}", holder.fault, then)
+        self._damage = self._damage.cleared(holder.id)
         await self._start(holder.name, holder.id)
-        self._suspects.discard(holder.id)
 
     async def stop_and_remove(self, container_id: ContainerId, grace_s: float = 10) -> None:
         """Stop a container of ours politely, after `grace_s` seconds by force; remove it, and see that it is gone.
@@ -314,9 +310,6 @@ class Podman:
             "container removed", container=name, id=container_id[:12]
         )  # why and for whom: bound by the caller
 
-    def _as_known(self, one: ActualContainer) -> ActualContainer:
-        return structs.replace(one, state=_DAMAGED) if one.id in self._damaged and one.state != "running" else one
-
     async def _limits_meant(self, container_id: ContainerId) -> tuple[Limit, ...]:
         holder = await self._holder(container_id)
         return () if holder is None else podman_answers.repaired_limits(holder)
@@ -336,6 +329,8 @@ class Podman:
         try:
             found = await self._service.read(what, partial(api.inspect_container, key=key))
         except RefusedError as error:
+            if error.status != _CANNOT_LOOK:
+                raise
             listed = await self._service.read(what, api.list_containers)
             parsed = podman_answers.parse_listed(listed, key, error.why)
         else:
