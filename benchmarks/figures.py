@@ -5,12 +5,12 @@ A time alone says more about the machine than about the agent. Refuses to know h
 
 import statistics
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
 ROUNDS: Final = 7
-_MOST_ROUNDS: Final = 51
+_MOST_ROUNDS: Final = 101
 _LEAST_S: Final = 0.2
 
 
@@ -18,7 +18,8 @@ _LEAST_S: Final = 0.2
 class Figure:
     """One ratio: `what` in multiples of `unit`, for `size` containers (None where that is not the question).
 
-    `measured` and `of` are the two quantities, in the same unit of measurement; `goal` is the most that the ratio may be.
+    `measured` and `of` are the two quantities, in the same unit of measurement; `goal` is the most that the ratio may be. `least` is the
+    ratio of the quickest rounds of both: what other programs on the machine disturb the least.
     """
 
     what: str
@@ -27,6 +28,7 @@ class Figure:
     measured: float
     of: float
     goal: float | None = None
+    least: float | None = None
 
     @property
     def ratio(self) -> float:
@@ -44,21 +46,47 @@ class Figure:
         return f"{size:9}{self.what:<44} {self.ratio:9.3f} x {self.unit}{goal}"
 
 
-def median_s(run: Callable[[], object], rounds: int = ROUNDS) -> float:
-    """The median time of one call. The collector stays on, as in the agent; what a call returns is dropped outside its time."""
-    return median_of_s(lambda: run, rounds)
+@dataclass(frozen=True, slots=True)
+class Times:
+    """What the rounds of one measurement took, in seconds of this thread's processor time: being interrupted does not count."""
+
+    median_s: float
+    least_s: float
+
+    def __truediv__(self, rounds: int) -> "Times":
+        return Times(self.median_s / rounds, self.least_s / rounds)
 
 
-def median_of_s(prepare: Callable[[], Callable[[], object]], rounds: int = ROUNDS) -> float:
-    """The median time of one call of what `prepare` returns anew each time, its own time left out.
+def ratio(what: str, unit: str, size: int | None, ours: Times, theirs: Times, goal: float | None = None) -> Figure:
+    """The figure of two measurements: medians, and the quickest rounds beside them."""
+    return Figure(what, unit, size, ours.median_s, theirs.median_s, goal, ours.least_s / theirs.least_s)
+
+
+def usual(runs: Sequence[Sequence[Figure]]) -> list[Figure]:
+    """Of several runs of the same benchmarks, the figures of a middling one: a lucky run would be a record that no later one reaches."""
+    found = []
+    for same in zip(*runs, strict=True):
+        middle = sorted(same, key=lambda one: one.ratio)[len(same) // 2]
+        least = [one.least for one in same if one.least is not None]
+        found.append(replace(middle, least=statistics.median(least) if least else None))
+    return found
+
+
+def timed(run: Callable[[], object], rounds: int = ROUNDS) -> Times:
+    """What one call takes. The collector stays on, as in the agent; what a call returns is dropped outside its time."""
+    return timed_anew(lambda: run, rounds)
+
+
+def timed_anew(prepare: Callable[[], Callable[[], object]], rounds: int = ROUNDS) -> Times:
+    """What one call takes of what `prepare` returns anew each time, its own time left out.
 
     At least so many rounds; short calls, whose times scatter most, are made more often.
     """
     times: list[float] = []
     while len(times) < rounds or (sum(times) < _LEAST_S and len(times) < _MOST_ROUNDS):
         run = prepare()
-        begun = time.perf_counter()
+        begun = time.thread_time()
         kept = run()
-        times.append(time.perf_counter() - begun)
+        times.append(time.thread_time() - begun)
         del kept
-    return statistics.median(times)
+    return Times(statistics.median(times), min(times))

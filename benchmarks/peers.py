@@ -10,7 +10,7 @@ from typing import Final
 from deepdiff import DeepDiff
 
 from benchmarks import states
-from benchmarks.figures import Figure, median_s
+from benchmarks.figures import Figure, ratio, timed
 from benchmarks.in_process import plain, subject
 from core import plan
 from core.state import NodeType, parse_expected
@@ -35,5 +35,5 @@ def _measure(size: int) -> list[Figure]:
         theirs = partial(DeepDiff, there, wanted)
         ours = partial(plan.outstanding, expected, actual, NodeType.PROXY)
         assert bool(theirs()) is differs and bool(ours()) is differs
-        found.append(Figure(f"decision, {what}", "deepdiff", size, median_s(ours), median_s(theirs, _ROUNDS)))
+        found.append(ratio(f"decision, {what}", "deepdiff", size, timed(ours), timed(theirs, _ROUNDS)))
     return found

@@ -33,7 +33,7 @@ def recorded() -> dict[str, list[Figure]]:
     """What stands in `results.json`, by section."""
     return {
         name: [
-            Figure(str(o["what"]), str(o["unit"]), o["size"], o["measured"], o["of"], o["goal"])  # type: ignore[arg-type]  # our own file
+            Figure(str(o["what"]), str(o["unit"]), o["size"], o["measured"], o["of"], o["goal"], o.get("least"))  # type: ignore[arg-type]  # our own file
             for o in found
         ]
         for name, found in _read()["sections"].items()
@@ -57,6 +57,7 @@ def _plain(one: Figure) -> dict[str, object]:
         "met": one.met,
         "measured": one.measured,
         "of": one.of,
+        "least": one.least,
     }
 
 
