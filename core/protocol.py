@@ -3,72 +3,87 @@
 Unknown fields are ignored. A message of the wrong shape is refused with the path of its first fault.
 """
 
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, ClassVar, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pydantic.alias_generators import to_camel
-from returns.result import Failure, Result, Success
+import msgspec
+from returns.result import Result
 
-M = TypeVar("M", bound=BaseModel)
+from core import wire
 
-_SHOWN_ID = Field(min_length=1, max_length=1024)
-_HEADER_ID = Field(pattern=r"^[!-~]{1,1024}$")  # it travels in a header, which carries nothing else unharmed
+_ShownId = Annotated[str, msgspec.Meta(min_length=1, max_length=1024)]
+_HeaderId = Annotated[
+    str, msgspec.Meta(pattern=r"^[!-~]{1,1024}\Z")
+]  # it travels in a header, which carries nothing else unharmed
 _LONGEST_PATH = 200
 _LONGEST_ERROR = 200_000  # as much as the control plane has been seen to take
+_WRONG_WORD = "invalid enum value"  # msgspec goes on with the value itself
 
 
-class _Message(BaseModel):
-    model_config = ConfigDict(frozen=True, alias_generator=to_camel, populate_by_name=True, extra="ignore", strict=True)
+class Message(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """Shown without what is secret in it."""
+
+    SECRET: ClassVar[frozenset[str]] = frozenset()
+
+    def __repr__(self) -> str:
+        shown = (f"{name}={getattr(self, name)!r}" for name in self.__struct_fields__ if name not in self.SECRET)
+        return f"{type(self).__name__}({', '.join(shown)})"
 
 
-class RegistrationRequest(_Message):
+M = TypeVar("M", bound=Message)
+
+
+class RegistrationRequest(Message, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
     """What a new server sends: its token, public keys (base64 of 32 bytes) and kind."""
 
-    token: Annotated[str, Field(repr=False)]
+    SECRET: ClassVar[frozenset[str]] = frozenset({"token"})
+
+    token: str
     wireguard_public_key: str
     signing_public_key: str
     is_proxy: bool
     public_ip: str | None = None
 
 
-class RegistrationAnswer(_Message):
+class RegistrationAnswer(Message, frozen=True, kw_only=True, rename="camel"):
     """Who this server is from now on. `encryption_key` is absent when the installation has none."""
 
-    server_id: Annotated[str, _HEADER_ID]
-    subnet_id: Annotated[int, Field(ge=1, le=255)]
+    SECRET: ClassVar[frozenset[str]] = frozenset({"encryption_key"})
+
+    server_id: _HeaderId
+    subnet_id: Annotated[int, msgspec.Meta(ge=1, le=255)]
     wireguard_ip: str
-    encryption_key: Annotated[str, Field(pattern=r"^[0-9a-fA-F]{64}$")] | None = Field(default=None, repr=False)
+    encryption_key: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-fA-F]{64}\Z")] | None = None
 
 
-class WorkItem(_Message):
+class WorkItem(Message, frozen=True, kw_only=True, rename="camel"):
     """One item of the work queue; `payload` is a text that holds JSON, parsed by `core.work`."""
 
-    id: Annotated[str, _SHOWN_ID]
+    id: _ShownId
     type: str
     payload: str
     created_at: str = ""
 
 
-class PendingBuild(_Message):
+class PendingBuild(Message, frozen=True, kw_only=True, rename="camel"):
     """A build that waits for somebody to claim it."""
 
-    id: Annotated[str, _SHOWN_ID]
+    id: _ShownId
     commit_sha: str
     commit_message: str | None = None
     branch: str
     service_id: str
 
 
-class PendingBuilds(_Message):
+class PendingBuilds(Message, frozen=True, kw_only=True, rename="camel"):
     """The oldest pending build, if there is one."""
 
     build: PendingBuild | None
 
 
-class ClaimedBuildDetails(_Message):
+class ClaimedBuildDetails(Message, frozen=True, kw_only=True, rename="camel"):
     """What is to be built."""
 
-    id: Annotated[str, _SHOWN_ID]
+    id: _ShownId
     commit_sha: str
     commit_message: str | None = None
     branch: str
@@ -76,16 +91,18 @@ class ClaimedBuildDetails(_Message):
     project_id: str
 
 
-class ClaimedBuild(_Message):
+class ClaimedBuild(Message, frozen=True, kw_only=True, rename="camel"):
     """A claimed build. `clone_url` may hold a token and `secrets` are encrypted: neither is shown."""
 
+    SECRET: ClassVar[frozenset[str]] = frozenset({"clone_url", "secrets"})
+
     build: ClaimedBuildDetails
-    clone_url: Annotated[str, Field(repr=False)]
+    clone_url: str
     image_uri: str
-    secrets: Annotated[dict[str, str], Field(repr=False)]
+    secrets: dict[str, str]
 
 
-class BuildStatus(_Message):
+class BuildStatus(Message, frozen=True, kw_only=True, rename="camel"):
     """The answer to a status that was asked for (`status`) or sent (`cancelled`)."""
 
     status: (
@@ -96,12 +113,17 @@ class BuildStatus(_Message):
 
 def parse(raw: bytes, kind: type[M]) -> Result[M, str]:
     """One message from its bytes; the failure names the path of the first fault, never a value."""
-    try:
-        return Success(kind.model_validate_json(raw))
-    except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False)[0]
-        path = ".".join(str(part) for part in first["loc"])[:_LONGEST_PATH] or "document"
-        return Failure(f"{path}: {first['msg']}")
+    return wire.decode(raw, kind).alt(_said)
+
+
+def _said(fault: wire.ShapeFault) -> str:
+    reason = _WRONG_WORD if fault.reason.startswith(_WRONG_WORD) else fault.reason
+    return f"{fault.path[:_LONGEST_PATH] or 'document'}: {reason}"
+
+
+def encode(request: RegistrationRequest) -> bytes:
+    """The request as it is sent, without what is not known."""
+    return msgspec.json.encode(request)
 
 
 def sendable(text: str) -> str:

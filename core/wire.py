@@ -134,7 +134,7 @@ class ShapeFault(msgspec.Struct, frozen=True):
         return f"{self.path or 'document'}: {self.reason}"
 
 
-Document = TypeVar("Document", WireExpected, WireActual)
+Document = TypeVar("Document", bound=msgspec.Struct)
 
 _AT = re.compile(r"^(?P<reason>.*?)(?: - at `\$\.?(?P<path>.*)`)?$", re.DOTALL)
 _MISSING = re.compile(r"Object missing required field `(?P<field>.*)`")

@@ -5,15 +5,14 @@ Every option can also be given as an environment variable, so that secrets need 
 
 import os
 import sys
-from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from shell import environment_file
-from shell.cli_options import with_node_options
+from shell import ending, environment_file
+from shell.cli_options import LogChoices, with_node_options
 
 app = typer.Typer(
     name="agent",
@@ -61,11 +60,11 @@ def _agent(
 
 @app.command()
 @with_node_options
-def run(node: dict[str, Any], token: Token = None) -> None:
+def run(node: dict[str, Any], log_choices: LogChoices, token: Token = None) -> None:
     """Run the agent until told to stop. It registers if need be, then keeps this server as expected."""
     from shell.commands.running import run_agent
 
-    run_agent(node, token)
+    run_agent(node, token, log_choices)
 
 
 @app.command()
@@ -81,7 +80,7 @@ def apply(node: dict[str, Any]) -> None:
 @with_node_options
 def plan(
     node: dict[str, Any],
-    set_up_log: Callable[[], None],
+    log_choices: LogChoices,
     expected: Annotated[
         str | None,
         typer.Option(
@@ -124,7 +123,9 @@ def plan(
     from shell.commands.planning import plan_once
 
     if expected is None or actual is None:  # else nothing is contacted, and nothing can be logged
-        set_up_log()
+        from shell.log import set_up
+
+        set_up(*log_choices)
     converged = plan_once(
         node, expected, actual, node_type and node_type.value, whole=whole, as_json=output is Output.JSON
     )
@@ -270,12 +271,10 @@ def _status(arguments: list[str]) -> int:
         return _misused(arguments, error.format_message())
     except typer.Abort:
         return 130
-    except (CommandError, AdapterError) as error:
-        return _failed(str(error))
     except BrokenPipeError:  # the reader of our output has gone
         return 1
-    except OSError as error:  # a folder that cannot be made, a disk that is full
-        return _failed(f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror or error))
+    except (CommandError, AdapterError, OSError) as error:
+        return ending.told(ending.reason(error))
     return outcome if isinstance(outcome, int) else 0
 
 
@@ -287,13 +286,8 @@ def _misused(arguments: list[str], why: str) -> int:
     known = {one.name or getattr(one.callback, "__name__", "") for one in app.registered_commands}
     command = arguments[0] if arguments and arguments[0] in known else ""
     if why:
-        _failed(f"{why} (see `{' '.join(('agent', command)).strip()} --help`)")
+        ending.told(f"{why} (see `{' '.join(('agent', command)).strip()} --help`)")
     return 1 if command == "plan" else _USAGE_ERROR
-
-
-def _failed(why: str) -> int:
-    sys.stderr.write(f"agent: {' '.join(why.splitlines())}\n")
-    return 1
 
 
 def _written(status: int) -> int:
@@ -302,5 +296,9 @@ def _written(status: int) -> int:
         sys.stdout.flush()
     except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1 if status == 1 or isinstance(error, BrokenPipeError) else _failed(f"standard output: {error.strerror}")
+        return (
+            1
+            if status == 1 or isinstance(error, BrokenPipeError)
+            else ending.told(f"standard output: {error.strerror}")
+        )
     return status

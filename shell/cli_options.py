@@ -1,14 +1,13 @@
 """The options that describe how a node runs, declared once for every command that needs them.
 
-Only Typer is imported here, so that help is instant; `shell.options.Options` checks the values when a command runs, and a test holds the
+Only Typer is imported here, so that help is instant; `shell.option_checks` checks the values when a command runs, and a test holds the
 two together. The environment variable of each option is TECHULUS_ and its name.
 """
 
 import inspect
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeAlias
 
 import typer
 
@@ -103,25 +102,31 @@ LOG_OPTIONS: dict[str, tuple[object, object]] = {
 }
 
 
+LogChoices: TypeAlias = tuple[LogFormat, LogLevel]
+"""What the options of the log come to."""
+
+
 def with_node_options(command: Callable[..., None]) -> Callable[..., None]:
     """A command that takes `node: dict[str, object]` gains the node's options, and finds logging set up.
 
-    One that also takes `set_up_log: Callable[[], None]` sets it up itself before anything is logged: the library takes longer to load
-    than a dry run of two files takes in all.
+    One that also takes `log_choices: LogChoices` sets it up itself, if anything is to be logged: the library takes longer to load than a
+    dry run of two files takes in all.
     """
     taken = inspect.signature(command).parameters
 
     def run(**given: Any) -> None:
-        set_up_log = partial(_set_up_log, given.pop("log_format"), given.pop("log_level"))
+        log_choices = given.pop("log_format"), given.pop("log_level")
         node = {name: given.pop(name) for name in NODE_OPTIONS}
-        if "set_up_log" in taken:
-            command(node=node, set_up_log=set_up_log, **given)
+        if "log_choices" in taken:
+            command(node=node, log_choices=log_choices, **given)
         else:
-            set_up_log()
+            from shell.log import set_up
+
+            set_up(*log_choices)
             command(node=node, **given)
 
     declared = {**NODE_OPTIONS, **LOG_OPTIONS}
-    own = [one for name, one in taken.items() if name not in ("node", "set_up_log")]
+    own = [one for name, one in taken.items() if name not in ("node", "log_choices")]
     added = [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)
         for name, (kind, default) in declared.items()
@@ -131,9 +136,3 @@ def with_node_options(command: Callable[..., None]) -> Callable[..., None]:
     run.__annotations__ = {one.name: one.annotation for one in [*keyword_only, *added]}
     run.__name__, run.__doc__ = command.__name__, command.__doc__
     return run
-
-
-def _set_up_log(log_format: LogFormat, level: LogLevel) -> None:
-    from shell.log import set_up
-
-    set_up(log_format, level)

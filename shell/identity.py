@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from returns.pipeline import is_successful
@@ -78,7 +79,7 @@ class _Registration:
             "version": VERSION,
             "isProxy": self.is_proxy,
             "url": self.url,
-            "registration": self.answer.model_dump(by_alias=True),
+            "registration": msgspec.to_builtins(self.answer),
         }
         return json.dumps(document, indent=2).encode() + b"\n"
 

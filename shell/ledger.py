@@ -9,7 +9,7 @@ from collections.abc import Set
 from pathlib import Path
 from typing import Final
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+import msgspec
 
 from shell import files
 from shell.log import logger
@@ -19,23 +19,17 @@ VERSION: Final = 2  # 2 added `begun`; a file of version 1 is read as it is
 _KEPT: Final = 1000
 
 
-class _Entry(BaseModel):
-    model_config = ConfigDict(frozen=True)
-
+class _Entry(msgspec.Struct, frozen=True, omit_defaults=True):
     id: str
     error: str | None = None
 
 
-class _Begun(BaseModel):
-    model_config = ConfigDict(frozen=True)
-
+class _Begun(msgspec.Struct, frozen=True):
     id: str
     mark: str
 
 
-class _File(BaseModel):
-    model_config = ConfigDict(frozen=True)
-
+class _File(msgspec.Struct, frozen=True):
     version: int = VERSION
     done: tuple[_Entry, ...] = ()
     begun: tuple[_Begun, ...] = ()
@@ -84,17 +78,18 @@ class Ledger:
 
     def _write(self) -> None:
         content = _File(done=tuple(self._done.values()), begun=tuple(self._begun.values()))
-        files.write_atomic(self._path, content.model_dump_json(exclude_none=True).encode())
+        files.write_atomic(self._path, msgspec.json.encode(content))
 
     def _load(self) -> _File:
         try:
-            found = _File.model_validate_json(self._path.read_bytes())
+            found = msgspec.json.decode(self._path.read_bytes(), type=_File)
         except FileNotFoundError:
             return _File()
-        except ValidationError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             moved = files.move_aside(self._path)
-            why = error.errors(include_input=False, include_url=False)[0]["msg"]
-            logger().warning("work ledger makes no sense", path=str(self._path), why=why, then=f"moved to {moved}")
+            logger().warning(
+                "work ledger makes no sense", path=str(self._path), why=str(error), then=f"moved to {moved}"
+            )
             return _File()
         files.refuse_newer(self._path, found.version, VERSION)
         return found

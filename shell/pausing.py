@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Final, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+import msgspec
 
 from core.pause import Pause, is_over
 from shell import files
@@ -18,16 +18,14 @@ VERSION: Final = 1
 _UNSEEN: Final = (-1, -1, -1)
 
 # Up to the year 9999: a time beyond it (milliseconds, written by hand) cannot be shown to anybody.
-_Epoch: TypeAlias = Annotated[float, Field(ge=0, le=253_402_300_799, allow_inf_nan=False)]
+_Epoch: TypeAlias = Annotated[float, msgspec.Meta(ge=0, le=253_402_300_799)]
 
 
-class _File(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    version: int = VERSION
+class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     since_s: _Epoch
     until_s: _Epoch | None = None
     reason: str = ""
+    version: int = VERSION
 
 
 class PauseFile:
@@ -59,7 +57,7 @@ class PauseFile:
         """Pause. Raises CommandError."""
         content = _File(since_s=pause.since_s, until_s=pause.until_s, reason=pause.reason)
         try:
-            files.write_atomic(self._path, content.model_dump_json().encode())
+            files.write_atomic(self._path, msgspec.json.encode(content))
         except OSError as error:
             raise CommandError(f"{self._path} cannot be written: {error.strerror}") from error
 
@@ -74,10 +72,10 @@ class PauseFile:
 
     def _read(self, written_at_s: float) -> Pause | None:
         try:
-            found = _File.model_validate_json(self._path.read_bytes())
+            found = msgspec.json.decode(self._path.read_bytes(), type=_File)
         except FileNotFoundError:
             return None
-        except (OSError, ValidationError):
+        except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return self._senseless(written_at_s)
         return Pause(found.since_s, found.until_s, found.reason)
 

@@ -18,7 +18,7 @@ import anyio
 import msgspec
 import stamina
 
-from core import refusal, signing
+from core import protocol, refusal, signing
 from core.protocol import RegistrationRequest, sendable
 from shell.failure import AdapterError, CommandError
 from shell.http_client import httpx
@@ -131,7 +131,7 @@ class ControlPlane:
 
     async def register(self, request: RegistrationRequest) -> bytes:
         """Register; the answer's bytes. Tried once: the token may be used up even when no answer came."""
-        body = request.model_dump_json(by_alias=True, exclude_none=True).encode()
+        body = protocol.encode(request)
         return await self._answer_to(
             _Call("register", "POST", "/register", body, signed=False, once=True, hidden=(request.token,))
         )

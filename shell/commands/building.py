@@ -16,9 +16,9 @@ from shell import files
 from shell.building import pipeline
 from shell.building.pipeline import BuildError, Job, Listener
 from shell.building.workplace import Workplace
-from shell.commands.opening import checked
 from shell.failure import CommandError
 from shell.node import workshop
+from shell.option_checks import checked
 
 _CREDENTIAL = "TECHULUS_CLONE_TOKEN"
 _USER = "x-access-token"

@@ -8,7 +8,7 @@ import msgspec
 
 from core import doctor
 from shell import examination
-from shell.commands.opening import checked
+from shell.option_checks import checked
 
 
 def examine(given: Mapping[str, object], *, as_json: bool) -> int:

@@ -1,9 +1,5 @@
 """From options to a node: what every command that works on this server does first."""
 
-from collections.abc import Mapping
-
-from pydantic import ValidationError
-
 from shell import files, identity, log
 from shell.adapters.control_plane import ControlPlane, Signer, check_url
 from shell.failure import CommandError
@@ -11,16 +7,6 @@ from shell.identity import Identity
 from shell.log import logger
 from shell.node import Node, build
 from shell.options import Options
-
-
-def checked(given: Mapping[str, object]) -> Options:
-    """The options as one value. Raises CommandError naming the first that makes no sense."""
-    try:
-        return Options.model_validate({name: value for name, value in given.items() if value is not None})
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        flag = "--" + ".".join(str(part) for part in first["loc"][:1]).replace("_", "-")
-        raise CommandError(f"{flag}: {first['msg']}") from error
 
 
 def registered(options: Options) -> Node:

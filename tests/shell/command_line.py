@@ -1,7 +1,8 @@
-"""The command line inside this process: the same entry point, arguments, streams and exit status, without the cost of a new process."""
+"""The command line inside this process, without the cost of a new one: the same entry point, arguments, streams and exit status."""
 
 import io
 import signal
+import subprocess
 import sys
 from collections.abc import Mapping
 from contextlib import redirect_stderr, redirect_stdout
@@ -12,6 +13,9 @@ from unittest.mock import patch
 import structlog
 
 from shell import cli
+from tests.lab.agent import AGENT
+
+LIMIT_S = 30
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,13 @@ def agent(*arguments: object, stdin: bytes = b"", env: Mapping[str, str] | None 
             for number, handler in handlers.items():
                 signal.signal(number, handler)
     return Done(status, _text(out), _text(err))
+
+
+def daemon(*arguments: object) -> Done:
+    """The same in a process of its own, for commands that replace their process by the daemon's."""
+    argv = [str(AGENT), *map(str, arguments)]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=LIMIT_S, check=False)
+    return Done(done.returncode, done.stdout, done.stderr)
 
 
 def _text(stream: io.TextIOWrapper) -> str:

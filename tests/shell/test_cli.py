@@ -18,7 +18,7 @@ from shell.failure import AdapterError
 from tests.builders import a_container_entry, an_expected_document, nothing_there
 from tests.lab.agent import AGENT
 from tests.lab.ports import free_port
-from tests.shell.command_line import agent
+from tests.shell.command_line import agent, daemon
 
 COMMANDS = ("run", "apply", "plan", "control-plane")
 ENV = {key: value for key, value in os.environ.items() if not key.startswith(("TECHULUS_", "PYTHON"))}
@@ -134,7 +134,7 @@ def test_a_wrong_command_line(arguments: tuple[str, ...]) -> None:
 def test_plain_options_mean_run(monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]) -> None:
     """As installers and the unit file call it; the token comes from the environment."""
     heard: list[tuple[dict[str, Any], str | None]] = []
-    monkeypatch.setattr(running, "run_agent", lambda node, token: heard.append((node, token)))
+    monkeypatch.setattr(running, "run_agent", lambda node, token, _: heard.append((node, token)))
     assert agent(*arguments, env={"TECHULUS_TOKEN": "t0ken"}).status == 0
     ((node, token),) = heard
     assert (node["url"], node["proxy"], token) == ("https://plane.example.org", True, "t0ken")
@@ -194,27 +194,27 @@ def test_one_document_without_an_identity(tmp_path: Path, given: str) -> None:
 )
 def test_addresses_of_a_control_plane(tmp_path: Path, url: str, more: tuple[str, ...], refusal: str) -> None:
     """L39: plain HTTP only on this machine or when allowed by name. What is accepted gets as far as wanting a token."""
-    why = agent("run", "--data-dir", tmp_path / "data", "--url", url, *more).why
+    why = daemon("run", "--data-dir", tmp_path / "data", "--url", url, *more).why
     assert refusal in why
     assert "secret@" not in why
 
 
 def test_a_run_without_an_address(tmp_path: Path) -> None:
     """It says which option is missing."""
-    assert "--url" in agent("run", "--data-dir", tmp_path / "data").why
+    assert "--url" in daemon("run", "--data-dir", tmp_path / "data").why
 
 
 def test_a_data_directory_that_cannot_be_made(tmp_path: Path) -> None:
     """A file is in the way: one line that names it."""
     file = tmp_path / "data"
     file.write_text("")
-    why = agent("run", "--data-dir", file, "--url", "https://plane.example.org").why
+    why = daemon("run", "--data-dir", file, "--url", "https://plane.example.org").why
     assert str(file) in why and "File exists" in why
 
 
 def test_a_value_that_makes_no_sense(tmp_path: Path) -> None:
     """Checked before anything is made."""
-    done = agent("run", "--data-dir", tmp_path / "data", "--unmanaged", "podman")
+    done = daemon("run", "--data-dir", tmp_path / "data", "--unmanaged", "podman")
     assert done.why.startswith("--unmanaged: ")
     assert not (tmp_path / "data").exists()
 

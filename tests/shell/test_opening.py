@@ -10,8 +10,9 @@ from structlog.testing import capture_logs
 
 from core.protocol import RegistrationRequest
 from shell import identity
-from shell.commands.opening import checked, registered, registered_now
+from shell.commands.opening import registered, registered_now
 from shell.failure import CommandError
+from shell.option_checks import checked
 
 URL = "https://plane.test"
 ANSWER = {"serverId": "s", "subnetId": 3, "wireguardIp": "10.100.3.1", "peers": []}

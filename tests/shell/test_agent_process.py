@@ -12,7 +12,7 @@ import anyio
 import pytest
 from structlog.testing import capture_logs
 
-from shell.commands import running
+from shell import agent_process
 from shell.failure import AdapterError, CommandError
 from shell.files import DataDirLock
 from shell.node import Node
@@ -20,7 +20,7 @@ from shell.options import Options
 from tests.lab.agent import AGENT
 from tests.lab.wait import wait_for
 from tests.shell import virtual_time
-from tests.shell.command_line import agent
+from tests.shell.command_line import daemon
 
 
 @pytest.fixture
@@ -42,9 +42,9 @@ def test_registration_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
 
     async def main() -> None:
         with pytest.raises(CommandError, match="used up"):
-            await running._run(Options(), "t0ken")
+            await agent_process._run(Options(), "t0ken")
 
-    monkeypatch.setattr(running, "registered_now", register)
+    monkeypatch.setattr(agent_process, "registered_now", register)
     with capture_logs() as said:
         virtual_time.run(main)
     pauses = [round(later - sooner) for sooner, later in pairwise(tries)]
@@ -75,6 +75,6 @@ def test_a_stop_during_registration(tmp_path: Path, silent: socket.socket, numbe
 def test_one_agent_for_a_data_directory(tmp_path: Path) -> None:
     """The second one is refused on one line that names the first."""
     with DataDirLock(tmp_path):
-        why = agent("run", "--data-dir", tmp_path, "--url", "https://plane.example.org").why
+        why = daemon("run", "--data-dir", tmp_path, "--url", "https://plane.example.org").why
     assert str(os.getpid()) in why
     wait_for(lambda: not (tmp_path / "config.json").exists(), 1, "nothing to be registered")

@@ -1,0 +1,58 @@
+"""From the command line to the daemon: the same process (id, service, streams), with a new program in it.
+
+What is handed over travels in a file that has no name, whose number is on the new program's command line. No secret does.
+"""
+
+import os
+import pickle
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NoReturn
+
+from shell.log_choices import LogFormat, LogLevel
+from shell.options import Options
+
+DAEMON = "shell.agent_process"
+_SECRET_FLAG = "--token"  # noqa: S105 - the option, not a value
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What the daemon is to do."""
+
+    options: Options
+    token: str | None = field(repr=False)
+    log_format: LogFormat
+    log_level: LogLevel
+
+
+def become_daemon(task: Task, module: str = DAEMON) -> NoReturn:
+    """Replace this program by the daemon's, which is in that module."""
+    number = os.memfd_create("agent-task", 0)
+    os.write(number, pickle.dumps(task))
+    os.lseek(number, 0, os.SEEK_SET)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # As in this program, the current folder holds modules only for `python -m`.
+    safe_path = () if Path(sys.argv[0]).name == "__main__.py" else ("-P",)
+    argv = (sys.executable, *safe_path, "-m", module, str(number), *_shown(sys.argv[1:]))
+    os.execv(sys.executable, argv)  # noqa: S606 - this interpreter, words of our own
+
+
+def take(number: int) -> Task:
+    """What was handed over in the open file of that number, which is closed."""
+    with os.fdopen(number, "rb") as file:
+        task = pickle.load(file)  # noqa: S301 - written by `become_daemon`, in this very process
+    assert isinstance(task, Task)
+    return task
+
+
+def _shown(words: list[str]) -> Iterator[str]:
+    """The words that the command was given, without the token."""
+    follows = False
+    for word in words:
+        if not follows and word != _SECRET_FLAG and not word.startswith(f"{_SECRET_FLAG}="):
+            yield word
+        follows = word == _SECRET_FLAG and not follows
