@@ -1,7 +1,8 @@
 """Packages of which the agent needs a part, without the rest that they load with it.
 
 An idle agent's memory is mostly modules, so what is never called is not loaded: pyroute2's package imports all of its parts (databases,
-wireless, network namespaces; 6 MiB); structlog and httpx import rich, when it is there, for tracebacks and a command line (4 MiB).
+wireless, network namespaces; 6 MiB), and the whole of unittest for one mock; podman's every kind of object and the guessing of encodings;
+structlog and httpx rich, when it is there, for tracebacks and a command line (4 MiB).
 Measured in docs/performance.md.
 """
 

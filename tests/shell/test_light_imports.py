@@ -5,7 +5,21 @@ import sys
 
 import pytest
 
-_HEAVY = ("rich", "pygments", "click", "sqlite3", "pyroute2.ndb", "prometheus_client", "starlette", "uvicorn")
+_HEAVY = (
+    *(
+        "typer",
+        "click",
+        "rich",
+        "pygments",
+        "pydantic",
+        "pydantic_core",
+        "starlette",
+        "uvicorn",
+        "prometheus_client",
+        "yaml",
+    ),
+    *("pyroute2.ndb", "podman.client", "charset_normalizer", "unittest.case", "sqlite3"),
+)
 
 
 def run(program: str) -> str:
@@ -17,7 +31,7 @@ def run(program: str) -> str:
 
 def test_the_daemon_does_not_load_what_it_never_calls() -> None:
     """An idle agent's memory is mostly modules."""
-    loaded = run("import shell.cli, shell.commands.running, shell.daemon, sys; print(*sys.modules)").split()
+    loaded = run("import shell.agent_process, sys; print(*sys.modules)").split()
     assert not set(_HEAVY) & set(loaded)
     assert {"pyroute2.iproute", "httpx", "structlog", "podman.api.client"} <= set(loaded)
 
@@ -26,6 +40,12 @@ def test_the_daemon_does_not_load_what_it_never_calls() -> None:
 def test_what_was_left_out_can_be_loaded_afterwards(package: str) -> None:
     """By whoever really wants it."""
     assert run(f"import shell.daemon, {package}; print({package}.__name__)") == package
+
+
+def test_a_podman_answer_is_read_without_guessing() -> None:
+    """What requests would guess encodings with is not loaded; it takes what says nothing for UTF-8."""
+    program = "import shell.agent_process, requests; r = requests.Response(); r._content = 'n\u00e9'.encode(); print(ascii(r.text))"
+    assert run(program) == r"'n\xe9'"
 
 
 def test_a_package_that_is_not_there() -> None:

@@ -12,11 +12,10 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, Final
 
-from requests.adapters import HTTPAdapter
 from urllib3 import HTTPConnectionPool, PoolManager
 from urllib3.connection import HTTPConnection
 
-from shell.adapters.podman.library import APIClient
+from shell.adapters.podman.library import APIClient, HTTPAdapter
 
 _CONNECT_S: Final = 5.0  # the kernel connects at once, unless a service that stands still has a full queue of callers
 

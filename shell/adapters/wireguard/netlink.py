@@ -3,6 +3,7 @@
 from shell import light_imports
 
 light_imports.alone("pyroute2")
+light_imports.alone("unittest")  # of which pyroute2 wants a part
 
 from pyroute2.iproute import IPRoute  # noqa: E402 - only now
 from pyroute2.netlink.exceptions import NetlinkError  # noqa: E402
