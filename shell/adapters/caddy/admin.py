@@ -83,9 +83,8 @@ class Admin:
         except TimeoutError as error:
             raise AdapterError(COMPONENT, what, f"no answer within {self.timeout_s:g} s") from error
         except (h11.RemoteProtocolError, anyio.BrokenResourceError, anyio.EndOfStream) as error:
-            raise AdapterError(
-                COMPONENT, what, f"the connection broke: {str(error) or type(error).__name__}"
-            ) from error
+            why = f"the connection broke: {str(error) or type(error).__name__}"
+            raise ConnectionBrokeError(COMPONENT, what, why) from error
 
     @contextlib.asynccontextmanager
     async def _connected(self, what: str) -> AsyncIterator[ByteStream]:

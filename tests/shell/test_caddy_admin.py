@@ -1,0 +1,103 @@
+"""`shell.adapters.caddy.admin`: a connection that breaks under a request, as when Caddy opens its admin address anew or is just ending."""
+
+import socket
+import struct
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import anyio
+import pytest
+from anyio.abc import SocketAttribute, SocketStream
+
+from shell.adapters.caddy.admin import Admin, ConnectionBrokeError, NobodyListensError
+
+ANSWER = b'HTTP/1.1 200 OK\r\nContent-Length: 2\r\nEtag: "e"\r\n\r\n{}'
+
+
+@dataclass
+class Breaking:
+    """A server that breaks so many connections once it has read a request, and answers the next ones."""
+
+    breaks: int
+    heard: list[bytes] = field(default_factory=list)
+
+    async def serve(self, stream: SocketStream) -> None:
+        async with stream:
+            self.heard.append((await stream.receive()).partition(b" ")[0])
+            if len(self.heard) > self.breaks:
+                await stream.send(ANSWER)
+            else:  # the kernel sends a reset instead of the end
+                raw: socket.socket = stream.extra(SocketAttribute.raw_socket)
+                raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+@asynccontextmanager
+async def breaking(breaks: int) -> AsyncIterator[tuple[Admin, Breaking]]:
+    """The server, and the admin API as seen at its address."""
+    server = Breaking(breaks)
+    async with await anyio.create_tcp_listener(local_host="127.0.0.1") as listener, anyio.create_task_group() as tasks:
+        tasks.start_soon(listener.serve, server.serve)
+        yield Admin(f"127.0.0.1:{listener.extra(SocketAttribute.local_port)}", timeout_s=5), server
+        tasks.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("breaks", [0, 1, 2])
+def test_a_read_is_tried_again(breaks: int) -> None:
+    """Reading changes nothing, so it can be done again; up to three times."""
+
+    async def main() -> None:
+        async with breaking(breaks) as (admin, server):
+            answer = await admin.get("/config/")
+            assert (answer.status, answer.body, answer.etag) == (200, b"{}", '"e"')
+            assert server.heard == [b"GET"] * (breaks + 1)
+
+    anyio.run(main)
+
+
+def test_a_read_is_not_tried_for_ever() -> None:
+    """The third break is a failure, which the machine's own backoff takes over."""
+
+    async def main() -> None:
+        async with breaking(3) as (admin, server):
+            with pytest.raises(ConnectionBrokeError, match="the connection broke"):
+                await admin.get("/config/")
+            assert server.heard == [b"GET"] * 3
+
+    anyio.run(main)
+
+
+def test_a_change_is_not_sent_again() -> None:
+    """It may have been carried out: whoever sent it looks first."""
+
+    async def main() -> None:
+        async with breaking(1) as (admin, server):
+            with pytest.raises(ConnectionBrokeError):
+                await admin.send("POST", "/config/", b"{}", '"e"')
+            assert server.heard == [b"POST"]
+
+    anyio.run(main)
+
+
+def test_one_that_ends_while_it_is_read() -> None:
+    """Then nobody listens, which is how the adapter knows that it is to start one."""
+
+    async def main() -> None:
+        listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
+        running = anyio.CancelScope()
+
+        async def last(stream: SocketStream) -> None:
+            await Breaking(1).serve(stream)
+            running.cancel()
+
+        async def run() -> None:
+            with running:
+                async with listener:
+                    await listener.serve(last)
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(run)
+            with pytest.raises(NobodyListensError):
+                await Admin(f"127.0.0.1:{listener.extra(SocketAttribute.local_port)}", timeout_s=5).get("/config/")
+
+    anyio.run(main)
