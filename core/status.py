@@ -6,6 +6,8 @@ with a health check is listed from the beginning, as `starting`, until its check
 """
 
 from collections.abc import Iterable, Mapping
+from itertools import groupby
+from operator import attrgetter
 from typing import Final
 
 import msgspec
@@ -31,6 +33,7 @@ _WORDS: Final[Mapping[str, str]] = {
     "damaged": "failed",
     "unknown": "failed",
 }
+_BY_DEPLOYMENT: Final = attrgetter("deployment_id")
 _HEALTH: Final = frozenset({"starting", "healthy", "unhealthy"})
 
 
@@ -82,15 +85,16 @@ def entries(
 ) -> tuple[Entry, ...]:
     """One entry for each deployment that has a container worth reporting, by deployment id."""
     tried = attempts(retries)
-    chosen: dict[DeploymentId, Entry] = {}
-    for one in _best_first(containers):
+    one_of_each = len({one.deployment_id for one in containers}) == len(containers)  # as a rule: nothing to choose
+    found: list[Entry] = []
+    for one in containers if one_of_each else _best_first(containers):
         key = one.deployment_id
-        if key is None or key in chosen:
-            continue
-        entry = _entry(key, one, one.id in ever_up, tried.get(key, 0) if tried else 0)
-        if entry is not None:
-            chosen[key] = entry
-    return tuple([chosen[key] for key in sorted(chosen)])
+        if key is not None:
+            entry = _entry(key, one, one.id in ever_up, tried.get(key, 0) if tried else 0)
+            if entry is not None:
+                found.append(entry)
+    found.sort(key=_BY_DEPLOYMENT)  # keeps the order of those of one deployment
+    return tuple(found) if one_of_each else tuple(_firsts(found))
 
 
 def encode(found: tuple[Entry, ...], resources: Resources | None, public_ip: str | None) -> bytes:
@@ -99,10 +103,12 @@ def encode(found: tuple[Entry, ...], resources: Resources | None, public_ip: str
 
 
 def _best_first(containers: tuple[ActualContainer, ...]) -> Iterable[ActualContainer]:
-    """Of several containers of one deployment the newest running one first. As a rule there is one of each, and nothing to sort."""
-    if len({one.deployment_id for one in containers}) == len(containers):
-        return containers
+    """Of several containers of one deployment the newest running one first."""
     return sorted(containers, key=lambda one: (one.state != "running", -one.created, one.id))
+
+
+def _firsts(ordered: list[Entry]) -> Iterable[Entry]:
+    return (next(same) for _, same in groupby(ordered, key=_BY_DEPLOYMENT))
 
 
 def _has_been_up(one: ActualContainer) -> bool:
