@@ -5,8 +5,7 @@ soon as it is listed. So a container is listed only when it has really been up (
 with a health check is listed from the beginning, as `starting`, until its check has spoken. Nothing without a deployment id is listed.
 """
 
-from collections.abc import Iterable, Mapping
-from itertools import groupby
+from collections.abc import Mapping
 from operator import attrgetter
 from typing import Final
 
@@ -33,7 +32,7 @@ _WORDS: Final[Mapping[str, str]] = {
     "damaged": "failed",
     "unknown": "failed",
 }
-_BY_DEPLOYMENT: Final = attrgetter("deployment_id")
+_AGE: Final = attrgetter("created", "id")  # the order in which Podman lists them: to sort costs next to nothing
 _HEALTH: Final = frozenset({"starting", "healthy", "unhealthy"})
 
 
@@ -83,18 +82,17 @@ def next_up_in_s(containers: tuple[ActualContainer, ...]) -> float | None:
 def entries(
     containers: tuple[ActualContainer, ...], ever_up: frozenset[ContainerId], retries: Retries
 ) -> tuple[Entry, ...]:
-    """One entry for each deployment that has a container worth reporting, by deployment id."""
+    """One entry for each deployment that has a container worth reporting; the same for every order of the containers."""
     tried = attempts(retries)
-    one_of_each = len({one.deployment_id for one in containers}) == len(containers)  # as a rule: nothing to choose
     found: list[Entry] = []
-    for one in containers if one_of_each else _best_first(containers):
+    one_of_each = len({one.deployment_id for one in containers}) == len(containers)  # as a rule: nothing to choose
+    for one in sorted(containers, key=_AGE) if one_of_each else _best_first(containers):
         key = one.deployment_id
         if key is not None:
             entry = _entry(key, one, one.id in ever_up, tried.get(key, 0) if tried else 0)
             if entry is not None:
                 found.append(entry)
-    found.sort(key=_BY_DEPLOYMENT)  # keeps the order of those of one deployment
-    return tuple(found) if one_of_each else tuple(_firsts(found))
+    return tuple(found) if one_of_each else _firsts(found)
 
 
 def encode(found: tuple[Entry, ...], resources: Resources | None, public_ip: str | None) -> bytes:
@@ -102,13 +100,13 @@ def encode(found: tuple[Entry, ...], resources: Resources | None, public_ip: str
     return msgspec.json.encode(_Report(found, resources or msgspec.UNSET, public_ip or msgspec.UNSET))
 
 
-def _best_first(containers: tuple[ActualContainer, ...]) -> Iterable[ActualContainer]:
+def _best_first(containers: tuple[ActualContainer, ...]) -> list[ActualContainer]:
     """Of several containers of one deployment the newest running one first."""
     return sorted(containers, key=lambda one: (one.state != "running", -one.created, one.id))
 
 
-def _firsts(ordered: list[Entry]) -> Iterable[Entry]:
-    return (next(same) for _, same in groupby(ordered, key=_BY_DEPLOYMENT))
+def _firsts(found: list[Entry]) -> tuple[Entry, ...]:
+    return tuple({one.deployment_id: one for one in reversed(found)}.values())[::-1]
 
 
 def _has_been_up(one: ActualContainer) -> bool:
