@@ -13,7 +13,8 @@ from benchmarks import states
 from benchmarks.figures import Figure, ratio, timed
 from benchmarks.in_process import plain, subject
 from core import plan
-from core.state import NodeType, parse_expected
+from core.document import parse_expected
+from core.state import NodeType
 
 SIZES: Final = (100, 1_000)
 FULL_SIZES: Final = (100, 1_000, 10_000)

@@ -2,5 +2,5 @@
 
 Here belongs whatever can be decided from values alone: parsing, normalising, comparing, planning, checking, rendering. Here belongs no
 input or output, no clock, no randomness, no environment and no logger; time is a parameter. May import the standard library's pure
-parts, `returns`, `msgspec`, `pydantic`, `idna` and `cryptography`'s primitives. Never imports `shell`. A test walks the import graph.
+parts, `returns`, `msgspec`, `idna` and `cryptography`'s primitives. Never imports `shell`. A test walks the import graph.
 """

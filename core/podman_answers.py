@@ -4,10 +4,9 @@ Decides what Podman's words mean here. A listing with one item of the wrong shap
 pass for a complete one. Field names are those of the libpod API, 4.3 to 5.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from itertools import takewhile
 from types import MappingProxyType
 from typing import Annotated, Final, TypeAlias, TypeVar
 
@@ -28,6 +27,7 @@ from core.containers import (
 )
 from core.podman import Limit, gateway, subnet
 from core.refusal import one_line
+from core.texts import equal_ends
 
 T = TypeVar("T")
 
@@ -92,15 +92,20 @@ class _Item(msgspec.Struct, frozen=True, gc=False, rename="pascal"):
     status: str = ""
 
 
+_ITEM: Final = msgspec.json.Decoder(_Item)
+
+
 @dataclass(frozen=True, slots=True)
 class Listing:
     """The containers of ours in one answer, and what the next answer's parse can take over from it.
 
-    `found` is what each entry of the answer came to, None for one that is not ours; `started_at` the answer's own times of their starts.
+    `texts` are the answer's entries, `found` is what each of them came to, None for one that is not ours; `started_at` the answer's own
+    times of their starts.
     """
 
     containers: tuple[ActualContainer, ...]
     raw: bytes = field(repr=False)
+    texts: tuple[msgspec.Raw, ...] = field(repr=False)
     found: tuple[ActualContainer | None, ...] = field(repr=False)
     started_at: tuple[int, ...] = field(repr=False)
 
@@ -181,33 +186,24 @@ def parse_listing_after(
 
     Those are the ones before the first change and after the last: entries come in an order of their own, and few change between looks.
     """
-    if before is None:
-        return _decode(raw, list[_Item]).map(
-            lambda items: _listing(raw, _NONE_KNOWN, items, _NONE_KNOWN, wall_now_s, started_at)
-        )
-    if raw == before.raw:
+    if before is not None and before.raw == raw:
         everything = _Known(before.found, before.started_at)
-        return Success(_listing(raw, everything, [], _NONE_KNOWN, wall_now_s, started_at))
-    return _decode(raw, list[msgspec.Raw]).bind(lambda texts: _changed(before, raw, texts, wall_now_s, started_at))
+        return Success(_listing(raw, before.texts, everything, [], _NONE_KNOWN, wall_now_s, started_at))
+    try:
+        return Success(_changed(before or _NOTHING_LISTED, raw, wall_now_s, started_at))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        # Read as one document it is refused with the path of its first fault.
+        return _decode(raw, list[_Item]).bind(lambda _: Failure("Podman's answer cannot be read entry by entry"))
 
 
-def _changed(
-    before: Listing, raw: bytes, texts: list[msgspec.Raw], wall_now_s: float, started_at: Mapping[ContainerId, float]
-) -> Result[Listing, str]:
-    old = msgspec.json.decode(before.raw, type=list[msgspec.Raw])
-    head = _equal_ones(zip(old, texts, strict=False))
-    least = min(len(old), len(texts)) - head
-    tail = min(least, _equal_ones(zip(reversed(old), reversed(texts), strict=False)))
-    news = b",".join(texts[head : len(texts) - tail])
+def _changed(before: Listing, raw: bytes, wall_now_s: float, started_at: Mapping[ContainerId, float]) -> Listing:
+    texts = msgspec.json.decode(raw, type=tuple[msgspec.Raw, ...])
+    head, tail = equal_ends(before.texts, texts)
+    old = len(before.texts)
     first = _Known(before.found[:head], before.started_at[:head])
-    last = _Known(before.found[len(old) - tail :], before.started_at[len(old) - tail :])
-    return _decode(b"[" + news + b"]", list[_Item]).map(
-        lambda items: _listing(raw, first, items, last, wall_now_s, started_at)
-    )
-
-
-def _equal_ones(pairs: Iterable[tuple[msgspec.Raw, msgspec.Raw]]) -> int:
-    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+    last = _Known(before.found[old - tail :], before.started_at[old - tail :])
+    news = [_ITEM.decode(text) for text in texts[head : len(texts) - tail]]
+    return _listing(raw, texts, first, news, last, wall_now_s, started_at)
 
 
 def parse_names(raw: bytes) -> Result[tuple[str, ...], str]:
@@ -295,6 +291,7 @@ def _log_file(config: _LogConfig) -> str | None:
 
 def _listing(
     raw: bytes,
+    texts: tuple[msgspec.Raw, ...],
     first: "_Known",
     items: list[_Item],
     last: "_Known",
@@ -305,7 +302,7 @@ def _listing(
     fresh = [_container(item, wall_now_s, started_at) if _is_ours(item) else None for item in items]
     found = (*first.aged(wall_now_s, started_at), *fresh, *last.aged(wall_now_s, started_at))
     times = (*first.started_at, *[item.started_at for item in items], *last.started_at)
-    return Listing(tuple([one for one in found if one is not None]), raw, found, times)
+    return Listing(tuple([one for one in found if one is not None]), raw, texts, found, times)
 
 
 @dataclass(frozen=True, slots=True)
@@ -327,6 +324,7 @@ class _Known:
 
 
 _NONE_KNOWN: Final = _Known((), ())
+_NOTHING_LISTED: Final = Listing((), b"[]", (), (), ())
 
 
 def _is_ours(item: _Item) -> bool:

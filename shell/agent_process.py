@@ -15,13 +15,13 @@ import anyio
 
 from core.doctor import Level
 from shell import ending, examination, files, handover, log
-from shell.commands.opening import registered_now
 from shell.daemon import Daemon, run_until_stopped
 from shell.failure import AdapterError, CommandError
 from shell.figures import FIGURES
 from shell.files import DataDirLock
 from shell.ledger import Ledger
 from shell.log import logger
+from shell.opening import registered_now
 from shell.options import Options
 
 _FIRST_PAUSE_S = 2.0

@@ -8,7 +8,8 @@ from pathlib import Path
 import anyio.to_thread
 from returns.pipeline import is_successful
 
-from core.state import ExpectedState, parse_expected
+from core.document import parse_expected
+from core.state import ExpectedState
 from shell import files
 from shell.failure import CommandError
 from shell.log import logger

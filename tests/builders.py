@@ -11,8 +11,9 @@ from msgspec.structs import replace
 
 from core import image
 from core.containers import ActualContainer, ContainerId, DeploymentId, ExpectedContainer, Port, ServiceId
+from core.document import parse_expected
 from core.image import Image
-from core.state import ActualState, ExpectedState, parse_actual, parse_expected
+from core.state import ActualState, ExpectedState, parse_actual
 
 Entry: TypeAlias = dict[str, Any]
 Document: TypeAlias = dict[str, Any]

@@ -16,11 +16,11 @@ from core.events import Effect, Fetch, Note, Perform, Report
 from core.machine import Idle, State, Waiting
 from core.memory import Memory, ready
 from shell import log
-from shell.commands.opening import registered
 from shell.daemon import Daemon, run_until_stopped
 from shell.failure import CommandError
 from shell.files import DataDirLock
 from shell.log_choices import LogFormat, LogLevel
+from shell.opening import registered
 from shell.option_checks import checked
 
 

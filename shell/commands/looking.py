@@ -7,10 +7,10 @@ import anyio
 
 from core import state
 from core.state import ActualState, ExpectedState, NodeType
-from shell.commands.opening import registered
 from shell.daemon import Expected
 from shell.gather import Gather
 from shell.node import Node
+from shell.opening import registered
 from shell.option_checks import checked
 
 

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from core import plan
+from core.document import parse_expected
 from core.plan import predict
-from core.state import ActualState, NodeType, parse_expected
+from core.state import ActualState, NodeType
 
 CAPTURES = Path(__file__).parent.parent / "captures"
 

@@ -17,13 +17,11 @@ PURE_STANDARD = frozenset(
         "types", "typing", "typing_extensions", "unicodedata", "urllib", "__future__",
     }
 )  # fmt: skip
-PURE_LIBRARIES = frozenset({"core", "returns", "msgspec", "pydantic", "idna", "cryptography"})
+PURE_LIBRARIES = frozenset({"core", "returns", "msgspec", "idna", "cryptography"})
 IMPURE_CALLS = frozenset(
     {"open", "print", "input", "exec", "eval", "compile", "__import__", "breakpoint", "globals", "id", "hash"}
 )
-IMPURE_PARTS = frozenset(
-    {"urllib.request", "urllib.error", "msgspec.toml", "pydantic_settings", "returns.io", "returns.future"}
-)
+IMPURE_PARTS = frozenset({"urllib.request", "urllib.error", "msgspec.toml", "returns.io", "returns.future"})
 IMPURE_ATTRIBUTES = frozenset(
     {"generate", "urandom", "now", "today", "utcnow", "token_bytes", "generate_key", "write_text", "read_text"}
 )

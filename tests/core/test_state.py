@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from core.state import UNREAD, ActualState, ExpectedState, Held, hashes, not_held, parse_actual, parse_expected, without
+from core.document import parse_expected
+from core.state import UNREAD, ActualState, ExpectedState, Held, hashes, not_held, parse_actual, without
 from tests import builders
 from tests.builders import (
     DEPLOYMENT,

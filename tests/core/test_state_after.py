@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from returns.pipeline import is_successful
 
-from core.state import Document, parse_expected, parse_expected_after
+from core.document import Document, parse_expected, parse_expected_after
 from tests import builders
 from tests.strategies import Case, cases, shuffled, spoiled
 

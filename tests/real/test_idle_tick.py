@@ -9,8 +9,8 @@ import pytest
 
 from core.events import Effect, Fetch, Report
 from core.machine import Idle, State, Waiting
-from shell.commands.opening import registered_now
 from shell.daemon import Daemon
+from shell.opening import registered_now
 from shell.options import Options
 from tests.lab.agent import Plane
 from tests.lab.podman_store import PodmanStore

@@ -10,8 +10,8 @@ from structlog.testing import capture_logs
 
 from core.protocol import RegistrationRequest
 from shell import identity
-from shell.commands.opening import registered, registered_now
 from shell.failure import CommandError
+from shell.opening import registered, registered_now
 from shell.option_checks import checked
 
 URL = "https://plane.test"

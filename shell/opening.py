@@ -1,4 +1,4 @@
-"""From options to a node: what every command that works on this server does first."""
+"""From options to a node: what the daemon, and every command that works on this server, does first."""
 
 from shell import files, identity, log
 from shell.adapters.control_plane import ControlPlane, Signer, check_url
