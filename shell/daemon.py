@@ -173,6 +173,8 @@ class Daemon:
                     pause=self._pause,
                 )
             )
+            if self._logs is not None:
+                await self._logs.end()
             tasks.cancel_scope.cancel()
 
     def _start_beside(self, tasks: anyio.abc.TaskGroup, ledger: Ledger, pulls: Pulls) -> None:

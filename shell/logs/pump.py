@@ -1,6 +1,7 @@
 """From the files to batches: reads what is new of every log in turn, a little of each, and hands over what has come together.
 
-A position is kept when the lines before it are safe, so that the end of the process loses nothing and repeats one batch at most.
+A position is kept when the lines before it are safe: a process that is killed loses nothing and repeats one batch at most, one that is
+asked to end repeats none.
 """
 
 import time
@@ -84,6 +85,8 @@ class Pump:
     _waiters: int = 0
     _hurry: anyio.Event = field(default_factory=anyio.Event)
     _all_safe: anyio.Event = field(default_factory=anyio.Event)
+    _is_ending: bool = False
+    _ended: anyio.Event = field(default_factory=anyio.Event)
 
     def follow(self, key: str, path: Path, make: Callable[[int, Begun], Form]) -> None:
         """Follow a file from where it was left. `make` gets the time of the last line before, and the lines that have begun."""
@@ -98,8 +101,8 @@ class Pump:
                 self.logs[key].is_over = True
 
     async def run(self, discover: Callable[[], Awaitable[None]]) -> None:
-        """Read and hand over for ever; `discover` finds out which logs there are, before each round."""
-        while True:
+        """Read and hand over until `end`; `discover` finds out which logs there are, before each round."""
+        while not self._is_ending:
             await discover()
             has_more = await anyio.to_thread.run_sync(self._round)
             if self._is_due():
@@ -113,6 +116,24 @@ class Pump:
                 with anyio.move_on_after(BUSY_PAUSE_S if self._size or self._on_its_way else IDLE_PAUSE_S):
                     await self._hurry.wait()
                 self._hurry = anyio.Event()
+        await self._settle()
+        self._add(*self.extra())  # the agent's last words
+        if self._size:
+            await self._hand_over()
+            await self._settle()
+        self._ended.set()
+
+    async def _settle(self) -> None:
+        if self._on_its_way is not None:
+            await self._on_its_way[0].safe.wait()
+            await self._note_safe()
+
+    async def end(self) -> None:
+        """Read nothing more; returns when what was read is safe, and known to be."""
+        self._is_ending = True
+        self._hurry.set()
+        await self._ended.wait()
+        await self.sender.end()
 
     async def drained(self, limit_s: float) -> None:
         """Returns when what stands in the logs now is safe, or when the limit is over."""

@@ -49,6 +49,8 @@ class Sender:
         self._number = spool.last_number
         self._in_memory: Entry | None = None
         self._wake = anyio.Event()
+        self._ending = anyio.Event()
+        self._ended = anyio.Event()
         self._complaint: str | None = None
 
     def offer(self, content: bytes, lines: int) -> Entry:
@@ -70,9 +72,9 @@ class Sender:
             self._try_to_keep(entry)
 
     async def run(self) -> None:
-        """Send for ever."""
+        """Send until `end`."""
         pause_s = FIRST_PAUSE_S
-        while True:
+        while not self._ending.is_set():
             entry = self._in_memory or self._oldest()
             if entry is None:
                 self._wake = anyio.Event()
@@ -82,11 +84,19 @@ class Sender:
                 await self._send(entry.batch.content, entry.batch.lines)
             except LogsError as error:
                 self._put_aside(entry, error)
-                await anyio.sleep(pause_s)
+                with anyio.move_on_after(pause_s):
+                    await self._ending.wait()
                 pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
             else:
                 pause_s = FIRST_PAUSE_S
                 self._settle(entry)
+        self._ended.set()
+
+    async def end(self) -> None:
+        """Send nothing more; returns when it is known what became of the batch that is being sent."""
+        self._ending.set()
+        self._wake.set()
+        await self._ended.wait()
 
     def _oldest(self) -> Entry | None:
         batch = self.spool.oldest()

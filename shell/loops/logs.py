@@ -19,6 +19,7 @@ from shell.failure import AdapterError
 from shell.log import logger
 from shell.logs.pump import Pump
 
+END_S: Final = 1.5  # a store that takes longer may get its last batch twice
 FAREWELL_S: Final = 0.5  # what is not safe by then is read all the same, since the file stays open
 _ACCESS: Final = "access log"
 
@@ -43,12 +44,17 @@ class Logs:
     _without_file: set[str] = field(default_factory=set)
 
     async def run(self) -> None:
-        """Follow and send for ever."""
+        """Follow and send until `end`."""
         if self.access_log is not None:
             self.pump.follow(_ACCESS, self.access_log, lambda last_ns, _: Access(AccessLog(last_ns), self.routes))
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self.pump.sender.run)
             tasks.start_soon(self.pump.run, self._discover)
+
+    async def end(self) -> None:
+        """Nothing more is sent, and what has been is known to have been: a restart repeats no line."""
+        with anyio.move_on_after(END_S):
+            await self.pump.end()
 
     async def farewell(self) -> None:
         """Make safe what containers have written so far: one of them is about to be removed."""

@@ -34,6 +34,7 @@ class Store:
     """Keeps lines; may be away."""
 
     away: bool = False
+    answers_after_s: float = 0
     got: list[dict[str, Any]] = field(default_factory=list)
 
     async def send(self, lines: bytes) -> None:
@@ -42,6 +43,7 @@ class Store:
         if self.away:
             raise LogsError("away")
         self.got += [json.loads(line) for line in lines.splitlines()]
+        await anyio.sleep(self.answers_after_s)
 
 
 def a_pump(folder: Path, store: Store) -> Pump:
@@ -120,6 +122,68 @@ async def test_a_restart_reads_on(tmp_path: Path) -> None:
     await during(second, third)
     assert [one["_msg"] for one in store.got] == ["one", "two", "three"]
     assert len({one["_time"] for one in store.got}) == 3
+
+
+@pytest.mark.parametrize("answers_after_s", [0, 0.3])
+async def test_an_orderly_end_repeats_nothing(tmp_path: Path, answers_after_s: float) -> None:
+    """L5, L28: whatever is on its way is known to have arrived; at whatever moment it comes, and while more is written."""
+    store, path = Store(answers_after_s=answers_after_s), tmp_path / "log"
+    path.touch()
+    written = 0
+
+    async def writing() -> None:
+        nonlocal written
+        while True:
+            written += 1
+            write(path, f"line {written}")
+            await anyio.sleep(0.005)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(writing)
+        for number in range(5):
+            pump = a_pump(tmp_path, store)
+            follow(pump, path)
+            begun = len(store.got)
+
+            async def arrived(pump: Pump = pump, wanted: int = begun + 1 + number) -> None:
+                await until(lambda: len(store.got) >= wanted)
+                await pump.end()
+
+            await during(pump, arrived)
+        tasks.cancel_scope.cancel()
+    assert [one["_msg"] for one in store.got] == [f"line {number + 1}" for number in range(len(store.got))]
+
+
+async def test_the_agents_last_words_are_sent(tmp_path: Path) -> None:
+    """What it says of itself while it ends."""
+    store = Store()
+    pump = a_pump(tmp_path, store)
+
+    async def work() -> None:
+        await pump.drained(5)
+        pump.extra = lambda: (b'{"_msg": "stopping"}\n', 1)
+        await pump.end()
+
+    await during(pump, work)
+    assert "stopping" in [one["_msg"] for one in store.got]
+
+
+async def test_an_end_while_the_store_is_away(tmp_path: Path) -> None:
+    """The disk has what was read."""
+    store, path = Store(away=True), tmp_path / "log"
+    pump = a_pump(tmp_path, store)
+    write(path, "one")
+    follow(pump, path)
+
+    async def work() -> None:
+        await until(lambda: pump.read_lines == 1)
+        await pump.end()
+
+    with capture_logs():
+        await during(pump, work)
+    position = pump.positions.get(path)
+    assert position is not None and position.offset == path.stat().st_size
+    assert pump.sender.spool.lines == 1
 
 
 async def test_a_log_that_is_over(tmp_path: Path) -> None:
