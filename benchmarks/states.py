@@ -16,6 +16,7 @@ from core.state import ActualState, ExpectedState
 
 PEERS: Final = 254
 NOW_S: Final = 1_767_540_000
+_COMPACT: Final = (",", ":")  # as both write it
 
 
 def document(containers: int, seed: int = 1) -> bytes:
@@ -29,7 +30,8 @@ def document(containers: int, seed: int = 1) -> bytes:
             "dns": {"records": records},
             "caddy": {"routes": [_route(i, address) for i in range(containers // 10)]},
             "wireguard": {"peers": [_peer(i, source) for i in range(PEERS)]},
-        }
+        },
+        separators=_COMPACT,
     ).encode()
 
 
@@ -37,12 +39,13 @@ def with_last_image(raw: bytes, image: str = "registry.example.com/another:1") -
     """The same document, in which the last container has another image."""
     changed = json.loads(raw)
     changed["containers"][-1]["image"] = image
-    return json.dumps(changed).encode()
+    return json.dumps(changed, separators=_COMPACT).encode()
 
 
 def listing(raw: bytes) -> bytes:
     """What Podman answers on a server that runs all of a document's containers."""
-    return json.dumps([_listed(number, one) for number, one in enumerate(json.loads(raw)["containers"])]).encode()
+    listed = [_listed(number, one) for number, one in enumerate(json.loads(raw)["containers"])]
+    return json.dumps(listed, separators=_COMPACT).encode()
 
 
 def as_served(expected: ExpectedState, there: tuple[ActualContainer, ...]) -> ActualState:

@@ -93,19 +93,20 @@ class _Item(msgspec.Struct, frozen=True, gc=False, rename="pascal"):
 
 
 _ITEM: Final = msgspec.json.Decoder(_Item)
+_Texts: TypeAlias = tuple[msgspec.Raw, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Listing:
     """The containers of ours in one answer, and what the next answer's parse can take over from it.
 
-    `texts` are the answer's entries, `found` is what each of them came to, None for one that is not ours; `started_at` the answer's own
-    times of their starts.
+    `texts` are the answer's entries when they were asked for, `found` is what each of them came to, None for one that is not ours;
+    `started_at` the answer's own times of their starts.
     """
 
     containers: tuple[ActualContainer, ...]
     raw: bytes = field(repr=False)
-    texts: tuple[msgspec.Raw, ...] = field(repr=False)
+    texts: tuple[msgspec.Raw, ...] | None = field(repr=False, compare=False)
     found: tuple[ActualContainer | None, ...] = field(repr=False)
     started_at: tuple[int, ...] = field(repr=False)
 
@@ -189,21 +190,32 @@ def parse_listing_after(
     if before is not None and before.raw == raw:
         everything = _Known(before.found, before.started_at)
         return Success(_listing(raw, before.texts, everything, [], _NONE_KNOWN, wall_now_s, started_at))
+    changed = None if before is None else _changed(before, raw, wall_now_s, started_at)
+    if changed is not None:
+        return Success(changed)
+    return _decode(raw, list[_Item]).map(
+        lambda items: _listing(raw, None, _NONE_KNOWN, items, _NONE_KNOWN, wall_now_s, started_at)
+    )
+
+
+def _changed(before: Listing, raw: bytes, wall_now_s: float, started_at: Mapping[ContainerId, float]) -> Listing | None:
+    """The listing that follows another; None when it makes no sense, which is told off the whole of it."""
     try:
-        return Success(_changed(before or _NOTHING_LISTED, raw, wall_now_s, started_at))
+        old, new = before.texts or msgspec.json.decode(before.raw, type=_Texts), msgspec.json.decode(raw, type=_Texts)
+        head, tail = equal_ends(old, new)
+        items = [_ITEM.decode(text) for text in new[head : len(new) - tail]]
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        # Read as one document it is refused with the path of its first fault.
-        return _decode(raw, list[_Item]).bind(lambda _: Failure("Podman's answer cannot be read entry by entry"))
-
-
-def _changed(before: Listing, raw: bytes, wall_now_s: float, started_at: Mapping[ContainerId, float]) -> Listing:
-    texts = msgspec.json.decode(raw, type=tuple[msgspec.Raw, ...])
-    head, tail = equal_ends(before.texts, texts)
-    old = len(before.texts)
-    first = _Known(before.found[:head], before.started_at[:head])
-    last = _Known(before.found[old - tail :], before.started_at[old - tail :])
-    news = [_ITEM.decode(text) for text in texts[head : len(texts) - tail]]
-    return _listing(raw, texts, first, news, last, wall_now_s, started_at)
+        return None
+    last = len(old) - tail
+    return _listing(
+        raw,
+        new,
+        _Known(before.found[:head], before.started_at[:head]),
+        items,
+        _Known(before.found[last:], before.started_at[last:]),
+        wall_now_s,
+        started_at,
+    )
 
 
 def parse_names(raw: bytes) -> Result[tuple[str, ...], str]:
@@ -291,7 +303,7 @@ def _log_file(config: _LogConfig) -> str | None:
 
 def _listing(
     raw: bytes,
-    texts: tuple[msgspec.Raw, ...],
+    texts: tuple[msgspec.Raw, ...] | None,
     first: "_Known",
     items: list[_Item],
     last: "_Known",
@@ -324,7 +336,6 @@ class _Known:
 
 
 _NONE_KNOWN: Final = _Known((), ())
-_NOTHING_LISTED: Final = Listing((), b"[]", (), (), ())
 
 
 def _is_ours(item: _Item) -> bool:
