@@ -17,11 +17,10 @@ from benchmarks import states
 from benchmarks.figures import Figure, Times, ratio, timed, timed_anew, usual
 from core import caddy, digest, dns, machine, plan, podman_answers, state, status, wireguard
 from core.action import Action, Redeploy
-from core.document import Document, parse_expected, parse_expected_after
 from core.events import Fetched, Looked, Reported, Tick
 from core.memory import POLL_S, Memory
 from core.podman_answers import Listing
-from core.state import ActualState, ExpectedState, NodeType
+from core.state import ActualState, Document, ExpectedState, NodeType
 from shell import collector
 
 T = TypeVar("T")
@@ -65,7 +64,7 @@ def subject(size: int) -> Subject:
     """Everything that is needed to measure one size."""
     raw = states.document(size)
     listing = states.listing(raw)
-    document = parse_expected_after(None, raw).unwrap()
+    document = state.parse_expected_after(None, raw).unwrap()
     assert len(document.expected.containers) == size and not document.expected.rejected
     return Subject(raw, listing, document, podman_answers.parse_listing_after(None, listing, states.NOW_S).unwrap())
 
@@ -112,12 +111,12 @@ def measure(size: int) -> list[Figure]:
 
 def _parsing(one: Subject) -> dict[str, Times]:
     following = states.with_last_image(one.raw)
-    after = parse_expected_after(one.document, following).unwrap()
-    assert after.expected == parse_expected(following).unwrap() != one.expected
-    assert parse_expected_after(one.document, one.raw).unwrap() is one.document
+    after = state.parse_expected_after(one.document, following).unwrap()
+    assert after.expected == state.parse_expected(following).unwrap() != one.expected
+    assert state.parse_expected_after(one.document, one.raw).unwrap() is one.document
     return {
-        "parse, cold": timed(_calmly(partial(parse_expected, one.raw))),
-        "parse, one container changed": timed(_calmly(partial(parse_expected_after, one.document, following))),
+        "parse, cold": timed(_calmly(partial(state.parse_expected, one.raw))),
+        "parse, one container changed": timed(_calmly(partial(state.parse_expected_after, one.document, following))),
         "parse a listing, cold": timed(_calmly(partial(podman_answers.parse_listing, one.listing, states.NOW_S))),
     }
 
@@ -133,7 +132,7 @@ def _calmly(run: Callable[[], T]) -> Callable[[], T]:
 
 
 def _deciding(one: Subject) -> dict[str, Times]:
-    changed = parse_expected(states.with_last_image(one.raw)).unwrap()
+    changed = state.parse_expected(states.with_last_image(one.raw)).unwrap()
     last = _decision(changed, one.actual())
     assert len(last) == 1 and isinstance(last[0], Redeploy)
     missing = ActualState()
@@ -142,7 +141,7 @@ def _deciding(one: Subject) -> dict[str, Times]:
     assert _decision(one.expected, actual) == ()
 
     def cold(raw: bytes = one.raw) -> partial[tuple[Action, ...]]:
-        return partial(_decision, parse_expected(raw).unwrap(), one.actual())
+        return partial(_decision, state.parse_expected(raw).unwrap(), one.actual())
 
     return {
         "decision, unchanged since the last look": timed(partial(_decision, one.expected, actual)),
@@ -169,7 +168,7 @@ def _tick(one: Subject, listings: tuple[bytes, ...], *, afresh: bool = False) ->
 
     def tick() -> bytes:
         with collector.paused():
-            wanted = parse_expected_after(one.document, one.raw).unwrap().expected
+            wanted = state.parse_expected_after(one.document, one.raw).unwrap().expected
         before = None if afresh else kept[0]
         with collector.paused():
             kept[0] = podman_answers.parse_listing_after(before, next(turns), states.NOW_S + 10).unwrap()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import anyio
 
-from core.document import parse_expected
+from core import state
 from core.events import Effect
 from core.machine import Closing, State, Waiting
 from core.memory import Memory
@@ -49,7 +49,7 @@ def expected_document(subnet_id: int, reference: str, containers: int, checked: 
         for i in range(containers)
     ]
     empty: dict[str, Json] = {"dns": {"records": []}, "caddy": {"routes": []}, "wireguard": {"peers": []}}
-    return parse_expected(json.dumps({"containers": entries, **empty}).encode(), subnet_id).unwrap()
+    return state.parse_expected(json.dumps({"containers": entries, **empty}).encode(), subnet_id).unwrap()
 
 
 async def converge_once(store: PodmanStore, expected: ExpectedState) -> int:

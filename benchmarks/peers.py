@@ -13,8 +13,7 @@ from benchmarks import states
 from benchmarks.figures import Figure, ratio, timed
 from benchmarks.in_process import plain, subject
 from core import plan
-from core.document import parse_expected
-from core.state import NodeType
+from core.state import NodeType, parse_expected
 
 SIZES: Final = (100, 1_000)
 FULL_SIZES: Final = (100, 1_000, 10_000)

@@ -4,9 +4,10 @@ Decides what Podman's words mean here. A listing with one item of the wrong shap
 pass for a complete one. Field names are those of the libpod API, 4.3 to 5.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import takewhile
 from types import MappingProxyType
 from typing import Annotated, Final, TypeAlias, TypeVar
 
@@ -27,7 +28,6 @@ from core.containers import (
 )
 from core.podman import Limit, gateway, subnet
 from core.refusal import one_line
-from core.texts import equal_ends
 
 T = TypeVar("T")
 
@@ -92,21 +92,15 @@ class _Item(msgspec.Struct, frozen=True, gc=False, rename="pascal"):
     status: str = ""
 
 
-_ITEM: Final = msgspec.json.Decoder(_Item)
-_Texts: TypeAlias = tuple[msgspec.Raw, ...]
-
-
 @dataclass(frozen=True, slots=True)
 class Listing:
     """The containers of ours in one answer, and what the next answer's parse can take over from it.
 
-    `texts` are the answer's entries when they were asked for, `found` is what each of them came to, None for one that is not ours;
-    `started_at` the answer's own times of their starts.
+    `found` is what each entry of the answer came to, None for one that is not ours; `started_at` the answer's own times of their starts.
     """
 
     containers: tuple[ActualContainer, ...]
     raw: bytes = field(repr=False)
-    texts: tuple[msgspec.Raw, ...] | None = field(repr=False, compare=False)
     found: tuple[ActualContainer | None, ...] = field(repr=False)
     started_at: tuple[int, ...] = field(repr=False)
 
@@ -187,35 +181,33 @@ def parse_listing_after(
 
     Those are the ones before the first change and after the last: entries come in an order of their own, and few change between looks.
     """
-    if before is not None and before.raw == raw:
+    if before is None:
+        return _decode(raw, list[_Item]).map(
+            lambda items: _listing(raw, _NONE_KNOWN, items, _NONE_KNOWN, wall_now_s, started_at)
+        )
+    if raw == before.raw:
         everything = _Known(before.found, before.started_at)
-        return Success(_listing(raw, before.texts, everything, [], _NONE_KNOWN, wall_now_s, started_at))
-    changed = None if before is None else _changed(before, raw, wall_now_s, started_at)
-    if changed is not None:
-        return Success(changed)
-    return _decode(raw, list[_Item]).map(
-        lambda items: _listing(raw, None, _NONE_KNOWN, items, _NONE_KNOWN, wall_now_s, started_at)
+        return Success(_listing(raw, everything, [], _NONE_KNOWN, wall_now_s, started_at))
+    return _decode(raw, list[msgspec.Raw]).bind(lambda texts: _changed(before, raw, texts, wall_now_s, started_at))
+
+
+def _changed(
+    before: Listing, raw: bytes, texts: list[msgspec.Raw], wall_now_s: float, started_at: Mapping[ContainerId, float]
+) -> Result[Listing, str]:
+    old = msgspec.json.decode(before.raw, type=list[msgspec.Raw])
+    head = _equal_ones(zip(old, texts, strict=False))
+    least = min(len(old), len(texts)) - head
+    tail = min(least, _equal_ones(zip(reversed(old), reversed(texts), strict=False)))
+    news = b",".join(texts[head : len(texts) - tail])
+    first = _Known(before.found[:head], before.started_at[:head])
+    last = _Known(before.found[len(old) - tail :], before.started_at[len(old) - tail :])
+    return _decode(b"[" + news + b"]", list[_Item]).map(
+        lambda items: _listing(raw, first, items, last, wall_now_s, started_at)
     )
 
 
-def _changed(before: Listing, raw: bytes, wall_now_s: float, started_at: Mapping[ContainerId, float]) -> Listing | None:
-    """The listing that follows another; None when it makes no sense, which is told off the whole of it."""
-    try:
-        old, new = before.texts or msgspec.json.decode(before.raw, type=_Texts), msgspec.json.decode(raw, type=_Texts)
-        head, tail = equal_ends(old, new)
-        items = [_ITEM.decode(text) for text in new[head : len(new) - tail]]
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
-    last = len(old) - tail
-    return _listing(
-        raw,
-        new,
-        _Known(before.found[:head], before.started_at[:head]),
-        items,
-        _Known(before.found[last:], before.started_at[last:]),
-        wall_now_s,
-        started_at,
-    )
+def _equal_ones(pairs: Iterable[tuple[msgspec.Raw, msgspec.Raw]]) -> int:
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
 def parse_names(raw: bytes) -> Result[tuple[str, ...], str]:
@@ -303,7 +295,6 @@ def _log_file(config: _LogConfig) -> str | None:
 
 def _listing(
     raw: bytes,
-    texts: tuple[msgspec.Raw, ...] | None,
     first: "_Known",
     items: list[_Item],
     last: "_Known",
@@ -314,7 +305,7 @@ def _listing(
     fresh = [_container(item, wall_now_s, started_at) if _is_ours(item) else None for item in items]
     found = (*first.aged(wall_now_s, started_at), *fresh, *last.aged(wall_now_s, started_at))
     times = (*first.started_at, *[item.started_at for item in items], *last.started_at)
-    return Listing(tuple([one for one in found if one is not None]), raw, texts, found, times)
+    return Listing(tuple([one for one in found if one is not None]), raw, found, times)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,10 +7,11 @@ read is `UNREAD`, which is a value of its own: never an empty list.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
+from operator import attrgetter
 from typing import Final, Literal, TypeAlias, TypeVar
 
 import msgspec
-from returns.result import Result
+from returns.result import Result, Success
 
 from core import caddy, containers, dns, wireguard
 from core.caddy import Route
@@ -18,11 +19,13 @@ from core.containers import ActualContainer, DeploymentId, ExpectedContainer
 from core.digest import digest
 from core.dns import Record
 from core.image import Image
-from core.rejection import Rejection
-from core.wire import ShapeFault, WireActual, decode
+from core.rejection import Fault, Rejection, Sifted, split
+from core.wire import ShapeFault, WireActual, WireContainer, WireExpected, decode
 from core.wireguard import Peer
 
 T = TypeVar("T")
+
+_BY_DEPLOYMENT: Final = attrgetter("deployment_id")
 
 
 class NodeType(Enum):
@@ -70,6 +73,15 @@ class ExpectedState:
         object.__setattr__(self, "images", {one.deployment_id: one.image for one in self.containers})
 
 
+class _Parts(msgspec.Struct, frozen=True):
+    """The four lists of an expected state, each in canonical order and with its rejections."""
+
+    containers: Sifted[ExpectedContainer]
+    dns: Sifted[Record]
+    caddy: Sifted[Route]
+    wireguard: Sifted[Peer]
+
+
 @dataclass(frozen=True, slots=True)
 class ActualState:
     """What is there: our containers, and what each component serves now.
@@ -101,6 +113,84 @@ class Hashes(msgspec.Struct, frozen=True):
 
     expected: str
     actual: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """An expected state as it came, what it means on the server with `subnet_id`, and what the next one's parse can take over.
+
+    `found` is what each entry of its containers was found to be, in the document's order.
+    """
+
+    expected: ExpectedState
+    raw: bytes = field(repr=False)
+    subnet_id: int | None
+    wire: WireExpected = field(repr=False)
+    found: tuple[ExpectedContainer | Fault, ...] = field(repr=False)
+    parts: _Parts = field(repr=False)
+
+
+def parse_expected(raw: bytes, subnet_id: int | None = None) -> Result[ExpectedState, ShapeFault]:
+    """Parse an expected state. With the own subnet known, addresses must be the server's own and peers must leave it alone."""
+    return parse_expected_after(None, raw, subnet_id).map(lambda document: document.expected)
+
+
+def parse_expected_after(
+    before: Document | None, raw: bytes, subnet_id: int | None = None
+) -> Result[Document, ShapeFault]:
+    """The same, where `before` is any earlier document: what has not changed since is not checked again.
+
+    The outcome does not depend on `before`. The same bytes give the same document back.
+    """
+    if before is not None and before.subnet_id != subnet_id:
+        before = None
+    if before is not None and before.raw == raw:
+        return Success(before)
+    return decode(raw, WireExpected).map(lambda wire: _document(before, raw, subnet_id, wire))
+
+
+def _document(before: Document | None, raw: bytes, subnet_id: int | None, wire: WireExpected) -> Document:
+    found = _found(before, wire, subnet_id)
+    parts = _parts(before, wire, subnet_id, found)
+    expected = ExpectedState(
+        containers=parts.containers.values,
+        dns=parts.dns.values,
+        caddy=parts.caddy.values,
+        wireguard=parts.wireguard.values,
+        held=Held(parts.containers.held, parts.dns.held, parts.caddy.held, parts.wireguard.held),
+        rejected=tuple(
+            sorted((*parts.containers.rejected, *parts.dns.rejected, *parts.caddy.rejected, *parts.wireguard.rejected))
+        ),
+    )
+    return Document(expected, raw, subnet_id, wire, found, parts)
+
+
+def _found(before: Document | None, wire: WireExpected, subnet_id: int | None) -> tuple[ExpectedContainer | Fault, ...]:
+    if before is None:
+        return tuple([containers.normalise_expected(entry, subnet_id) for entry in wire.containers])
+    known = {old.deployment_id: (old, found) for old, found in zip(before.wire.containers, before.found, strict=True)}
+
+    def found_again(entry: WireContainer) -> ExpectedContainer | Fault:
+        old, found = known.get(entry.deployment_id, (None, None))
+        return containers.normalise_expected(entry, subnet_id) if found is None or old != entry else found
+
+    return tuple(map(found_again, wire.containers))
+
+
+def _parts(
+    before: Document | None, wire: WireExpected, subnet_id: int | None, found: tuple[ExpectedContainer | Fault, ...]
+) -> _Parts:
+    """Every list by itself; one that is the last document's is taken over from it."""
+    old, was = (None, None) if before is None else (before.wire, before.parts)
+    sifted = split("containers", [entry.deployment_id for entry in wire.containers], found)
+    return _Parts(
+        containers=Sifted(tuple(sorted(sifted.values, key=_BY_DEPLOYMENT)), sifted.held, sifted.rejected),
+        dns=was.dns if was and old and old.dns == wire.dns else dns.normalise_expected(wire.dns.records),
+        caddy=was.caddy if was and old and old.caddy == wire.caddy else caddy.normalise_expected(wire.caddy.routes),
+        wireguard=was.wireguard
+        if was and old and old.wireguard == wire.wireguard
+        else wireguard.normalise_expected(wire.wireguard.peers, subnet_id),
+    )
 
 
 def parse_actual(raw: bytes) -> Result[ActualState, ShapeFault]:

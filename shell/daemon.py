@@ -18,13 +18,12 @@ from returns.pipeline import is_successful
 
 from core import health, overview, overview_text, state
 from core.action import Action
-from core.document import Document, parse_expected_after
 from core.events import Effect, Report
 from core.machine import State
 from core.memory import Memory
 from core.overview import Exchange
 from core.render import Json
-from core.state import ActualState, ExpectedState, NodeType
+from core.state import ActualState, Document, ExpectedState, NodeType
 from shell import assembly, collector, reloading, resources, service_manager, status_socket, version
 from shell.adapters.public_address import PublicAddressService
 from shell.building import log as build_log
@@ -68,7 +67,7 @@ class Expected:
         """The expected state of this node. Raises AdapterError, also for a document of the wrong shape."""
         raw = await self._node.control_plane.fetch_expected_state()
         with collector.paused():
-            parsed = parse_expected_after(self._document, raw, self._node.identity.subnet_id)
+            parsed = state.parse_expected_after(self._document, raw, self._node.identity.subnet_id)
         if not is_successful(parsed):
             raise AdapterError("control plane", "use the expected state", str(parsed.failure()))
         document = parsed.unwrap()

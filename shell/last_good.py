@@ -8,8 +8,7 @@ from pathlib import Path
 import anyio.to_thread
 from returns.pipeline import is_successful
 
-from core.document import parse_expected
-from core.state import ExpectedState
+from core.state import ExpectedState, parse_expected
 from shell import files
 from shell.failure import CommandError
 from shell.log import logger

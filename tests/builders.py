@@ -11,9 +11,8 @@ from msgspec.structs import replace
 
 from core import image
 from core.containers import ActualContainer, ContainerId, DeploymentId, ExpectedContainer, Port, ServiceId
-from core.document import parse_expected
 from core.image import Image
-from core.state import ActualState, ExpectedState, parse_actual
+from core.state import ActualState, ExpectedState, parse_actual, parse_expected
 
 Entry: TypeAlias = dict[str, Any]
 Document: TypeAlias = dict[str, Any]

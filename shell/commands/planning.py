@@ -14,7 +14,6 @@ import msgspec
 from returns.result import Result
 
 from core import plan, render, state
-from core.document import parse_expected
 from core.state import ActualState, ExpectedState, NodeType
 from core.wire import ShapeFault
 from shell.failure import CommandError
@@ -62,7 +61,7 @@ def read_documents(expected: str | None, actual: str | None) -> tuple[ExpectedSt
     """Parse the documents that were given as files or `-` for standard input. Raises CommandError."""
     if expected == _STDIN and actual == _STDIN:
         raise CommandError("only one of --expected and --actual can be standard input")
-    wanted = None if expected is None else _parse("expected state", expected, parse_expected)
+    wanted = None if expected is None else _parse("expected state", expected, state.parse_expected)
     there = None if actual is None else _parse("actual state", actual, state.parse_actual)
     return wanted, there
 

@@ -7,9 +7,8 @@ from typing import Any
 import pytest
 
 from core import plan
-from core.document import parse_expected
 from core.plan import predict
-from core.state import ActualState, NodeType
+from core.state import ActualState, NodeType, parse_expected
 
 CAPTURES = Path(__file__).parent.parent / "captures"
 

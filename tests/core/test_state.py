@@ -4,8 +4,7 @@ import json
 
 import pytest
 
-from core.document import parse_expected
-from core.state import UNREAD, ActualState, ExpectedState, Held, hashes, not_held, parse_actual, without
+from core.state import UNREAD, ActualState, ExpectedState, Held, hashes, not_held, parse_actual, parse_expected, without
 from tests import builders
 from tests.builders import (
     DEPLOYMENT,

@@ -11,9 +11,9 @@ import yaml
 from returns.pipeline import is_successful
 
 from core import work_queue
-from core.document import parse_expected
 from core.protocol import BuildStatus, ClaimedBuild, PendingBuilds, RegistrationAnswer, RegistrationRequest
 from core.protocol import parse as parsed
+from core.state import parse_expected
 from shell.adapters.control_plane import ControlPlane, ControlPlaneError, Signer
 from shell.identity import Keys
 from shell.local_plane.serving import new_token

@@ -9,7 +9,7 @@ import anyio
 import pytest
 from structlog.testing import capture_logs
 
-from core.document import parse_expected
+from core.state import parse_expected
 from shell import files
 from shell.last_good import NAME, LastGood
 
