@@ -12,6 +12,8 @@ from typing import Final
 ROUNDS: Final = 7
 _MOST_ROUNDS: Final = 101
 _LEAST_S: Final = 0.2
+FEWEST_ROUNDS: Final = 5
+_LONG_S: Final = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,18 +74,21 @@ def usual(runs: Sequence[Sequence[Figure]]) -> list[Figure]:
     return found
 
 
-def timed(run: Callable[[], object], rounds: int = ROUNDS) -> Times:
+def timed(run: Callable[[], object], rounds: int = ROUNDS, fewest: int = FEWEST_ROUNDS) -> Times:
     """What one call takes. The collector stays on, as in the agent; what a call returns is dropped outside its time."""
-    return timed_anew(lambda: run, rounds)
+    return timed_anew(lambda: run, rounds, fewest)
 
 
-def timed_anew(prepare: Callable[[], Callable[[], object]], rounds: int = ROUNDS) -> Times:
+def timed_anew(prepare: Callable[[], Callable[[], object]], rounds: int = ROUNDS, fewest: int = FEWEST_ROUNDS) -> Times:
     """What one call takes of what `prepare` returns anew each time, its own time left out.
 
-    At least so many rounds; short calls, whose times scatter most, are made more often.
+    So many rounds; more of short calls, whose times scatter most, and `fewest` where they take long with what prepares them.
     """
     times: list[float] = []
+    end = time.monotonic() + _LONG_S
     while len(times) < rounds or (sum(times) < _LEAST_S and len(times) < _MOST_ROUNDS):
+        if len(times) >= fewest and time.monotonic() > end:
+            break
         run = prepare()
         begun = time.thread_time()
         kept = run()

@@ -5,10 +5,12 @@ from typing import NoReturn
 
 from shell.cli import main
 from shell.ending import leave
+from shell.streams import complete
 
 
 def start() -> NoReturn:
     """Run the command line and end at once."""
+    complete()
     status: int | str | None = 0
     try:
         main()

@@ -45,8 +45,9 @@ def run_agent(options: Options, token: str | None) -> None:
     """Run until told to stop. Raises CommandError when the agent cannot begin."""
     log.hide(token or "")
     files.make_private_dir(options.data_dir)
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in handover.STOPS:
         signal.signal(number, _end)  # until the loops take over
+    handover.receive_stops()
     with DataDirLock(options.data_dir), contextlib.suppress(KeyboardInterrupt):
         anyio.run(_run, options, token)
 

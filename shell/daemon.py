@@ -151,6 +151,15 @@ class Daemon:
 
     async def _run(self) -> None:
         self._clock = asyncio.get_running_loop().time  # which other threads may ask, too: metrics are read from one
+        async with anyio.create_task_group() as shipping:
+            if self._logs is not None:
+                shipping.start_soon(self._logs.run)
+            await self._work_until_stopped()
+            if self._logs is not None:  # now that nobody removes a container or says anything more
+                await self._logs.end()
+            shipping.cancel_scope.cancel()
+
+    async def _work_until_stopped(self) -> None:
         async with anyio.create_task_group() as tasks:
             podman = self._node.components.podman
             pulls = Pulls(podman, tasks, self.reconcile.pull_ended, pulled=self._images.pulled)
@@ -172,8 +181,6 @@ class Daemon:
                     pause=self._pause,
                 )
             )
-            if self._logs is not None:
-                await self._logs.end()
             tasks.cancel_scope.cancel()
 
     def _start_beside(self, tasks: anyio.abc.TaskGroup, ledger: Ledger, pulls: Pulls) -> None:
@@ -188,8 +195,6 @@ class Daemon:
             tasks.start_soon(build_loop.run, self._builder)
             if node.log_store is not None:
                 tasks.start_soon(build_log.ship, self._builder.logs, node.log_store)
-        if self._logs is not None:
-            tasks.start_soon(self._logs.run)
         if node.images is not None:
             tasks.start_soon(image_gc.run, assembly.broom(node, self._images, self._in_force, pulls, self._builder))
         if self._address is not None:

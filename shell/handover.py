@@ -5,6 +5,8 @@ What is handed over travels in a file that has no name, whose number is on the n
 
 import os
 import pickle
+import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -15,6 +17,8 @@ from shell.log_choices import LogFormat, LogLevel
 from shell.options import Options
 
 DAEMON = "shell.agent_process"
+STOPS = frozenset({signal.SIGTERM, signal.SIGINT})
+_SECRET_VARIABLE = "TECHULUS_TOKEN"  # noqa: S105 - its name
 _SECRET_FLAG = "--token"  # noqa: S105 - the option, not a value
 
 
@@ -33,11 +37,10 @@ def become_daemon(task: Task, module: str = DAEMON) -> NoReturn:
     number = os.memfd_create("agent-task", 0)
     os.write(number, pickle.dumps(task))
     os.lseek(number, 0, os.SEEK_SET)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    # As in this program, the current folder holds modules only for `python -m`.
-    safe_path = () if Path(sys.argv[0]).name == "__main__.py" else ("-P",)
-    argv = (sys.executable, *safe_path, "-m", module, str(number), *_shown(sys.argv[1:]))
+    os.environ.pop(_SECRET_VARIABLE, None)  # the task has it; what stands in an environment is there for every child
+    # A stop that comes from here on waits until the new program can take it (`receive_stops`).
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
+    argv = (sys.executable, *_interpreter_flags(), "-m", module, str(number), *_shown(sys.argv[1:]))
     os.execv(sys.executable, argv)  # noqa: S606 - this interpreter, words of our own
 
 
@@ -47,6 +50,18 @@ def take(number: int) -> Task:
         task = pickle.load(file)  # noqa: S301 - written by `become_daemon`, in this very process
     assert isinstance(task, Task)
     return task
+
+
+def receive_stops() -> None:
+    """From now on signals that stop are taken, those that have come since the handover first."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
+
+
+def _interpreter_flags() -> tuple[str, ...]:
+    """Those that this interpreter runs with. The current folder holds modules only for `python -m`, as in this program."""
+    found: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # as multiprocessing asks
+    by_module = Path(sys.argv[0]).name == "__main__.py"
+    return tuple(found) if by_module or "-P" in found or "-I" in found else (*found, "-P")
 
 
 def _shown(words: list[str]) -> Iterator[str]:

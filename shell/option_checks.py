@@ -5,7 +5,7 @@ Loaded by commands before they begin. The daemon runs in a process of its own, w
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -26,6 +26,7 @@ _INTERFACE: Final = re.compile(r"[a-zA-Z0-9_.-]{1,15}")
 
 def checked(given: Mapping[str, object]) -> Options:
     """The options as one value. Raises CommandError naming the first that makes no sense."""
+    assert given.keys() <= {one.name for one in fields(Options)}, "the command line declares what there is not"
     try:
         options = TypeAdapter(Options).validate_python({k: value for k, value in given.items() if value is not None})
     except ValidationError as error:

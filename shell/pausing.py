@@ -72,7 +72,9 @@ class PauseFile:
 
     def _read(self, written_at_s: float) -> Pause | None:
         try:
-            found = msgspec.json.decode(self._path.read_bytes(), type=_File)
+            found = msgspec.json.decode(
+                self._path.read_bytes(), type=_File, strict=False
+            )  # a person may have written it
         except FileNotFoundError:
             return None
         except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):

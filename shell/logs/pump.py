@@ -116,17 +116,13 @@ class Pump:
                 with anyio.move_on_after(BUSY_PAUSE_S if self._size or self._on_its_way else IDLE_PAUSE_S):
                     await self._hurry.wait()
                 self._hurry = anyio.Event()
-        await self._settle()
         self._add(*self.extra())  # the agent's last words
         if self._size:
-            await self._hand_over()
-            await self._settle()
-        self._ended.set()
-
-    async def _settle(self) -> None:
+            await self._hand_over()  # to the disk, if another batch is on its way
         if self._on_its_way is not None:
             await self._on_its_way[0].safe.wait()
             await self._note_safe()
+        self._ended.set()
 
     async def end(self) -> None:
         """Read nothing more; returns when what was read is safe, and known to be."""

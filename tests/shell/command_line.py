@@ -1,6 +1,7 @@
 """The command line inside this process, without the cost of a new one: the same entry point, arguments, streams and exit status."""
 
 import io
+import os
 import signal
 import subprocess
 import sys
@@ -65,7 +66,8 @@ def agent(*arguments: object, stdin: bytes = b"", env: Mapping[str, str] | None 
 def daemon(*arguments: object) -> Done:
     """The same in a process of its own, for commands that replace their process by the daemon's."""
     argv = [str(AGENT), *map(str, arguments)]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=LIMIT_S, check=False)
+    env = {"PATH": os.environ["PATH"], "TERM": "dumb", "TECHULUS_ENV_FILE": os.devnull}
+    done = subprocess.run(argv, env=env, capture_output=True, text=True, timeout=LIMIT_S, check=False)
     return Done(done.returncode, done.stdout, done.stderr)
 
 

@@ -5,11 +5,15 @@ import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import anyio
 import pytest
 from anyio.abc import SocketAttribute, SocketStream
+from structlog.testing import capture_logs
 
+from core.caddy_base import Base
+from shell.adapters.caddy import Caddy, CaddySettings
 from shell.adapters.caddy.admin import Admin, ConnectionBrokeError, NobodyListensError
 
 ANSWER = b'HTTP/1.1 200 OK\r\nContent-Length: 2\r\nEtag: "e"\r\n\r\n{}'
@@ -17,15 +21,16 @@ ANSWER = b'HTTP/1.1 200 OK\r\nContent-Length: 2\r\nEtag: "e"\r\n\r\n{}'
 
 @dataclass
 class Breaking:
-    """A server that breaks so many connections once it has read a request, and answers the next ones."""
+    """A server that breaks so many connections once it has read a request (with `only` that method), and answers the next ones."""
 
     breaks: int
+    only: bytes = b""
     heard: list[bytes] = field(default_factory=list)
 
     async def serve(self, stream: SocketStream) -> None:
         async with stream:
             self.heard.append((await stream.receive()).partition(b" ")[0])
-            if len(self.heard) > self.breaks:
+            if len(self.heard) > self.breaks or self.heard[-1] not in (self.only or self.heard[-1]):
                 await stream.send(ANSWER)
             else:  # the kernel sends a reset instead of the end
                 raw: socket.socket = stream.extra(SocketAttribute.raw_socket)
@@ -33,9 +38,9 @@ class Breaking:
 
 
 @asynccontextmanager
-async def breaking(breaks: int) -> AsyncIterator[tuple[Admin, Breaking]]:
+async def breaking(breaks: int, only: bytes = b"") -> AsyncIterator[tuple[Admin, Breaking]]:
     """The server, and the admin API as seen at its address."""
-    server = Breaking(breaks)
+    server = Breaking(breaks, only)
     async with await anyio.create_tcp_listener(local_host="127.0.0.1") as listener, anyio.create_task_group() as tasks:
         tasks.start_soon(listener.serve, server.serve)
         yield Admin(f"127.0.0.1:{listener.extra(SocketAttribute.local_port)}", timeout_s=5), server
@@ -99,5 +104,19 @@ def test_one_that_ends_while_it_is_read() -> None:
             tasks.start_soon(run)
             with pytest.raises(NobodyListensError):
                 await Admin(f"127.0.0.1:{listener.extra(SocketAttribute.local_port)}", timeout_s=5).get("/config/")
+
+    anyio.run(main)
+
+
+def test_a_change_that_always_breaks_keeps_its_reason(tmp_path: Path) -> None:
+    """A Caddy that fails over a configuration: looked at after each break, and given up after three."""
+
+    async def main() -> None:
+        async with breaking(99, only=b"POST") as (admin, server):
+            base = Base(control_plane="http://127.0.0.1:1", issuer="internal", access_log=str(tmp_path / "access.log"))
+            caddy = Caddy(CaddySettings(base, folder=tmp_path, admin=admin.address))
+            with capture_logs(), pytest.raises(ConnectionBrokeError, match="the connection broke"):
+                await caddy.apply(())
+            assert server.heard == [b"GET", b"POST"] * 3
 
     anyio.run(main)

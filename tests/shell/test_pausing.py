@@ -76,6 +76,12 @@ def test_a_file_that_makes_no_sense_pauses(tmp_path: Path, content: bytes) -> No
     assert PauseFile(tmp_path, Clock()).clear()
 
 
+def test_a_file_by_hand(tmp_path: Path) -> None:
+    """A number as text is a number."""
+    (tmp_path / NAME).write_bytes(b'{"since_s": 17, "until_s": "2000"}')
+    assert PauseFile(tmp_path, Clock())() == Pause(17, 2000)
+
+
 def test_a_file_that_cannot_be_looked_at_pauses(tmp_path: Path) -> None:
     """Trouble of the disk ends no pause. It is the same pause each time, for each new one would be said."""
     (tmp_path / NAME).symlink_to(NAME)

@@ -26,6 +26,7 @@ from shell.log import logger
 _OK: Final = 200
 # One request is the rule; the base, a stray route and refusals for somebody else's changes may each take one more.
 _ROUNDS: Final = 8
+_BREAKS: Final = 3  # of connections under a change: with each new configuration one may break, but not for ever
 _UP_LIMIT_S: Final = 10.0  # Caddy answers within 0.1 s of its start
 _GRACE_S: Final = 2.0  # a Caddy that loads a configuration opens its admin address anew
 _UP_POLL_S: Final = 0.05
@@ -79,12 +80,19 @@ class Caddy:
 
         Returns when what was read back is what is wanted. Sends nothing when it already is.
         """
+        breaks = 0
         for _ in range(_ROUNDS):
             snapshot = await self._snapshot_or_start(routes)
             operation = caddy_change.next_operation(snapshot.config, routes, await self._base())
             if operation is None:
                 return
-            await self._send(operation, snapshot.etag)
+            try:
+                await self._send(operation, snapshot.etag)
+            except ConnectionBrokeError as error:
+                breaks += 1
+                if breaks == _BREAKS:
+                    raise
+                logger().info("caddy broke the connection", why=error.why, then="looking again")
         raise AdapterError(
             COMPONENT,
             f"serve {len(routes)} routes",
@@ -128,11 +136,7 @@ class Caddy:
 
     async def _send(self, operation: Operation, etag: str) -> None:
         body = caddy_config.encode(operation.body)
-        try:
-            answer = await self._admin.send(operation.method, operation.path, body, etag)
-        except ConnectionBrokeError as error:
-            logger().info("caddy broke the connection", why=error.why, then="looking again")
-            return
+        answer = await self._admin.send(operation.method, operation.path, body, etag)
         if answer.status == _OK:
             logger().info("caddy configured", request=f"{operation.method} {operation.path}")
         elif answer.is_outdated:

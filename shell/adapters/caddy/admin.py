@@ -79,7 +79,7 @@ class Admin:
                     request = h11.Request(method=method, target=path, headers=[*fixed, *headers])
                     for event in (request, h11.Data(data=body), h11.EndOfMessage()):
                         await stream.send(connection.send(event) or b"")
-                    return await _answer(stream, connection)
+                    return await _answer(stream, connection, what)
         except TimeoutError as error:
             raise AdapterError(COMPONENT, what, f"no answer within {self.timeout_s:g} s") from error
         except (h11.RemoteProtocolError, anyio.BrokenResourceError, anyio.EndOfStream) as error:
@@ -104,7 +104,7 @@ class Admin:
         return await anyio.connect_tcp(host.strip("[]"), int(port))
 
 
-async def _answer(stream: ByteStream, connection: h11.Connection) -> Answer:
+async def _answer(stream: ByteStream, connection: h11.Connection, what: str) -> Answer:
     status, etag, body = 0, None, bytearray()
     while True:
         event = connection.next_event()
@@ -118,7 +118,7 @@ async def _answer(stream: ByteStream, connection: h11.Connection) -> Answer:
         elif isinstance(event, h11.Data):
             body += event.data
             if len(body) > _LONGEST_ANSWER_BYTES:
-                raise h11.RemoteProtocolError(f"the answer is longer than {_LONGEST_ANSWER_BYTES} bytes")
+                raise AdapterError(COMPONENT, what, f"the answer is longer than {_LONGEST_ANSWER_BYTES} bytes")
         elif isinstance(event, h11.EndOfMessage):
             return Answer(status, bytes(body), _etag(event.headers) or etag)
 
