@@ -132,7 +132,7 @@ class _Client:
             try:
                 connection.request("GET", "/")
                 self.last = connection.getresponse().read().decode().strip()
-            except OSError:
+            except (OSError, http.client.HTTPException):  # also one that is cut off in its answer
                 continue
             finally:
                 connection.close()
