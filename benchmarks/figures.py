@@ -21,7 +21,7 @@ class Figure:
     """One ratio: `what` in multiples of `unit`, for `size` containers (None where that is not the question).
 
     `measured` and `of` are the two quantities, in the same unit of measurement; `goal` is the most that the ratio may be. `least` is the
-    ratio of the quickest rounds of both: what other programs on the machine disturb the least.
+    ratio of the quickest rounds, which other programs on the machine disturb the least.
     """
 
     what: str
@@ -59,9 +59,18 @@ class Times:
         return Times(self.median_s / rounds, self.least_s / rounds)
 
 
-def ratio(what: str, unit: str, size: int | None, ours: Times, theirs: Times, goal: float | None = None) -> Figure:
-    """The figure of two measurements: medians, and the quickest rounds beside them."""
-    return Figure(what, unit, size, ours.median_s, theirs.median_s, goal, ours.least_s / theirs.least_s)
+def ratio(
+    what: str,
+    unit: str,
+    size: int | None,
+    ours: Times,
+    theirs: Times,
+    goal: float | None = None,
+    steadier: Times | None = None,
+) -> Figure:
+    """The figure of two measurements: medians, and the quickest rounds, to those of something `steadier` if `theirs` scatters."""
+    least = ours.least_s / (steadier or theirs).least_s
+    return Figure(what, unit, size, ours.median_s, theirs.median_s, goal, least)
 
 
 def usual(runs: Sequence[Sequence[Figure]]) -> list[Figure]:
