@@ -9,6 +9,7 @@ from random import Random
 import httpx
 import pytest
 
+from shell.logs.pump import BATCH_BYTES, READ_BYTES
 from tests.lab.agent import Agent, Plane
 from tests.lab.log_store import LogStore
 from tests.lab.podman_store import PodmanStore
@@ -19,7 +20,8 @@ from tests.lab.wait import wait_for
 pytestmark = pytest.mark.real
 
 _PATIENCE_S = 100
-_MOST_LINES_OF_A_BATCH = 1024**2 // 200
+# A batch is full once it holds so much, with what the last read brought: lines of 200 bytes in JSON, of 50 in the file.
+_MOST_LINES_OF_A_BATCH = BATCH_BYTES // 200 + READ_BYTES // 50
 
 
 @pytest.fixture
