@@ -43,11 +43,11 @@ def main() -> int:
 
 def run_agent(options: Options, token: str | None) -> None:
     """Run until told to stop. Raises CommandError when the agent cannot begin."""
-    log.hide(token or "")
-    files.make_private_dir(options.data_dir)
     for number in handover.STOPS:
         signal.signal(number, _end)  # until the loops take over
-    handover.receive_stops()
+    handover.receive_stops()  # before anything that a disk could hold up
+    log.hide(token or "")
+    files.make_private_dir(options.data_dir)
     with DataDirLock(options.data_dir), contextlib.suppress(KeyboardInterrupt):
         anyio.run(_run, options, token)
 

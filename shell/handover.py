@@ -1,6 +1,6 @@
 """From the command line to the daemon: the same process (id, service, streams), with a new program in it.
 
-What is handed over travels in a file that has no name, whose number is on the new program's command line. No secret does.
+What is handed over travels in a file that has no name. The new program's command line has its number, and no secret.
 """
 
 import os

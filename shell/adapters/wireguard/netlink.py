@@ -6,7 +6,7 @@ light_imports.alone("pyroute2")
 light_imports.alone("unittest")  # of which pyroute2 wants a part
 
 from pyroute2.iproute import IPRoute  # noqa: E402 - only now
-from pyroute2.netlink.exceptions import NetlinkError  # noqa: E402
-from pyroute2.netlink.generic.wireguard import WireGuard  # noqa: E402
+from pyroute2.netlink.exceptions import NetlinkError  # noqa: E402 - only now
+from pyroute2.netlink.generic.wireguard import WireGuard  # noqa: E402 - only now
 
 __all__ = ["IPRoute", "NetlinkError", "WireGuard"]
