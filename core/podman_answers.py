@@ -4,10 +4,9 @@ Decides what Podman's words mean here. A listing with one item of the wrong shap
 pass for a complete one. Field names are those of the libpod API, 4.3 to 5.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from itertools import takewhile
 from types import MappingProxyType
 from typing import Annotated, Final, TypeAlias, TypeVar
 
@@ -26,6 +25,7 @@ from core.containers import (
     deployment_of,
     is_ours,
 )
+from core.ends import equal_ends
 from core.podman import Limit, gateway, subnet
 from core.refusal import one_line
 
@@ -96,13 +96,15 @@ class _Item(msgspec.Struct, frozen=True, gc=False, rename="pascal"):
 class Listing:
     """The containers of ours in one answer, and what the next answer's parse can take over from it.
 
-    `found` is what each entry of the answer came to, None for one that is not ours; `started_at` the answer's own times of their starts.
+    `found` is what each entry of the answer came to, None for one that is not ours; `started_at` the answer's own times of their starts;
+    `texts` each entry as it was written, once they have been told apart.
     """
 
     containers: tuple[ActualContainer, ...]
     raw: bytes = field(repr=False)
     found: tuple[ActualContainer | None, ...] = field(repr=False)
     started_at: tuple[int, ...] = field(repr=False)
+    texts: list[msgspec.Raw] | None = field(default=None, repr=False, compare=False)
 
 
 class _Ulimit(msgspec.Struct, frozen=True, rename="pascal"):
@@ -187,27 +189,21 @@ def parse_listing_after(
         )
     if raw == before.raw:
         everything = _Known(before.found, before.started_at)
-        return Success(_listing(raw, everything, [], _NONE_KNOWN, wall_now_s, started_at))
+        return Success(_listing(raw, everything, [], _NONE_KNOWN, wall_now_s, started_at, before.texts))
     return _decode(raw, list[msgspec.Raw]).bind(lambda texts: _changed(before, raw, texts, wall_now_s, started_at))
 
 
 def _changed(
     before: Listing, raw: bytes, texts: list[msgspec.Raw], wall_now_s: float, started_at: Mapping[ContainerId, float]
 ) -> Result[Listing, str]:
-    old = msgspec.json.decode(before.raw, type=list[msgspec.Raw])
-    head = _equal_ones(zip(old, texts, strict=False))
-    least = min(len(old), len(texts)) - head
-    tail = min(least, _equal_ones(zip(reversed(old), reversed(texts), strict=False)))
+    old = before.texts or msgspec.json.decode(before.raw, type=list[msgspec.Raw])
+    head, tail = equal_ends(old, texts)
     news = b",".join(texts[head : len(texts) - tail])
     first = _Known(before.found[:head], before.started_at[:head])
     last = _Known(before.found[len(old) - tail :], before.started_at[len(old) - tail :])
     return _decode(b"[" + news + b"]", list[_Item]).map(
-        lambda items: _listing(raw, first, items, last, wall_now_s, started_at)
+        lambda items: _listing(raw, first, items, last, wall_now_s, started_at, texts)
     )
-
-
-def _equal_ones(pairs: Iterable[tuple[msgspec.Raw, msgspec.Raw]]) -> int:
-    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
 def parse_names(raw: bytes) -> Result[tuple[str, ...], str]:
@@ -300,12 +296,13 @@ def _listing(
     last: "_Known",
     wall_now_s: float,
     started_at: Mapping[ContainerId, float],
+    texts: list[msgspec.Raw] | None = None,
 ) -> Listing:
     """Of what is known already at both ends, and of new entries between."""
     fresh = [_container(item, wall_now_s, started_at) if _is_ours(item) else None for item in items]
     found = (*first.aged(wall_now_s, started_at), *fresh, *last.aged(wall_now_s, started_at))
     times = (*first.started_at, *[item.started_at for item in items], *last.started_at)
-    return Listing(tuple([one for one in found if one is not None]), raw, found, times)
+    return Listing(tuple([one for one in found if one is not None]), raw, found, times, texts)
 
 
 @dataclass(frozen=True, slots=True)

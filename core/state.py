@@ -4,10 +4,12 @@ Both are parsed once, at the edge, into values of the same types in canonical or
 read is `UNREAD`, which is a value of its own: never an empty list.
 """
 
+from bisect import bisect_left
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
-from operator import attrgetter
+from itertools import compress
+from operator import attrgetter, is_not
 from typing import Final, Literal, TypeAlias, TypeVar
 
 import msgspec
@@ -18,6 +20,7 @@ from core.caddy import Route
 from core.containers import ActualContainer, DeploymentId, ExpectedContainer
 from core.digest import digest
 from core.dns import Record
+from core.ends import equal_ends
 from core.image import Image
 from core.rejection import Fault, Rejection, Sifted, split
 from core.wire import ShapeFault, WireActual, WireContainer, WireExpected, decode
@@ -166,15 +169,18 @@ def _document(before: Document | None, raw: bytes, subnet_id: int | None, wire: 
 
 
 def _found(before: Document | None, wire: WireExpected, subnet_id: int | None) -> tuple[ExpectedContainer | Fault, ...]:
-    if before is None:
-        return tuple([containers.normalise_expected(entry, subnet_id) for entry in wire.containers])
-    known = {old.deployment_id: (old, found) for old, found in zip(before.wire.containers, before.found, strict=True)}
+    old: tuple[WireContainer, ...] = () if before is None else tuple(before.wire.containers)
+    was = () if before is None else before.found
+    head, tail = equal_ends(old, wire.containers)
+    end = len(old) - tail
+    known = {one.deployment_id: (one, found) for one, found in zip(old[head:end], was[head:end], strict=True)}
 
     def found_again(entry: WireContainer) -> ExpectedContainer | Fault:
-        old, found = known.get(entry.deployment_id, (None, None))
-        return containers.normalise_expected(entry, subnet_id) if found is None or old != entry else found
+        one, found = known.get(entry.deployment_id, (None, None))
+        return containers.normalise_expected(entry, subnet_id) if found is None or one != entry else found
 
-    return tuple(map(found_again, wire.containers))
+    between = wire.containers[head : len(wire.containers) - tail]
+    return (*was[:head], *[found_again(entry) for entry in between], *was[end:])
 
 
 def _parts(
@@ -182,15 +188,31 @@ def _parts(
 ) -> _Parts:
     """Every list by itself; one that is the last document's is taken over from it."""
     old, was = (None, None) if before is None else (before.wire, before.parts)
-    sifted = split("containers", [entry.deployment_id for entry in wire.containers], found)
     return _Parts(
-        containers=Sifted(tuple(sorted(sifted.values, key=_BY_DEPLOYMENT)), sifted.held, sifted.rejected),
+        containers=(_exchanged(before, found) if before else None) or _sorted(wire, found),
         dns=was.dns if was and old and old.dns == wire.dns else dns.normalise_expected(wire.dns.records),
         caddy=was.caddy if was and old and old.caddy == wire.caddy else caddy.normalise_expected(wire.caddy.routes),
         wireguard=was.wireguard
         if was and old and old.wireguard == wire.wireguard
         else wireguard.normalise_expected(wire.wireguard.peers, subnet_id),
     )
+
+
+def _sorted(wire: WireExpected, found: tuple[ExpectedContainer | Fault, ...]) -> Sifted[ExpectedContainer]:
+    sifted = split("containers", [entry.deployment_id for entry in wire.containers], found)
+    return Sifted(tuple(sorted(sifted.values, key=_BY_DEPLOYMENT)), sifted.held, sifted.rejected)
+
+
+def _exchanged(before: Document, found: tuple[ExpectedContainer | Fault, ...]) -> Sifted[ExpectedContainer] | None:
+    """The last document's containers, with those that have changed since in their places; None when that is not all that is new."""
+    values = list(before.parts.containers.values)
+    if not len(values) == len(before.found) == len(found):  # it had rejected or repeated ones, or there are more now
+        return None
+    for old, new in compress(zip(before.found, found, strict=True), map(is_not, before.found, found)):
+        if isinstance(old, Fault) or isinstance(new, Fault) or old.deployment_id != new.deployment_id:
+            return None
+        values[bisect_left(values, new.deployment_id, key=_BY_DEPLOYMENT)] = new
+    return Sifted(tuple(values), frozenset(), ())
 
 
 def parse_actual(raw: bytes) -> Result[ActualState, ShapeFault]:

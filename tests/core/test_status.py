@@ -151,6 +151,17 @@ def test_a_spare_that_is_not_up_yet_does_not_hide_the_one_that_is() -> None:
     assert [one.container_id for one in entries(young, an_actual_container())] == [CONTAINER]
 
 
+@given(st.permutations([(1, "b"), (1, "c"), (2, "a"), (3, "d"), (3, "e")]))
+def test_the_oldest_container_first(listed: list[tuple[int, str]]) -> None:
+    """However they are listed."""
+    there = [
+        an_actual_container(id=ContainerId(key), deployment_id=DeploymentId(key), created=created)
+        for created, key in listed
+    ]
+    found = status.entries(tuple(there), frozenset(one.id for one in there), {})
+    assert [one.container_id for one in found] == ["b", "c", "a", "d", "e"]
+
+
 @given(st.permutations([an_actual_container(id=ContainerId(str(n)), state=state) for n, state in enumerate(STATES)]))
 def test_the_order_of_the_listing_means_nothing(containers: list[ActualContainer]) -> None:
     """The same report for every order."""
