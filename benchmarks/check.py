@@ -2,8 +2,6 @@
 
 Machines are shared and small figures are noisy. So what is held against the record is the ratio of the quickest rounds, in processor time:
 a median moves by half when another program takes the caches. The best of three runs counts, and it may be 30 % worse than what is recorded.
-Two figures are of decisions on values that are in no cache: from one hour to the next they differ by a factor of two and a half on the same
-machine, so they may be three times what is recorded. The same decisions on values that were just looked at are held as all the others are.
 """
 
 import math
@@ -14,7 +12,6 @@ from benchmarks.figures import Figure
 
 _RUNS: Final = 3
 _TOLERANCE: Final = 1.3
-_TOLERANCE_COLD: Final = 3.0
 _Key: TypeAlias = tuple[str, int | None]
 
 
@@ -27,7 +24,7 @@ def main() -> int:
     for _ in range(_RUNS):
         for one in in_process.run(in_process.SMALL_SIZES):
             best[_key(one)] = min(_least(one), best.get(_key(one), math.inf))
-        worse = {key: least for key, least in best.items() if least > recorded.get(key, math.inf) * _tolerance(*key)}
+        worse = {key: least for key, least in best.items() if least > recorded.get(key, math.inf) * _TOLERANCE}
         if not worse:
             break
     missing = recorded.keys() - best.keys()
@@ -37,10 +34,6 @@ def main() -> int:
         print(f"{size} containers: {what}: recorded, and measured no longer")
     print(f"{len(best) - len(worse)} ratios as recorded, {len(worse) + len(missing)} worse")
     return 1 if worse or missing else 0
-
-
-def _tolerance(what: str, _: int | None) -> float:
-    return _TOLERANCE_COLD if what in (in_process.COLD, in_process.LAST_CHANGED_COLD) else _TOLERANCE
 
 
 def _key(one: Figure) -> _Key:

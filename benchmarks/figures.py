@@ -7,6 +7,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Final
 
 ROUNDS: Final = 7
@@ -14,6 +15,7 @@ _MOST_ROUNDS: Final = 101
 _LEAST_S: Final = 0.2
 FEWEST_ROUNDS: Final = 5
 _LONG_S: Final = 3.0
+_CACHES: Final = 64 * 2**20  # twice the largest cache of the processor that the record is of
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,18 +61,9 @@ class Times:
         return Times(self.median_s / rounds, self.least_s / rounds)
 
 
-def ratio(
-    what: str,
-    unit: str,
-    size: int | None,
-    ours: Times,
-    theirs: Times,
-    goal: float | None = None,
-    steadier: Times | None = None,
-) -> Figure:
-    """The figure of two measurements: medians, and the quickest rounds, to those of something `steadier` if `theirs` scatters."""
-    least = ours.least_s / (steadier or theirs).least_s
-    return Figure(what, unit, size, ours.median_s, theirs.median_s, goal, least)
+def ratio(what: str, unit: str, size: int | None, ours: Times, theirs: Times, goal: float | None = None) -> Figure:
+    """The figure of two measurements: their medians, and their quickest rounds."""
+    return Figure(what, unit, size, ours.median_s, theirs.median_s, goal, ours.least_s / theirs.least_s)
 
 
 def usual(runs: Sequence[Sequence[Figure]]) -> list[Figure]:
@@ -88,10 +81,17 @@ def timed(run: Callable[[], object], rounds: int = ROUNDS, fewest: int = FEWEST_
     return timed_anew(lambda: run, rounds, fewest)
 
 
-def timed_anew(prepare: Callable[[], Callable[[], object]], rounds: int = ROUNDS, fewest: int = FEWEST_ROUNDS) -> Times:
+def timed_anew(
+    prepare: Callable[[], Callable[[], object]],
+    rounds: int = ROUNDS,
+    fewest: int = FEWEST_ROUNDS,
+    *,
+    emptied: bool = False,
+) -> Times:
     """What one call takes of what `prepare` returns anew each time, its own time left out.
 
-    So many rounds; more of short calls, whose times scatter most, and `fewest` where they take long with what prepares them.
+    So many rounds; more of short calls, whose times scatter most, and `fewest` where they take long with what prepares them. `emptied`:
+    each call finds nothing in the processor's caches. How much they keep of what was prepared depends on the machine's other programs.
     """
     times: list[float] = []
     end = time.monotonic() + _LONG_S
@@ -99,8 +99,23 @@ def timed_anew(prepare: Callable[[], Callable[[], object]], rounds: int = ROUNDS
         if len(times) >= fewest and time.monotonic() > end:
             break
         run = prepare()
+        if emptied:
+            _empty_caches()
         begun = time.thread_time()
         kept = run()
         times.append(time.thread_time() - begun)
         del kept
     return Times(statistics.median(times), min(times))
+
+
+def _empty_caches() -> None:
+    """Fill the caches with other memory: each half of it is read and written."""
+    other = _other_memory()
+    half = len(other) // 2
+    other[:half] = other[half:]
+    other[half:] = other[:half]
+
+
+@cache
+def _other_memory() -> memoryview:
+    return memoryview(bytearray(b"x" * _CACHES))

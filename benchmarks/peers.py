@@ -26,8 +26,8 @@ def main(*, full: bool = False) -> list[Figure]:
 
 
 def _measure(size: int) -> list[Figure]:
-    one = subject(size)
-    changed = parse_expected(states.with_last_image(one.raw)).unwrap()
+    one = subject(states.texts(size))
+    changed = parse_expected(one.texts.following).unwrap()
     found = []
     for what, expected, differs in (("no drift", one.expected, False), ("last container changed", changed, True)):
         actual = one.actual()

@@ -8,7 +8,7 @@ import base64
 import json
 import random
 from copy import copy
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from core.containers import ActualContainer
@@ -17,6 +17,25 @@ from core.state import ActualState, ExpectedState
 PEERS: Final = 254
 NOW_S: Final = 1_767_540_000
 _COMPACT: Final = (",", ":")  # as both write it
+
+
+@dataclass(frozen=True, slots=True)
+class Texts:
+    """What the agent is given: an expected state, a following one, what Podman lists while all of the first runs, and a little later."""
+
+    document: bytes
+    following: bytes
+    listing: bytes
+    later: bytes
+
+
+def texts(containers: int) -> Texts:
+    """All of one size. In the following document the last container has another image; later, a container's health is another."""
+    first = document(containers)
+    listed = listing(first)
+    later = listed.replace(b'"healthy"', b'"starting"', 1)
+    assert later != listed
+    return Texts(first, with_last_image(first), listed, later)
 
 
 def document(containers: int, seed: int = 1) -> bytes:
