@@ -5,6 +5,7 @@ a median moves by half when another program takes the caches. The best of three 
 """
 
 import math
+from collections.abc import Mapping
 from typing import Final, TypeAlias
 
 from benchmarks import in_process, results
@@ -21,19 +22,29 @@ def main() -> int:
         _key(one): _least(one) for one in results.recorded()["in_process"] if one.size in in_process.SMALL_SIZES
     }
     best: dict[_Key, float] = {}
+    wrong: list[str] = []
     for _ in range(_RUNS):
         for one in in_process.run(in_process.SMALL_SIZES):
             best[_key(one)] = min(_least(one), best.get(_key(one), math.inf))
-        worse = {key: least for key, least in best.items() if least > recorded.get(key, math.inf) * _TOLERANCE}
-        if not worse:
+        wrong = faults(recorded, best)
+        if not wrong:
             break
-    missing = recorded.keys() - best.keys()
-    for (what, size), least in worse.items():
-        print(f"{size} containers: {what}: {least:.3f}, recorded {recorded[what, size]:.3f}")
-    for what, size in sorted(missing, key=str):
-        print(f"{size} containers: {what}: recorded, and measured no longer")
-    print(f"{len(best) - len(worse)} ratios as recorded, {len(worse) + len(missing)} worse")
-    return 1 if worse or missing else 0
+    print(*wrong, f"{len(best)} ratios measured, {len(wrong)} not as recorded", sep="\n")
+    return 1 if wrong else 0
+
+
+def faults(recorded: Mapping[_Key, float], best: Mapping[_Key, float]) -> list[str]:
+    """A line for each ratio that is worse than its record, or that has a record or a measurement only."""
+    found = []
+    for key in sorted(recorded.keys() | best.keys(), key=lambda key: (key[1] or 0, key[0])):
+        what, was, now = f"{key[1]} containers: {key[0]}", recorded.get(key), best.get(key)
+        if now is None:
+            found.append(f"{what}: recorded, and measured no longer")
+        elif was is None:
+            found.append(f"{what}: measured, and not recorded yet: run `make bench`")
+        elif now > was * _TOLERANCE:
+            found.append(f"{what}: {now:.3f}, recorded {was:.3f}")
+    return found
 
 
 def _key(one: Figure) -> _Key:
