@@ -91,11 +91,12 @@ def timed_anew(
     """What one call takes of what `prepare` returns anew each time, its own time left out.
 
     So many rounds; more of short calls, whose times scatter most, and `fewest` where they take long with what prepares them. `emptied`:
-    each call finds nothing in the processor's caches. How much they keep of what was prepared depends on the machine's other programs.
+    each call finds nothing in the processor's caches. How much they keep of what was prepared depends on the machine's other programs, so
+    the times scatter less, and more rounds than were asked for are not made.
     """
     times: list[float] = []
     end = time.monotonic() + _LONG_S
-    while len(times) < rounds or (sum(times) < _LEAST_S and len(times) < _MOST_ROUNDS):
+    while len(times) < rounds or (not emptied and sum(times) < _LEAST_S and len(times) < _MOST_ROUNDS):
         if len(times) >= fewest and time.monotonic() > end:
             break
         run = prepare()

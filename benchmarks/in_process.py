@@ -40,6 +40,7 @@ _GOALS: Final = {
     "idle tick": 0.8,
 }
 _EMPTIED: Final = ", caches emptied"
+_EMPTIED_ROUNDS: Final = 31
 GROWTH_GOAL: Final = 11.0
 PLAN_GOAL: Final = 10.0
 _J: Final = "json.loads"
@@ -144,8 +145,10 @@ def _deciding(one: Subject) -> dict[str, Times]:
     return {
         "decision, unchanged since the last look": timed(partial(_decision, one.expected, actual)),
         "decision, listing just parsed": timed_anew(lambda: partial(_decision, one.expected, one.actual())),
-        COLD: timed_anew(cold, emptied=True),
-        "decision, last container changed, cold": timed_anew(partial(cold, one.texts.following), emptied=True),
+        COLD: timed_anew(cold, _EMPTIED_ROUNDS, emptied=True),
+        "decision, last container changed, cold": timed_anew(
+            partial(cold, one.texts.following), _EMPTIED_ROUNDS, emptied=True
+        ),
         "decision, last container changed": timed(partial(_decision, changed, actual)),
         "decision, all missing": timed(partial(_decision, one.expected, missing)),
     }
@@ -204,7 +207,7 @@ def _with_caches_emptied(one: Subject) -> dict[str, Times]:
         "decision, listing just parsed": lambda: partial(_decision, one.expected, one.actual()),
         "idle tick": _tick(one, (one.texts.listing, one.texts.later)),
     }
-    return {what + _EMPTIED: timed_anew(prepare, emptied=True) for what, prepare in prepared.items()}
+    return {what + _EMPTIED: timed_anew(prepare, _EMPTIED_ROUNDS, emptied=True) for what, prepare in prepared.items()}
 
 
 def _plan(one: Subject) -> Times:

@@ -3,6 +3,8 @@
 import fcntl
 import socket
 import struct
+from array import array
+from collections.abc import Iterator
 from typing import Final
 
 import psutil
@@ -12,25 +14,41 @@ from shell.adapters.dnsmasq import process
 _LOOPBACK_INTERFACE = "lo"
 _HOST_MASK = "255.255.255.255"
 _LIMIT_S = 2.0
+_SIOCGIFCONF: Final = 0x8912
 _SIOCGIFFLAGS: Final = 0x8913
 _IFF_UP: Final = 1
-_IFREQ_BYTES: Final = 40
+_IFREQ: Final = struct.Struct(
+    "16s4x4s16x"
+)  # name and IPv4 address of one interface; as many bytes as the union takes (netdevice(7))
+_IFCONF: Final = struct.Struct("iP")
+_FIRST_ROOM: Final = 32
 
 
 def is_up(address: str) -> bool:
     """Whether an interface that is up has this address."""
-    holders = (nic for nic, found in psutil.net_if_addrs().items() if any(one.address == address for one in found))
-    return any(_flags(nic) & _IFF_UP for nic in holders)
-
-
-def _flags(nic: str) -> int:
-    """Of this interface alone: psutil would ask each of the server's for all that can be asked (netdevice(7))."""
-    request = struct.pack("16sH", nic.encode(), 0).ljust(_IFREQ_BYTES, b"\0")
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asker:
-        try:
-            answer = fcntl.ioctl(asker, _SIOCGIFFLAGS, request)
-        except OSError:  # it has just gone
-            return 0
+        return any(_flags(asker, nic) & _IFF_UP for nic, found in _with_address(asker) if found == address)
+
+
+def _with_address(asker: socket.socket) -> Iterator[tuple[bytes, str]]:
+    """The interfaces that have an IPv4 address, each with it. A container's has none on this side: asking for all would list every one."""
+    room = _FIRST_ROOM * _IFREQ.size
+    while True:
+        buffer = array("B", bytes(room))
+        answer = fcntl.ioctl(asker, _SIOCGIFCONF, _IFCONF.pack(room, buffer.buffer_info()[0]))
+        filled: int = _IFCONF.unpack(answer)[0]
+        if filled < room:  # else there may be more
+            break
+        room *= 2
+    for name, address in _IFREQ.iter_unpack(buffer[:filled].tobytes()):
+        yield name, socket.inet_ntoa(address)
+
+
+def _flags(asker: socket.socket, nic: bytes) -> int:
+    try:
+        answer = fcntl.ioctl(asker, _SIOCGIFFLAGS, nic.ljust(_IFREQ.size, b"\0"))
+    except OSError:  # it has just gone
+        return 0
     flags: int = struct.unpack_from("H", answer, 16)[0]
     return flags
 
