@@ -9,6 +9,7 @@ import json
 import random
 from copy import copy
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from core.containers import ActualContainer
@@ -61,9 +62,10 @@ def with_last_image(raw: bytes, image: str = "registry.example.com/another:1") -
     return json.dumps(changed, separators=_COMPACT).encode()
 
 
-def listing(raw: bytes) -> bytes:
-    """What Podman answers on a server that runs all of a document's containers."""
-    listed = [_listed(number, one) for number, one in enumerate(json.loads(raw)["containers"])]
+def listing(raw: bytes, seed: int = 2) -> bytes:
+    """What Podman answers on a server that runs all of a document's containers: the oldest first, five were made in a second."""
+    source = random.Random(seed)
+    listed = [_listed(number, one, source) for number, one in enumerate(json.loads(raw)["containers"])]
     return json.dumps(listed, separators=_COMPACT).encode()
 
 
@@ -77,14 +79,15 @@ def as_served(expected: ExpectedState, there: tuple[ActualContainer, ...]) -> Ac
     )
 
 
-def _listed(number: int, one: dict[str, Any]) -> dict[str, object]:
+def _listed(number: int, one: dict[str, Any], source: random.Random) -> dict[str, object]:
+    made = datetime.fromtimestamp(NOW_S - 1_000_000 + number // 5, UTC)
     return {
-        "Id": f"{number:064x}",
+        "Id": f"{source.getrandbits(256):064x}",
         "Names": [one["name"]],
         "Image": one["image"],
         "ImageID": f"{number % 50:064x}",
         "Command": ["sleep", "infinity"],
-        "Created": "2026-01-04T13:37:11.434102928Z",
+        "Created": f"{made:%Y-%m-%dT%H:%M:%S}.{number % 5}34102928Z",
         "StartedAt": NOW_S - 1000,
         "ExitedAt": -62_135_596_800,
         "Exited": False,

@@ -189,7 +189,7 @@ def parse_listing_after(
         )
     if raw == before.raw:
         everything = _Known(before.found, before.started_at)
-        return Success(_listing(raw, everything, [], _NONE_KNOWN, wall_now_s, started_at, before.texts))
+        return Success(_listing(before.raw, everything, [], _NONE_KNOWN, wall_now_s, started_at, before.texts))
     return _decode(raw, list[msgspec.Raw]).bind(lambda texts: _changed(before, raw, texts, wall_now_s, started_at))
 
 

@@ -206,7 +206,9 @@ def _sorted(wire: WireExpected, found: tuple[ExpectedContainer | Fault, ...]) ->
 def _exchanged(before: Document, found: tuple[ExpectedContainer | Fault, ...]) -> Sifted[ExpectedContainer] | None:
     """The last document's containers, with those that have changed since in their places; None when that is not all that is new."""
     values = list(before.parts.containers.values)
-    if not len(values) == len(before.found) == len(found):  # it had rejected or repeated ones, or there are more now
+    if (
+        not len(values) == len(before.found) == len(found)
+    ):  # it had rejected or repeated ones, or there are more or fewer now
         return None
     for old, new in compress(zip(before.found, found, strict=True), map(is_not, before.found, found)):
         if isinstance(old, Fault) or isinstance(new, Fault) or old.deployment_id != new.deployment_id:

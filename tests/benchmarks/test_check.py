@@ -48,7 +48,7 @@ def test_the_best_of_three_runs_counts(
     assert capsys.readouterr().out.endswith(f"1 ratios measured, {status} not as recorded\n")
 
 
-def test_the_record_has_every_figure_of_the_small_sizes() -> None:
+def test_the_record_is_of_both_small_sizes() -> None:
     """With the ratio of the quickest rounds, which the check is of."""
     small = [one for one in results.recorded()["in_process"] if one.size in in_process.SMALL_SIZES]
     assert {one.size for one in small} == set(in_process.SMALL_SIZES)
