@@ -31,13 +31,13 @@ def breach(action: Action, expected: ExpectedState, actual: ActualState, node_ty
                 None if old in _ids_of(made.deployment_id, actual) else "it replaces a container of another deployment"
             )
         case UpdateDns(records=records):
-            served = () if actual.dns is UNREAD else actual.dns
+            served = actual.dns_before if actual.dns is UNREAD else actual.dns
             held_records = {record for record in served if record.name in expected.held.dns}
             return _content_breach(set(records), {*expected.dns, *held_records}, "record")
         case UpdateCaddy(routes=routes):
             if node_type is not NodeType.PROXY:
                 return "a worker has nothing to do with Caddy"
-            there = () if actual.caddy is UNREAD else actual.caddy
+            there = actual.caddy_before if actual.caddy is UNREAD else actual.caddy
             held_routes = {route for route in there if route.id in expected.held.caddy}
             return _content_breach(set(routes), {*expected.caddy, *held_routes}, "route")
         case UpdateWireGuard():

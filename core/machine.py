@@ -14,6 +14,7 @@ from typing import TypeAlias
 
 from core import guard, plan, retry, saying, status
 from core.action import Action
+from core.containers import DeploymentId
 from core.events import (
     ActionDone,
     Effect,
@@ -51,7 +52,9 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class Fetching:
-    """The expected state has been asked for."""
+    """The expected state has been asked for; `removed` are the deployments that work items had taken away before."""
+
+    removed: frozenset[DeploymentId] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,8 +176,8 @@ def _idle(state: Idle, event: Event, now: float) -> Step:
     match phase, event:
         case Waiting(poll_at=poll_at, look_at=look_at), Tick():
             if now >= poll_at:
-                memory = replace(memory, polls=memory.polls + 1, last_poll_at=now, woken=False, removed=frozenset())
-                return Idle(memory, Fetching()), (Fetch(),)
+                asked = replace(memory, polls=memory.polls + 1, last_poll_at=now, woken=False, removed=frozenset())
+                return Idle(asked, Fetching(memory.removed)), (Fetch(),)
             if look_at is not None and now >= look_at:
                 return Idle(memory, Looking(None)), (Look(),)
             return state, ()
@@ -182,9 +185,10 @@ def _idle(state: Idle, event: Event, now: float) -> Step:
             again = Note("info", "expected state fetched again")
             news = (again,) if memory.poll_failure is not None else ()
             return Idle(replace(memory, poll_failure=None), Looking(expected, fresh=True)), (*news, Look())
-        case Fetching(), FetchFailed(why=why):
+        case Fetching(removed=removed), FetchFailed(why=why):
             news = () if why == memory.poll_failure else (saying.unfetched(memory, why),)
-            return Idle(replace(memory, poll_failure=why), Looking(memory.in_force)), (*news, Look())
+            memory = replace(memory, poll_failure=why, removed=memory.removed | removed)  # the old state still has them
+            return Idle(memory, Looking(memory.in_force)), (*news, Look())
         case Looking(), LookFailed(why=why):
             following, notes = saying.blind(memory, why)
             return Idle(following, Waiting(next_poll_at(memory, now))), notes

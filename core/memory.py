@@ -10,7 +10,7 @@ from enum import Enum
 from typing import Final, assert_never
 
 from core import retry
-from core.action import KINDS, Action, CouldNotBeRead, Deploy, Redeploy, Start, UpdateCaddy
+from core.action import KINDS, Action, CouldNotBeRead, Deploy, Redeploy, Start, StopOrphan, UpdateCaddy
 from core.containers import ContainerId, DeploymentId
 from core.events import Applied, Deferred, Failed, Outcome, Withheld
 from core.image import Image
@@ -47,7 +47,7 @@ class Memory:
     image again, so that a pull that brings nothing cannot go round in circles; `doubted` holds the containers that a
     suspicious expected state would remove, until the next poll says the same; `unfinished` is the key of an action that still ran when
     its PROCESSING ended; `drift` is what the last look found to be done, put aside or not;
-    `removed` are deployments that work items took away since the last poll; `poll_failure` says why the last poll failed and
+    `removed` are deployments that work items took away since the last answered poll; `poll_failure` says why the last poll failed and
     `look_failure` why the last look did; `idle_since` is when the last PROCESSING ended.
     """
 
@@ -96,12 +96,21 @@ def doomed_by(expected: ExpectedState, actual: ActualState) -> frozenset[Contain
 
 
 def ready(memory: Memory, drift: tuple[Action, ...], now: float) -> Iterator[Action]:
-    """Those changes that are not put aside, in their order."""
+    """Those changes that are not put aside, in their order; what replaces a container is put aside with the stop of that container.
+
+    Both wait for the same pull, and whichever comes first must not run beside what it replaces. After a stop that has failed, that holds
+    for containers with volumes only: no two may ever write to the same data, and any other is better there than not.
+    """
+    awaited: set[DeploymentId] = set()
     for action in drift:
         key = retry.key(action)
         if is_overtaken(action, memory.removed) or _is_settling(memory, action, now):
             continue
-        if key not in memory.pulling and not retry.is_waiting(memory.retries, key, now):
+        is_pulling = key in memory.pulling
+        if is_pulling or retry.is_waiting(memory.retries, key, now):
+            if isinstance(action, StopOrphan):
+                awaited.update(one.deployment_id for one in action.successors if is_pulling or one.volumes)
+        elif not (isinstance(action, Deploy) and action.container.deployment_id in awaited):
             yield action
 
 

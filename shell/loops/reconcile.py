@@ -80,6 +80,7 @@ class Reconcile:
         self._observe = observe
 
         self._removed: frozenset[DeploymentId] = frozenset()
+        self._removed_before: frozenset[DeploymentId] = frozenset()  # the poll that is under way
 
     @property
     def state(self) -> State:
@@ -120,7 +121,8 @@ class Reconcile:
 
     def withheld(self, action: Action) -> str | None:
         """Why an action that was chosen before must not be begun now; None when it may."""
-        return "a work item has just removed this deployment" if is_overtaken(action, self._removed) else None
+        removed = self._removed | self._removed_before
+        return "a work item has just removed this deployment" if is_overtaken(action, removed) else None
 
     async def _next_event(self, world: World) -> Event:
         if (pause := world.pause()) != self._state.memory.paused:
@@ -134,7 +136,7 @@ class Reconcile:
     def _carry_out(self, effect: Effect, world: World, tasks: anyio.abc.TaskGroup) -> None:
         match effect:
             case Fetch():
-                self._removed = frozenset()
+                self._removed, self._removed_before = frozenset(), self._removed
                 tasks.start_soon(self._fetch, world)
             case Look():
                 tasks.start_soon(self._look, world)
@@ -158,6 +160,8 @@ class Reconcile:
             event: Event = Fetched(await world.fetch())
         except AdapterError as error:
             event = FetchFailed(str(error))
+            self._removed |= self._removed_before
+        self._removed_before = frozenset()
         await self._send.send(event)
 
     async def _look(self, world: World) -> None:

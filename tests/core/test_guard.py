@@ -21,7 +21,7 @@ from core.action import (
 )
 from core.action import kind as kind_of
 from core.containers import ContainerId, DeploymentId
-from core.state import ActualState, ExpectedState, NodeType
+from core.state import UNREAD, ActualState, ExpectedState, NodeType
 from tests import builders
 from tests.builders import (
     CONTAINER,
@@ -90,6 +90,20 @@ def test_what_the_planner_chose_is_taken() -> None:
     """All seven kinds."""
     assert len(PLAN) == 7
     assert [breach(one) for one in PLAN.values()] == [None] * 7
+
+
+def test_what_is_held_may_be_served_again_by_a_component_that_is_brought_up() -> None:
+    """L7, L16: the planner takes it from what was served last, and so must the guard: else a held entry keeps the component down."""
+    served = actual_of(
+        an_actual_document([], [a_record_entry(name="held.internal")], [a_route_entry(id="held")], [HELD_PEER])
+    )
+    assert served.dns is not UNREAD and served.caddy is not UNREAD
+    down = ActualState(dns=UNREAD, caddy=UNREAD, dns_before=served.dns, caddy_before=served.caddy)
+    actions = [
+        one for one in plan.outstanding(EXPECTED, down, NodeType.PROXY) if isinstance(one, UpdateDns | UpdateCaddy)
+    ]
+    assert len(actions) == 2
+    assert [breach(one, actual=down) for one in actions] == [None, None]
 
 
 SPOILED: list[tuple[str, Callable[[], Action], str]] = [

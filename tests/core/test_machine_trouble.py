@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from core.action import StopOrphan, subject
-from core.events import Applied, Deferred, Fetch, Finish, Perform, Remember, Report, StopAsked
+from core.containers import DeploymentId
+from core.events import Applied, Deferred, Fetch, Finish, Perform, Remember, Report, StopAsked, Woken
 from core.machine import Changing, Closing, Fetching, Idle, Looking, LookingAgain, Processing, Waiting
 from core.state import ActualState, ExpectedState, Held
 from tests.builders import a_container_entry, an_expected_document, an_image, expected_of
@@ -60,6 +61,20 @@ def test_a_stop_waits_for_its_successors_image_and_for_no_other() -> None:
     here = True
     server.run(5.0)
     assert {one.name for one in server.actual.containers} == {"new"}
+
+
+def test_what_a_work_item_removed_stays_away_while_nobody_answers() -> None:
+    """L26: the state in force still has it, until a poll has been answered."""
+    server = Server(want("a", "b"), there("a", "b"))
+    server.run(5.0)
+    server.expected = None
+    server.actual = there("b")
+    server.say(Woken(frozenset({DeploymentId("a")})))
+    server.run(60.0)
+    assert server.done() == []
+    server.expected = want("a", "b")
+    server.run(15.0)
+    assert server.done() == ["deploy a"]
 
 
 def test_the_last_good_state_stays_in_force() -> None:

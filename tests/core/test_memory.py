@@ -10,7 +10,7 @@ from msgspec import structs
 from core import memory, retry
 from core.action import Action, CouldNotBeRead, Deploy, Differs, NoContainer, NotExpected, StopOrphan, UpdateCaddy
 from core.caddy import Route
-from core.containers import ContainerId, DeploymentId
+from core.containers import ContainerId, DeploymentId, Volume
 from core.digest import Difference
 from core.events import Applied, Deferred, Failed
 from core.memory import Memory
@@ -130,6 +130,28 @@ def test_the_stop_that_waits_for_a_bad_image_goes_on_once_another_release_is_wan
     good = structs.replace(bad, successors=(an_expected_container(deployment_id=DeploymentId("next")),))
     assert tuple(memory.ready(waiting, (bad,), 2.0)) == ()
     assert tuple(memory.ready(waiting, (good,), 2.0)) == (good,)
+
+
+def test_a_successor_never_overtakes_the_stop_that_waits_for_its_image() -> None:
+    """L18: both wait for the same pull; the old one is stopped first, even when only its own patience has run out."""
+    successor = an_expected_container(deployment_id=DeploymentId("next"), image=IMAGE)
+    stop = StopOrphan(DeploymentId("old"), ContainerId("old"), "n", NotExpected(), (successor,))
+    drift = (stop, Deploy(successor, NoContainer()), deploy("other"))
+    waiting = memory.record(EMPTY, stop, Deferred(IMAGE), 0.0)
+    assert tuple(memory.ready(waiting, drift, 1.0)) == (deploy("other"),)
+    here = memory.pull_ended(waiting, IMAGE, None, 2.0)
+    assert tuple(memory.ready(here, drift, 2.0)) == drift
+
+
+@pytest.mark.parametrize(("volumes", "goes_on"), [((), True), ((Volume("data", "/data"),), False)])
+def test_after_a_stop_that_failed_only_what_has_volumes_waits(volumes: tuple[Volume, ...], *, goes_on: bool) -> None:
+    """L18: two containers on the same data are worse than one that comes later."""
+    successor = an_expected_container(deployment_id=DeploymentId("next"), volumes=volumes)
+    stop = StopOrphan(DeploymentId("old"), ContainerId("old"), "n", NotExpected(), (successor,))
+    new = Deploy(successor, NoContainer())
+    failed = memory.record(EMPTY, stop, Failed("it does not stop"), 0.0)
+    assert tuple(memory.ready(failed, (stop, new), 1.0)) == ((new,) if goes_on else ())
+    assert tuple(memory.ready(failed, (stop, new), 60.0)) == (stop, new)
 
 
 def test_a_pull_that_brings_nothing_counts_as_a_failure() -> None:
