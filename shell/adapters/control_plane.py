@@ -29,18 +29,25 @@ LARGEST_ANSWER: Final = 16 * 1024**2
 _LARGEST_REFUSAL: Final = 64 * 1024
 _CONNECT_S: Final = 5.0
 _CALL_S: Final = 10.0
-_SLOW_CALL_S: Final = 60.0  # `completed` makes the control plane deploy before it answers
+_SLOW_CALL_S: Final = (
+    60.0  # `completed` makes the control plane deploy before it answers, a claim asks GitHub for a token
+)
+_REGISTER_S: Final = 55.0  # nobody can ask for its answer again, and whoever installs waits a minute
 _ATTEMPTS: Final = 3
 _PAUSE_S: Final = 0.2
 _BASE: Final = "/api/v1/agent"
 
 
 class ControlPlaneError(AdapterError):
-    """A call that failed; `status` is the HTTP status, or None when there was no answer."""
+    """A call that failed; `status` is the HTTP status, or None when there was no answer.
 
-    def __init__(self, what: str, why: str, then: str = "", status: int | None = None) -> None:
+    `words` are the control plane's own; empty when somebody before it has answered, whose 404 says nothing of what was asked for.
+    """
+
+    def __init__(self, what: str, why: str, then: str = "", status: int | None = None, words: str = "") -> None:
         super().__init__(COMPONENT, what, why, then)
         self.status = status
+        self.words = words
 
 
 class _RetryError(Exception):
@@ -108,10 +115,17 @@ class ControlPlane:
     """The calls an agent makes. Every method may raise ControlPlaneError; every one is bounded in time and size."""
 
     def __init__(
-        self, url: str, signer: Signer | None = None, *, timeout_s: float = _CALL_S, pause_s: float = _PAUSE_S
+        self,
+        url: str,
+        signer: Signer | None = None,
+        *,
+        timeout_s: float = _CALL_S,
+        register_s: float = _REGISTER_S,
+        pause_s: float = _PAUSE_S,
     ) -> None:
-        """`timeout_s` bounds one try of a call, `pause_s` is the pause before the second, which jitter and the third multiply."""
+        """`timeout_s` bounds one try of a call, `register_s` a registration, `pause_s` is the least pause before a second try."""
         self.url = url
+        self._register_s = register_s
         self._signer = signer
         self._timeout_s = timeout_s
         self._pause_s = pause_s
@@ -133,7 +147,16 @@ class ControlPlane:
         """Register; the answer's bytes. Tried once: the token may be used up even when no answer came."""
         body = protocol.encode(request)
         return await self._answer_to(
-            _Call("register", "POST", "/register", body, signed=False, once=True, hidden=(request.token,))
+            _Call(
+                "register",
+                "POST",
+                "/register",
+                body,
+                signed=False,
+                once=True,
+                limit_s=self._register_s,
+                hidden=(request.token,),
+            )
         )
 
     async def fetch_expected_state(self) -> bytes:
@@ -160,7 +183,9 @@ class ControlPlane:
 
     async def claim_build(self, build_id: str) -> bytes:
         """Claim a build; status 409 in the error means that somebody else has it. Tried once: the claim may be stored."""
-        return await self._answer_to(_Call("claim a build", "POST", f"{_build(build_id)}/claim", once=True))
+        return await self._answer_to(
+            _Call("claim a build", "POST", f"{_build(build_id)}/claim", once=True, limit_s=_SLOW_CALL_S)
+        )
 
     async def post_build_status(self, build_id: str, status: str, error: str | None = None) -> bytes:
         """Send a build's status. `completed` deploys, so it is tried once and waited for longer."""
@@ -281,9 +306,9 @@ def _refused(call: _Call, response: httpx.Response, words: str) -> Exception:
     status = response.status_code
     why = f"HTTP {status}" + (f" {words!r}" if words else "")
     if status >= 500:
-        return _RetryError(ControlPlaneError(call.what, why, call.then, status))
+        return _RetryError(ControlPlaneError(call.what, why, call.then, status, words))
     hint = refusal.hint(status, words, signed=call.signed, skew_s=_skew_s(response))
-    return ControlPlaneError(call.what, why, hint, status)
+    return ControlPlaneError(call.what, why, hint, status, words)
 
 
 def _skew_s(response: httpx.Response) -> float | None:

@@ -3,6 +3,7 @@
 A claim has no lease: whatever happens, the control plane hears how the build ended, also after a crash.
 """
 
+import itertools
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -32,9 +33,8 @@ from shell.log import logger
 POLL_S: Final = 30.0
 CANCEL_POLL_S: Final = 4.0
 _AGAIN_S: Final = (2.0, 5.0, 10.0, 30.0)
-_PATIENCE: Final = (
-    40  # tries to say how a build ended, 20 minutes in all; what is not heard then waits for the next start
-)
+# Tries to say how a build ended that were answered, 20 minutes in all; what is not heard then waits for the next start.
+_PATIENCE: Final = 40
 _CONFLICT: Final = 409
 _UNKNOWN: Final = 404
 _REFUSALS: Final = (400, 404)
@@ -134,6 +134,8 @@ async def _claim_and_build(builder: Builder, place: Workplace, build_id: str) ->
         raw = await builder.desk.claim_build(build_id)
     except ControlPlaneError as error:
         if error.status == _CONFLICT:
+            return None
+        if error.words and await _is_settled(builder, build_id):  # it has said itself why, and knows better
             return None
         logger().warning("build not handed over", build=build_id, why=str(error), then="reported as failed")
         return Record(build_id, "failed", f"the build could not begin: {error}")
@@ -248,40 +250,53 @@ def _job(builder: Builder, claim: ClaimedBuild) -> Result[Job, str]:
     return Success(Job(details.id, source.unwrap(), claim.image_uri, details.service_id, plain))
 
 
-async def _say_end(builder: Builder, outcome: Record) -> bool:
-    """Say how a build ended until it is heard; whether it was. After a doubt the status is read first: `completed` deploys each time."""
+async def _say_end(builder: Builder, outcome: Record, *, is_doubtful: bool = False) -> bool:
+    """Say how a build ended until it is heard; whether it was. `is_doubtful`: it may have been said before.
+
+    After a doubt the status is read first, and `completed` is never said again before that has been answered: it deploys each time.
+    """
     complaint: str | None = None
-    for attempt in range(_PATIENCE):
-        try:
-            await builder.desk.post_build_status(outcome.id, outcome.outcome, outcome.error or None)
-            return True
-        except ControlPlaneError as error:
-            if error.status in _REFUSALS:
-                logger().warning("build's end not taken", build=outcome.id, why=str(error), then="left as it is")
+    answered = 0
+    for attempt in itertools.count():
+        if answered == _PATIENCE:
+            break
+        if not is_doubtful:
+            try:
+                await builder.desk.post_build_status(outcome.id, outcome.outcome, outcome.error or None)
                 return True
-            if str(error) != complaint:
-                complaint = str(error)
-                logger().warning("build's end not reported", build=outcome.id, why=complaint, then="tried again")
+            except ControlPlaneError as error:
+                if error.status in _REFUSALS and error.words:
+                    logger().warning("build's end not taken", build=outcome.id, why=str(error), then="left as it is")
+                    return True
+                if str(error) != complaint:
+                    complaint = str(error)
+                    logger().warning("build's end not reported", build=outcome.id, why=complaint, then="tried again")
+                answered += error.status is not None  # while nobody answers, nothing else is to be built either
         await anyio.sleep(_AGAIN_S[min(attempt, len(_AGAIN_S) - 1)])
-        if await _is_settled(builder, outcome.id):
+        settled = await _is_settled(builder, outcome.id)
+        if settled:
             return True
+        is_doubtful = settled is None and outcome.outcome == "completed"
     return False
 
 
-async def _is_settled(builder: Builder, build_id: str) -> bool:
-    """Whether nobody waits any more to hear how a build ended: it is over, was never claimed, or is not known."""
+async def _is_settled(builder: Builder, build_id: str) -> bool | None:
+    """Whether nobody waits any more to hear how a build ended: it is over, was never claimed, or is not known. None: nobody can tell."""
     try:
         answer = protocol.parse(await builder.desk.fetch_build_status(build_id), BuildStatus)
     except ControlPlaneError as error:
-        return error.status == _UNKNOWN
-    return is_successful(answer) and answer.unwrap().status not in {*UNFINISHED, None}
+        return True if error.status == _UNKNOWN and error.words else None
+    if not is_successful(answer) or answer.unwrap().status is None:
+        return None
+    return answer.unwrap().status not in UNFINISHED
 
 
 async def _settle(builder: Builder, folder: Path, record: Record | None) -> None:
     """A build that an earlier run of this agent left: said how it ended, and removed."""
-    if record is not None and not await _is_settled(builder, record.id):
+    if record is not None and not (settled := await _is_settled(builder, record.id)):
         outcome = record if record.outcome else Record(record.id, "failed", INTERRUPTED)
         logger().info("build of an earlier run", build=record.id, outcome=outcome.outcome)
-        if not await _say_end(builder, outcome):
+        is_doubtful = settled is None and outcome.outcome == "completed"
+        if not await _say_end(builder, outcome, is_doubtful=is_doubtful):
             return
     await anyio.to_thread.run_sync(remove_folder, folder)

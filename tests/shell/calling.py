@@ -40,7 +40,7 @@ def called(
     """What the calls of one client give, in turn."""
 
     async def run() -> list[Any]:
-        plane = ControlPlane(url, signer, timeout_s=timeout_s, pause_s=pause_s)
+        plane = ControlPlane(url, signer, timeout_s=timeout_s, register_s=timeout_s, pause_s=pause_s)
         try:
             return [await action(plane) for action in actions]
         finally:

@@ -49,9 +49,9 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(builds, "_AGAIN_S", (0.01,))
 
 
-def refused(status: int | None) -> ControlPlaneError:
-    """A call that got this status, or no answer."""
-    return ControlPlaneError("call", f"HTTP {status}", "", status)
+def refused(status: int | None, words: str = "no") -> ControlPlaneError:
+    """A call that got this status, or no answer; without words it is somebody else's before the control plane."""
+    return ControlPlaneError("call", f"HTTP {status}", "", status, "" if status is None else words)
 
 
 @dataclass
@@ -227,6 +227,53 @@ async def test_completed_is_not_said_twice(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(desk, "post_build_status", heard_but_not_answered)
     await until(builder, lambda: desk.status == "completed" and not lies_about(builder))
     assert desk.said.count("completed") == 1
+
+
+async def test_completed_is_not_said_again_before_the_status_was_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """L43: also when nobody can tell at first how the build stands; here it was heard."""
+    monkeypatch.setattr(pipeline, "build", good)
+    desk = Desk(answers={"completed": [refused(None)]})
+    standing: list[ControlPlaneError | bytes] = [refused(503), b"{}", refused(404, ""), b'{"status": "completed"}']
+
+    async def read(build_id: str) -> bytes:
+        if "completed" not in desk.said:
+            return b'{"status": "building"}'
+        answer = standing.pop(0)
+        if isinstance(answer, ControlPlaneError):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(desk, "fetch_build_status", read)
+    builder = a_builder(tmp_path, desk)
+    await until(builder, lambda: not standing and not lies_about(builder))
+    assert desk.said.count("completed") == 1
+
+
+async def test_a_404_of_somebody_else_is_no_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """L43: a proxy says so of everything while the control plane is restarted; the end is said until it is heard."""
+    monkeypatch.setattr(pipeline, "build", good)
+    desk = Desk(answers={"completed": [refused(404, ""), refused(400, ""), OK]})
+    builder = a_builder(tmp_path, desk)
+    await until(builder, lambda: desk.status == "completed" and not lies_about(builder))
+    assert desk.said.count("completed") == 3
+
+
+async def test_a_claim_whose_failure_the_control_plane_has_stored_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own reason is not overwritten: it could not get a token."""
+    desk = Desk()
+
+    async def fails_and_says_so(build_id: str) -> bytes:
+        desk.status = "failed"
+        raise refused(500)
+
+    monkeypatch.setattr(desk, "claim_build", fails_and_says_so)
+    builder = a_builder(tmp_path, desk)
+    await until(builder, lambda: desk.status == "failed" and not lies_about(builder))
+    assert desk.heard == []
 
 
 async def test_completed_is_said_until_it_is_heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
