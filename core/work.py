@@ -95,7 +95,14 @@ class Refuse:
     why: str
 
 
-Step: TypeAlias = RestartContainer | RemoveContainers | RemoveVolumes | Nothing | Refuse
+@dataclass(frozen=True, slots=True)
+class Later:
+    """Its time has not come; why, on one line."""
+
+    why: str
+
+
+Step: TypeAlias = RestartContainer | RemoveContainers | RemoveVolumes | Nothing | Refuse | Later
 
 
 class _ForDeployment(msgspec.Struct, frozen=True, rename="camel"):
@@ -119,10 +126,16 @@ def parse(item: WorkItem) -> Result[Task, str]:
         return Failure(f"the payload of {shown(item.type)} makes no sense: {error}")
 
 
-def decide(task: Task, containers: tuple[ActualContainer, ...], begun: str | None = None) -> Step:
+def decide(
+    task: Task,
+    containers: tuple[ActualContainer, ...],
+    begun: str | None = None,
+    expected: frozenset[DeploymentId] | None = None,
+) -> Step:
     """What a task comes to, given all containers of ours.
 
-    `begun` is the mark of a restart that an earlier run of the agent began and of which nobody knows whether it was done.
+    `begun` is the mark of a restart that an earlier run of the agent began and of which nobody knows whether it was done. `expected` are
+    the deployments of a state that is no older than the task; None when there is no such state yet.
     """
     match task:
         case Restart(deployment_id=wanted):
@@ -135,10 +148,7 @@ def decide(task: Task, containers: tuple[ActualContainer, ...], begun: str | Non
             found = sorted(mine, key=lambda one: one.id)
             return RemoveContainers(tuple(found), by_force=True) if found else Nothing("no such container is left")
         case CleanupVolumes(service_id=service):
-            using = [one for one in containers if one.service_id == service and one.state not in _AT_REST]
-            if using:
-                return Refuse(f"container {using[0].name} of the service is {using[0].state}")
-            return RemoveVolumes(service)
+            return _cleanup(service, [one for one in containers if one.service_id == service], expected)
         case WakeUp(kind=kind):
             return Nothing(f"{kind} follows from the expected state")
         case _:
@@ -177,6 +187,15 @@ def _checked(field: str, text: str, task: Task) -> Result[Task, str]:
     if fault is not None or has_control(text) or text in (".", ".."):
         return Failure(f"{field} {fault.reason if fault else 'is not an id'}")
     return Success(task)
+
+
+def _cleanup(service: str, there: list[ActualContainer], expected: frozenset[DeploymentId] | None) -> Step:
+    """A service's last containers leave with its expected state, often later than the item comes, which is sent once only."""
+    leaving = [one for one in there if expected is None or one.deployment_id not in expected]
+    if leaving:
+        return Later(f"container {leaving[0].name} of the service is still here")
+    using = [one for one in there if one.state not in _AT_REST]
+    return Refuse(f"container {using[0].name} of the service is {using[0].state}") if using else RemoveVolumes(service)
 
 
 def _restart(found: list[ActualContainer], begun: str | None) -> Step:

@@ -18,6 +18,7 @@ from returns.pipeline import is_successful
 
 from core import health, overview, overview_text, state
 from core.action import Action
+from core.containers import DeploymentId
 from core.events import Effect, Report
 from core.machine import State
 from core.memory import Memory
@@ -62,9 +63,18 @@ class Expected:
         self._node = node
         self._document: Document | None = None
         self._managed: ExpectedState | None = None
+        self._asked_at = float("-inf")
+
+    def deployments(self, since: float) -> frozenset[DeploymentId] | None:
+        """Those of the state that was fetched last, if it was asked for after a time of the loop's clock; what is held is expected, too."""
+        if self._document is None or self._asked_at < since:
+            return None
+        expected = self._document.expected
+        return frozenset(expected.images) | frozenset(map(DeploymentId, expected.held.containers))
 
     async def fetch(self) -> ExpectedState:
         """The expected state of this node. Raises AdapterError, also for a document of the wrong shape."""
+        asked_at = anyio.current_time()
         raw = await self._node.control_plane.fetch_expected_state()
         with collector.paused():
             parsed = state.parse_expected_after(self._document, raw, self._node.identity.subnet_id)
@@ -73,7 +83,7 @@ class Expected:
         document = parsed.unwrap()
         if self._managed is None or document is not self._document:
             self._managed = state.without(document.expected, self._node.components.left_out())
-        self._document = document
+        self._document, self._asked_at = document, asked_at
         return self._managed
 
     async def remember(self) -> None:
@@ -270,6 +280,7 @@ class Daemon:
             wake=self.reconcile.wake,
             wall_clock=time.time,
             paused=self._is_paused,
+            expected=self._expected.deployments,
             heard=self._heard_of_work,
             beat=lambda: self._pulse.beat("work queue", _WORK_LIMIT_S),
         )

@@ -15,7 +15,7 @@ from returns.pipeline import is_successful
 from core import work, work_queue
 from core.containers import ActualContainer, DeploymentId
 from core.protocol import WorkItem
-from core.work import Nothing, Refuse, RemoveContainers, RemoveVolumes, RestartContainer, Step, Task
+from core.work import Later, Nothing, Refuse, RemoveContainers, RemoveVolumes, RestartContainer, Step, Task
 from shell.components import ContainerEngine
 from shell.failure import AdapterError
 from shell.figures import FIGURES
@@ -44,7 +44,8 @@ class Hands:
     """What the loop works with. `wake` has the expected state polled soon; `paused` says that nothing may be changed now.
 
     `heard` is told how each reading of the queue went: why it failed, or None. `complaints` are what was said last of each item, so that
-    what stays wrong is said once.
+    what stays wrong is said once. `expected` tells the deployments of an expected state that was asked for after a time of the loop's
+    clock, None when there is none yet; `seen` is when each pending item was first seen.
     """
 
     queue: Queue
@@ -55,7 +56,9 @@ class Hands:
     wall_clock: Callable[[], float]
     paused: Callable[[], bool] = lambda: False
     heard: Callable[[str | None], None] = lambda failure: None
+    expected: Callable[[float], frozenset[DeploymentId] | None] = lambda since: None
     complaints: dict[str, str] = field(default_factory=dict)
+    seen: dict[str, float] = field(default_factory=dict)
     beat: Callable[[], None] = lambda: None
 
 
@@ -81,38 +84,60 @@ async def once(hands: Hands) -> None:
     pending = found.unwrap()
     hands.ledger.still_pending(pending.ids())
     _forget_complaints(hands, pending.ids() | set(pending.nameless))
+    for gone in hands.seen.keys() - pending.ids():
+        del hands.seen[gone]
     for why in pending.nameless:
         _complain(hands, why, "work item passed over", why)
+    heard = True  # once an acknowledgement was not, the others of this round wait for the next: each would take as long
     for bad in pending.ill_shaped:
-        await _guarded(hands, bad.id, partial(_refuse, hands, bad.id, bad.why))
+        heard = await _guarded(hands, bad.id, partial(_refuse, hands, bad.id, bad.why, heard)) and heard
     for item in pending.items:
+        hands.beat()
         if hands.paused():
             return
-        await _guarded(hands, item.id, partial(_item, hands, item))
+        hands.seen.setdefault(item.id, anyio.current_time())
+        heard = await _guarded(hands, item.id, partial(_item, hands, item, heard)) and heard
 
 
-async def _guarded(hands: Hands, item_id: str, work_on: Callable[[], Awaitable[None]]) -> None:
-    """One item; what goes wrong with it is said, and the next one has its turn."""
+class _UnheardError(Exception):
+    """Nobody heard an acknowledgement."""
+
+
+async def _guarded(hands: Hands, item_id: str, work_on: Callable[[], Awaitable[None]]) -> bool:
+    """One item; what goes wrong with it is said, and the next one has its turn. Whether acknowledgements are heard, as far as known."""
     try:
         await work_on()
     except (AdapterError, TimeoutError) as error:
         why = str(error) or "Podman has not said in time which containers there are"
         _complain(hands, item_id, "work item left for later", why)
+    except _UnheardError as error:
+        _complain(hands, item_id, "work item left for later", str(error))
+        return False
+    return True
 
 
-async def _refuse(hands: Hands, item_id: str, why: str) -> None:
+async def _refuse(hands: Hands, item_id: str, why: str, acknowledge: bool) -> None:
     _complain(hands, item_id, "work item refused", why)
-    await hands.queue.complete_work(item_id, why)
+    if acknowledge:
+        await _acknowledge(hands, item_id, why)
 
 
-async def _item(hands: Hands, item: WorkItem) -> None:
-    """One item; AdapterError when it is to be tried again: nothing is known of what it would touch, or nobody heard that it is done."""
+async def _item(hands: Hands, item: WorkItem, acknowledge: bool) -> None:
+    """One item; AdapterError when it is to be tried again: nothing is known of what it would touch."""
     if item.id not in hands.ledger:
         error = await _do(hands, item)
         _note(hands, partial(hands.ledger.add, item.id, error))
         known = item.type if item.type in _TYPES else "other"
         FIGURES.add("techulus_work_items", type=known, outcome="completed" if error is None else "failed")
-    await hands.queue.complete_work(item.id, hands.ledger.error_of(item.id))
+    if acknowledge:
+        await _acknowledge(hands, item.id, hands.ledger.error_of(item.id))
+
+
+async def _acknowledge(hands: Hands, item_id: str, error: str | None) -> None:
+    try:
+        await hands.queue.complete_work(item_id, error)
+    except AdapterError as failure:
+        raise _UnheardError(str(failure)) from failure
 
 
 async def _do(hands: Hands, item: WorkItem) -> str | None:
@@ -132,7 +157,11 @@ async def _do(hands: Hands, item: WorkItem) -> str | None:
 async def _change(hands: Hands, item: WorkItem, task: Task) -> str | None:
     begun = hands.ledger.mark_of(item.id)
     with anyio.fail_after(_LISTING_S):
-        step = work.decide(task, await hands.engine.containers(hands.wall_clock()), begun)
+        containers = await hands.engine.containers(hands.wall_clock())
+    step = work.decide(task, containers, begun, hands.expected(hands.seen[item.id]))
+    if isinstance(step, Later):
+        await hands.wake(frozenset())
+        raise AdapterError("work queue", f"carry out {item.type}", step.why, "done once it is gone")
     if isinstance(step, RestartContainer):
         _note(hands, partial(hands.ledger.begin, item.id, step.mark))
     with bound_contextvars(source="work item", item=item.id, why=f"{item.type} was asked for"):
@@ -155,7 +184,7 @@ async def _carry_out(hands: Hands, step: Step) -> str | None:
                 said.info("volumes removed", service=service_id)
             case Nothing(why=why):
                 said.info("nothing to do", because=why)
-            case Refuse(why=why):
+            case Refuse(why=why) | Later(why=why):
                 said.error("work item refused", because=why)
                 return why
             case _:

@@ -13,6 +13,7 @@ from core.protocol import WorkItem
 from core.work import (
     CleanupVolumes,
     ForceCleanup,
+    Later,
     Nothing,
     Refuse,
     RemoveContainers,
@@ -102,10 +103,20 @@ def test_what_a_cleanup_comes_to() -> None:
 
 
 def test_volumes_go_only_when_nothing_runs() -> None:
-    """L35: refused while a container of the service runs."""
-    assert isinstance(work.decide(CleanupVolumes(ONE.service_id), (ONE,)), Refuse)
+    """L35: refused while a container of the service runs that is wanted."""
+    wanted = frozenset({DEPLOYMENT})
+    assert isinstance(work.decide(CleanupVolumes(ONE.service_id), (ONE,), expected=wanted), Refuse)
     resting = an_actual_container(state="exited")
-    assert work.decide(CleanupVolumes(ONE.service_id), (resting,)) == RemoveVolumes(ONE.service_id)
+    assert work.decide(CleanupVolumes(ONE.service_id), (resting,), expected=wanted) == RemoveVolumes(ONE.service_id)
+    assert work.decide(CleanupVolumes("another"), (ONE,)) == RemoveVolumes("another")
+
+
+@pytest.mark.parametrize("expected", [None, frozenset(), frozenset({DeploymentId("other")})])
+@pytest.mark.parametrize("state", ["running", "exited"])
+def test_volumes_wait_for_a_container_that_is_about_to_go(expected: frozenset[DeploymentId] | None, state: str) -> None:
+    """The item comes when the service is deleted, before its containers are stopped, and never again."""
+    leaving = an_actual_container(state=state)
+    assert isinstance(work.decide(CleanupVolumes(ONE.service_id), (leaving,), expected=expected), Later)
 
 
 def test_a_restart_that_was_interrupted_is_not_done_twice() -> None:

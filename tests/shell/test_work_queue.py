@@ -227,3 +227,56 @@ def test_it_waits_for_the_other_writer(tmp_path: Path) -> None:
 
     virtual_time.run(main)
     assert bench.queue.heard == [("s", None)]
+
+
+CLEANUP = an_item("v", "cleanup_volumes", {"serviceId": ONE.service_id})
+
+
+def test_volumes_wait_until_the_last_container_is_gone(tmp_path: Path) -> None:
+    """A deleted service's item comes before its containers are stopped, and once: neither refused nor acknowledged meanwhile."""
+    bench = a_bench(tmp_path, CLEANUP)
+    bench.hands = replace(bench.hands, expected=lambda since: frozenset())
+    said = rounds(bench, 3)
+    assert [one["event"] for one in said] == ["work item left for later"]
+    assert bench.queue.heard == bench.podman.journal == []
+    bench.podman.there.clear()
+    assert rounds(bench, 1) == []
+    assert (bench.queue.heard, bench.podman.journal) == ([("v", None)], [("remove_volumes", ONE.service_id)])
+
+
+def test_volumes_of_a_service_that_is_wanted_are_refused(tmp_path: Path) -> None:
+    """L35: by an expected state that is no older than the item; until there is one, it is asked for and waited for."""
+    bench = a_bench(tmp_path, CLEANUP)
+    asked_at = -1.0
+    assert DEPLOYMENT is not None
+    wanted = frozenset({DEPLOYMENT})
+    bench.hands = replace(bench.hands, expected=lambda since: wanted if asked_at >= since else None)
+    rounds(bench, 2)
+    assert bench.queue.heard == []
+    assert bench.woken == [frozenset()] * 2
+    asked_at = 1e9
+    rounds(bench, 1)
+    assert [name for name, error in bench.queue.heard if error is not None] == ["v"]
+    assert bench.podman.journal == []
+
+
+def test_acknowledgements_that_nobody_hears_hold_up_no_work(tmp_path: Path) -> None:
+    """One is tried in a round, since each would take its whole time limit; what is asked for is done all the same."""
+    wakes = [an_item(str(number), "deploy", {}) for number in range(20)]
+    bench = a_bench(tmp_path, *wakes, STOP)
+    bench.queue.lost = 2
+    tried: list[str] = []
+    complete = bench.queue.complete_work
+
+    async def slowly(item_id: str, error: str | None = None) -> None:
+        tried.append(item_id)
+        if bench.queue.lost:
+            await anyio.sleep(10)
+        await complete(item_id, error)
+
+    bench.queue.complete_work = slowly  # type: ignore[method-assign]  # an answer that does not come takes its time
+    rounds(bench, 6)
+    assert bench.podman.journal == [("stop_and_remove", ONE.id)]
+    assert len(tried) == 2
+    rounds(bench, 1)
+    assert len(bench.queue.heard) == 21
