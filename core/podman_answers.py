@@ -56,6 +56,7 @@ _NOTHING_TOLD: Final[Mapping[ContainerId, float]] = MappingProxyType({})
 LONG_S: Final = (
     600.0  # whoever asks how long a container has run wants to know seconds: a longer time need not be kept up to date
 )
+_CLOCK_JITTER_S: Final = 2.0
 _EVENT_LAG_S: Final = 2.0  # Podman writes the event once the start is done; a later one belongs to another start
 
 
@@ -366,11 +367,14 @@ def _container(item: _Item, wall_now_s: float, started_at: Mapping[ContainerId, 
 
 def _running_for_s(
     container_id: ContainerId, listed_at: int, wall_now_s: float, started_at: Mapping[ContainerId, float]
-) -> float:
+) -> float | None:
     """Since the latest time at which the present start can have been, at most LONG_S.
 
-    That is the event's time when it is of the same start, else the end of the start's second.
+    That is the event's time when it is of the same start, else the end of the start's second. None when the start lies ahead: the clock has
+    been set back since, and nobody knows how long it has lasted.
     """
+    if listed_at > wall_now_s + _CLOCK_JITTER_S:
+        return None
     told = started_at.get(container_id)
     latest = told if told is not None and 0 <= told - listed_at < _EVENT_LAG_S else listed_at + 1
     return min(LONG_S, wall_now_s - latest) if wall_now_s > latest else 0.0

@@ -34,6 +34,7 @@ _WORDS: Final[Mapping[str, str]] = {
 }
 _AGE: Final = attrgetter("created", "id")  # nearly the order in which Podman lists them: to sort costs little
 _HEALTH: Final = frozenset({"starting", "healthy", "unhealthy"})
+_ONLY_AFTER_RUNNING: Final = frozenset({"paused", "stopping"})
 
 
 class Entry(
@@ -112,6 +113,8 @@ def _firsts(found: list[Entry]) -> tuple[Entry, ...]:
 def _has_been_up(one: ActualContainer) -> bool:
     if one.state == "running":
         return one.running_for_s is None or one.running_for_s >= UP_AFTER_S
+    if one.state in _ONLY_AFTER_RUNNING:
+        return True
     return one.lived_s is not None and one.lived_s >= UP_AFTER_S
 
 

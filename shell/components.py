@@ -37,6 +37,9 @@ class ContainerEngine(Protocol):
     async def pull(self, image: Image, *, timeout_s: float) -> None:
         """Fetch an image from its registry."""
 
+    async def make_volumes(self, container: ExpectedContainer) -> None:
+        """Make the folders of a container's volumes. Done before anything is stopped for it, since a folder may be refused."""
+
     async def create_and_start(self, container: ExpectedContainer, env: dict[str, str]) -> None:
         """Create a container and start it; nothing is left over when that fails."""
 

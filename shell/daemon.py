@@ -203,7 +203,9 @@ class Daemon:
             tasks.start_soon(health_loop.run, self._ward())
         if self._builder is not None:
             tasks.start_soon(build_loop.run, self._builder)
-            if node.log_store is not None:
+            if node.log_store is None:
+                tasks.start_soon(build_log.keep_few, self._builder.logs)
+            else:
                 tasks.start_soon(build_log.ship, self._builder.logs, node.log_store)
         if node.images is not None:
             tasks.start_soon(image_gc.run, assembly.broom(node, self._images, self._in_force, pulls, self._builder))

@@ -114,13 +114,15 @@ class Perform:
         old: ContainerId | None,
         new: ExpectedContainer | None,
     ) -> Outcome:
-        """Images and secrets of everything wanted first; then the old container goes, then the new one comes."""
+        """Images, secrets and volumes of everything wanted first; then the old container goes, then the new one comes."""
         for one in wanted:
             if not await self._pulls.ensure(one.image):
                 return Deferred(one.image)
         env = {one.deployment_id: self._decrypted(one) for one in wanted}
         podman = self._components.podman
         async with self._turn(action):
+            for one in wanted:
+                await podman.make_volumes(one)
             if new is not None:
                 await podman.ensure_network()
             if old is not None:

@@ -34,7 +34,7 @@ _SLOW_CALL_S: Final = (
 )
 _REGISTER_S: Final = 55.0  # nobody can ask for its answer again, and whoever installs waits a minute
 _ATTEMPTS: Final = 3
-_PAUSE_S: Final = 0.2
+_PAUSE_S: Final = 1.0  # the least between two calls of one kind
 _BASE: Final = "/api/v1/agent"
 
 

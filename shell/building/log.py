@@ -24,6 +24,7 @@ BATCH_BYTES: Final = 1024**2
 LONGEST_PAUSE_S: Final = 60.0
 _LARGEST_LOG: Final = 64 * 1024**2
 _KEPT_FILES: Final = 20
+_TIDY_S: Final = 600.0
 _KEPT_BYTES: Final = 256 * 1024**2
 _OPEN: Final = ".jsonl"
 _ENDED: Final = ".done"
@@ -91,6 +92,13 @@ async def ship(folder: Path, store: Store, sleep: Callable[[float], Awaitable[No
             await anyio.to_thread.run_sync(tidy, folder)
 
 
+async def keep_few(folder: Path, sleep: Callable[[float], Awaitable[None]] = anyio.sleep) -> None:
+    """Where there is no store to send them to: keep the last builds' files, for ever."""
+    while True:
+        await anyio.to_thread.run_sync(tidy, folder)
+        await sleep(_TIDY_S)
+
+
 def tidy(folder: Path) -> None:
     """Remove the oldest files of builds that have ended, beyond what is kept."""
     total = 0
@@ -99,7 +107,7 @@ def tidy(folder: Path) -> None:
         with suppress(FileNotFoundError):
             total += path.stat().st_size
         if number >= _KEPT_FILES or total > _KEPT_BYTES:
-            logger().warning("build log dropped", file=path.name, why="too many wait to be sent")
+            logger().warning("build log dropped", file=path.name, why="there are newer ones")
             _remove(path)
 
 

@@ -108,6 +108,8 @@ def test_without_a_deployment_id_nothing_is_sent() -> None:
         ({"state": "exited", "lived_s": 1.0}, False),
         ({"state": "exited", "lived_s": 2.0}, True),
         ({"state": "created", "lived_s": None}, False),
+        ({"state": "paused"}, True),
+        ({"state": "stopping"}, True),
     ],
 )
 def test_when_a_container_counts_as_having_been_up(facts: dict[str, Any], up: bool) -> None:

@@ -99,6 +99,11 @@ class Podman:
             raise AdapterError("stand-in", f"pull {image}", "no answer in time")
         self.images.add(image)
 
+    async def make_volumes(self, container: ExpectedContainer) -> None:
+        """Of those that a container has."""
+        if container.volumes:
+            await self._change("make_volumes", container.name)
+
     async def create_and_start(self, container: ExpectedContainer, env: dict[str, str]) -> None:
         """The image must be here and the name free."""
         assert container.image in self.images, "an image is here before a container is made of it"

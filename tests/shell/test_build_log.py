@@ -170,14 +170,23 @@ def test_a_disk_that_takes_nothing(tmp_path: Path, opened: Open) -> None:
     made.end()
 
 
-def test_without_a_store_the_newest_stay(tmp_path: Path, opened: Open) -> None:
-    """For a person; what is open always stays."""
+async def test_without_a_store_the_newest_stay(tmp_path: Path, opened: Open) -> None:
+    """For a person; what is open always stays. Looked at now and then, since nothing is ever sent."""
     for number in range(30):
         made = opened(tmp_path, f"b{number}")
         made.say("x")
         if number:
             made.end()
-    log.tidy(tmp_path)
+    waited = anyio.Event()
+
+    async def once(_: float) -> None:
+        waited.set()
+        await anyio.sleep_forever()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(log.keep_few, tmp_path, once)
+        await waited.wait()
+        tasks.cancel_scope.cancel()
     assert len(left(tmp_path, "*.jsonl")) == 21
 
 

@@ -23,7 +23,7 @@ from core.action import (
     UpdateDns,
     UpdateWireGuard,
 )
-from core.containers import ContainerId, DeploymentId
+from core.containers import ContainerId, DeploymentId, Volume
 from core.dns import Record
 from core.events import Applied, Deferred, Failed, Outcome, Withheld
 from core.secrets import EncryptionKey, encrypt
@@ -171,6 +171,20 @@ def test_a_step_that_fails_ends_the_action(step: str) -> None:
     again: Action = REDEPLOY if HERE in stage.podman.there else DEPLOY
     assert perform(stage, again) == [Applied()]
     assert stage.journal[-1] == MADE
+
+
+WITH_VOLUME = replace(WANTED, volumes=(Volume("data", "/data"),))
+
+
+@pytest.mark.parametrize(
+    "action", [replace(REDEPLOY, container=WITH_VOLUME), replace(ORPHAN, successors=(WITH_VOLUME,))]
+)
+def test_a_volume_that_is_refused_leaves_the_old_container(action: Action) -> None:
+    """L18, L35: a folder that leads elsewhere is found out before the stop."""
+    stage = a_stage(there=True)
+    stage.podman.scripts["make_volumes"] = failing("make the volume", "it is a link")
+    assert perform(stage, action) == [Failed("stand-in: could not make the volume: it is a link")]
+    assert GONE not in stage.journal
 
 
 def test_a_network_that_is_refused_leaves_the_old_container() -> None:

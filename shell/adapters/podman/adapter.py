@@ -173,10 +173,14 @@ class Podman:
         params = {"reference": form.reference(image), "policy": "always", "tlsVerify": not insecure}
         await self._service.pull(f"pull image {image}", params, await self._login(image), timeout_s)
 
+    async def make_volumes(self, container: ExpectedContainer) -> None:
+        """Make the folders of a container's volumes; fine when they are there. Raises AdapterError for one that leads elsewhere."""
+        top = self._settings.volumes_dir
+        await anyio.to_thread.run_sync(make_volumes, top, container.service_id, container.volumes)
+
     async def create_and_start(self, container: ExpectedContainer, env: Mapping[str, str]) -> None:
         """Create a container and start it; `env` is decrypted. One that does not start is removed again."""
-        settings = self._settings
-        await anyio.to_thread.run_sync(make_volumes, settings.volumes_dir, container.service_id, container.volumes)
+        await self.make_volumes(container)
         made = await self._create(container, env)
         try:
             await self._start(container.name, made)

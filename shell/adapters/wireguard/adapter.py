@@ -90,7 +90,8 @@ class WireGuard:
         fault = self._links.fault(networks)
         if fault is None and time.monotonic() - self._firewall_at > _FIREWALL_EVERY_S:
             fault = self._links.forwarding_fault()
-            self._firewall_at = time.monotonic()
+            if fault is None:  # else it is asked again until it is put right
+                self._firewall_at = time.monotonic()
         if fault is not None:
             raise AdapterError(COMPONENT, f"use {self._settings.interface}", fault, "its update puts it right")
         return uapi.peers_of(device, self._endpoints())
