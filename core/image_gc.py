@@ -1,7 +1,7 @@
 """Which images of this server are rubbish: those that this agent pulled and that nothing has needed for long, or for lack of room.
 
-Never one that a container uses, that is expected, that has just come, that is among the two newest of its service (a way back must
-stay), or that this agent did not pull itself. Times are seconds since the epoch.
+Never one that a container uses, that is expected, that has just come, that is among the two newest of a service which still lives (a way
+back must stay), or that this agent did not pull itself. Times are seconds since the epoch.
 """
 
 from collections.abc import Iterable, Mapping
@@ -75,7 +75,7 @@ def present(ledger: Ledger, store: Store, now_s: float) -> dict[str, Pulled]:
 def rubbish(ledger: Ledger, store: Store, wanted: Iterable[str], now_s: float, *, is_full: bool) -> tuple[str, ...]:
     """The references to be removed, the longest unneeded first. `wanted` are expected or on their way; `is_full`: age does not matter."""
     by_name = {name: one for one in store.images for name in one.names}
-    kept = frozenset(wanted) | _ways_back(ledger, by_name)
+    kept = frozenset(wanted) | _ways_back(ledger, by_name, now_s)
     old = [
         (entry.needed_at_s, name)
         for name, entry in ledger.items()
@@ -88,11 +88,12 @@ def rubbish(ledger: Ledger, store: Store, wanted: Iterable[str], now_s: float, *
     return tuple(name for _, name in sorted(old))
 
 
-def _ways_back(ledger: Ledger, by_name: Mapping[str, Stored]) -> frozenset[str]:
-    """The newest images of each service."""
+def _ways_back(ledger: Ledger, by_name: Mapping[str, Stored], now_s: float) -> frozenset[str]:
+    """The newest images of each service, unless none of the service's has been needed for long: then it has left this server."""
     services: dict[str, list[tuple[float, str]]] = {}
+    live = {one for entry in ledger.values() if now_s - entry.needed_at_s < UNUSED_S for one in entry.services}
     for name, entry in ledger.items():
         if name in by_name:
-            for service in entry.services:
+            for service in entry.services & live:
                 services.setdefault(service, []).append((entry.pulled_at_s, name))
     return frozenset(name for found in services.values() for _, name in sorted(found, reverse=True)[:NEWEST_KEPT])
