@@ -15,6 +15,7 @@ from shell.failure import AdapterError
 from shell.log import logger
 
 PATIENCE_S = 10.0  # long enough for most images that are nearly here; short enough that other changes hardly notice
+LESS_PATIENCE = 0.1  # of it while another pull takes long already: twenty images of a registry that hangs must not wait one after the other
 PULL_LIMIT_S = 1800.0
 REFRESH_LIMIT_S = (
     240.0  # of a moving tag's pull when an older image is here: a registry that hangs must not stop a repair for long
@@ -64,7 +65,8 @@ class Pulls:
         if pull is None:
             pull = self._under_way[image] = _Pull()
             self._tasks.start_soon(self._run, image, pull, REFRESH_LIMIT_S if here else PULL_LIMIT_S)
-        with anyio.move_on_after(self._patience_s):
+        some_take_long = any(one.left_behind for one in self._under_way.values())
+        with anyio.move_on_after(self._patience_s * (LESS_PATIENCE if some_take_long else 1)):
             await pull.ended.wait()
         if not pull.ended.is_set():
             pull.left_behind = True
