@@ -22,6 +22,8 @@ class LastGood:
     def __init__(self, data_dir: Path, subnet_id: int) -> None:
         self._path = data_dir / NAME
         self._subnet_id = subnet_id
+        self._unsaved: bytes | None = None
+        self._complaint: str | None = None
 
     def load(self) -> ExpectedState | None:
         """What was in force last, or None."""
@@ -46,10 +48,20 @@ class LastGood:
         logger().warning("last good state not usable", path=str(self._path), why=why, then=then)
 
     async def save(self, raw: bytes) -> None:
-        """Keep this document. A disk that does not take it costs only the start without the control plane."""
+        """Keep this document. A disk that does not take it costs only the start without the control plane, and is tried again."""
+        self._unsaved = raw
+        await self.save_again()
+
+    async def save_again(self) -> None:
+        """Keep what could not be kept before; said once."""
+        if self._unsaved is None:
+            return
         try:
-            await anyio.to_thread.run_sync(files.write_atomic, self._path, raw)
+            await anyio.to_thread.run_sync(files.write_atomic, self._path, self._unsaved)
         except OSError as error:
-            logger().warning(
-                "last good state not kept", path=str(self._path), why=str(error), then="tried again when it changes"
-            )
+            if str(error) != self._complaint:
+                self._complaint = str(error)
+                then = "tried again at each poll; a start without the control plane would take an older one for good"
+                logger().warning("last good state not kept", path=str(self._path), why=self._complaint, then=then)
+        else:
+            self._unsaved = self._complaint = None

@@ -73,4 +73,20 @@ def test_a_disk_that_does_not_take_it_is_not_fatal(tmp_path: Path) -> None:
     with capture_logs() as said:
         anyio.run(LastGood(tmp_path / "gone", SUBNET).save, GOOD)
     assert [one["event"] for one in said] == ["last good state not kept"]
-    assert said[0]["then"] == "tried again when it changes"
+    assert str(said[0]["then"]).startswith("tried again at each poll")
+
+
+def test_a_disk_that_takes_it_later_gets_it(tmp_path: Path) -> None:
+    """L29: what is in force is kept as soon as it can be, not when it changes: an older one must not be taken for good at a start."""
+    folder = tmp_path / "missing"
+    kept = LastGood(folder, SUBNET)
+    with capture_logs() as said:
+        anyio.run(kept.save, GOOD)
+        anyio.run(kept.save_again)
+        folder.mkdir()
+        anyio.run(kept.save_again)
+    assert [one["event"] for one in said] == ["last good state not kept"]
+    assert (folder / NAME).read_bytes() == GOOD
+    (folder / NAME).unlink()
+    anyio.run(kept.save_again)
+    assert not (folder / NAME).exists(), "it is written once"
