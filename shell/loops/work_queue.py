@@ -16,6 +16,7 @@ from core import work, work_queue
 from core.containers import ActualContainer, DeploymentId
 from core.protocol import WorkItem
 from core.work import Later, Nothing, Refuse, RemoveContainers, RemoveVolumes, RestartContainer, Step, Task
+from shell.adapters.control_plane import ControlPlaneError
 from shell.components import ContainerEngine
 from shell.failure import AdapterError
 from shell.figures import FIGURES
@@ -100,7 +101,7 @@ async def once(hands: Hands) -> None:
 
 
 class _UnheardError(Exception):
-    """Nobody heard an acknowledgement."""
+    """Nobody answered an acknowledgement; one that was answered with a refusal says nothing of the others."""
 
 
 async def _guarded(hands: Hands, item_id: str, work_on: Callable[[], Awaitable[None]]) -> bool:
@@ -137,6 +138,8 @@ async def _acknowledge(hands: Hands, item_id: str, error: str | None) -> None:
     try:
         await hands.queue.complete_work(item_id, error)
     except AdapterError as failure:
+        if isinstance(failure, ControlPlaneError) and failure.status is not None:
+            raise
         raise _UnheardError(str(failure)) from failure
 
 

@@ -11,6 +11,7 @@ from msgspec import structs
 from structlog.testing import capture_logs
 
 from core.containers import ContainerId, DeploymentId
+from shell.adapters.control_plane import ControlPlaneError
 from shell.failure import AdapterError
 from shell.ledger import Ledger
 from shell.loops import work_queue
@@ -280,3 +281,19 @@ def test_acknowledgements_that_nobody_hears_hold_up_no_work(tmp_path: Path) -> N
     assert len(tried) == 2
     rounds(bench, 1)
     assert len(bench.queue.heard) == 21
+
+
+def test_a_refused_acknowledgement_holds_up_no_other(tmp_path: Path) -> None:
+    """Nor its own work, which is not done again."""
+    bench = a_bench(tmp_path, RESTART, an_item("x", "deploy", {}))
+    complete = bench.queue.complete_work
+
+    async def refusing(item_id: str, error: str | None = None) -> None:
+        if item_id == "r":
+            raise ControlPlaneError("acknowledge a work item", "HTTP 400", "", 400)
+        await complete(item_id, error)
+
+    bench.queue.complete_work = refusing  # type: ignore[method-assign]  # one that it never takes
+    rounds(bench, 3)
+    assert bench.queue.heard == [("x", None)]
+    assert bench.podman.journal == [("restart", ONE.id)]
