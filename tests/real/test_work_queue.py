@@ -80,6 +80,33 @@ def test_volumes_are_removed_and_links_are_not_followed(
     assert agent.stop() == 0
 
 
+def test_volumes_of_a_deleted_service_go_after_its_container(
+    plane: Plane, agent: Agent, store: PodmanStore, registry: Registry
+) -> None:
+    """The item may come while the container still runs, and comes once: it waits. One for a service that is wanted is refused (L35)."""
+    plane.want({"web": {"image": registry.offer("web"), "volumes": [{"name": "data", "path": "/data"}]}})
+    agent.start(plane.token("one", store.subnet_id))
+    row = _running_row(plane)
+    folder = agent.data_dir / "volumes" / row["serviceId"]
+    (folder / "data" / "kept").write_text("x")
+    cleanup = {
+        "server": plane.lab("servers")[0]["id"],
+        "type": "cleanup_volumes",
+        "payload": json.dumps({"serviceId": row["serviceId"]}),
+    }
+    plane.lab_post("work", cleanup)
+    wait_for(lambda: _statuses(plane) == ["failed"], _PATIENCE_S, "the first item to be refused")
+    assert (folder / "data" / "kept").exists()
+    agent.kill()
+    plane.lab_post("work", cleanup)
+    plane.want({})
+    agent.start()
+    wait_for(lambda: not folder.exists(), _PATIENCE_S, "the volumes to be removed")
+    wait_for(lambda: "pending" not in _statuses(plane), _PATIENCE_S, "all to be acknowledged")
+    assert _statuses(plane)[:2] == ["failed", "completed"]
+    assert agent.stop() == 0
+
+
 def test_done_once_when_killed_before_the_acknowledgement(
     plane: Plane,
     agent: Agent,
