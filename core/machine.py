@@ -59,10 +59,14 @@ class Fetching:
 
 @dataclass(frozen=True, slots=True)
 class Looking:
-    """The server is being looked at, to compare it with `expected`; None: only to report."""
+    """The server is being looked at, to compare it with `expected`; None: only to report.
+
+    `removed` are the deployments that this state no longer has, since work items had taken them away before it was asked for.
+    """
 
     expected: ExpectedState | None
     fresh: bool = False
+    removed: frozenset[DeploymentId] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,16 +185,17 @@ def _idle(state: Idle, event: Event, now: float) -> Step:
             if look_at is not None and now >= look_at:
                 return Idle(memory, Looking(None)), (Look(),)
             return state, ()
-        case Fetching(), Fetched(expected=expected):
+        case Fetching(removed=removed), Fetched(expected=expected):
             again = Note("info", "expected state fetched again")
             news = (again,) if memory.poll_failure is not None else ()
-            return Idle(replace(memory, poll_failure=None), Looking(expected, fresh=True)), (*news, Look())
+            phase = Looking(expected, fresh=True, removed=removed)
+            return Idle(replace(memory, poll_failure=None), phase), (*news, Look())
         case Fetching(removed=removed), FetchFailed(why=why):
             news = () if why == memory.poll_failure else (saying.unfetched(memory, why),)
             memory = replace(memory, poll_failure=why, removed=memory.removed | removed)  # the old state still has them
             return Idle(memory, Looking(memory.in_force)), (*news, Look())
-        case Looking(), LookFailed(why=why):
-            following, notes = saying.blind(memory, why)
+        case Looking(removed=removed), LookFailed(why=why):
+            following, notes = saying.blind(replace(memory, removed=memory.removed | removed), why)
             return Idle(following, Waiting(next_poll_at(memory, now))), notes
         case Looking(), Looked(actual=actual):
             return _compare(memory, phase, actual, now)
@@ -207,7 +212,7 @@ def _compare(memory: Memory, phase: Looking, actual: ActualState, now: float) ->
     if expected is not None and phase.fresh:
         doomed = doomed_by(expected, actual)
         if doomed and (memory.doubted is None or not doomed <= memory.doubted):
-            memory = replace(memory, doubted=doomed)
+            memory = replace(memory, doubted=doomed, removed=memory.removed | phase.removed)
             return _noting(_rest(memory, actual, now), *notes, saying.held_back(memory))
         notes = (*notes, *saying.accepted(memory.in_force, expected))
         memory = replace(memory, doubted=None, in_force=expected)

@@ -76,7 +76,6 @@ class Expected:
         """The expected state of this node. Raises AdapterError, also for a document of the wrong shape."""
         asked_at = anyio.current_time()
         raw = await self._node.control_plane.fetch_expected_state()
-        await self._node.last_good.save_again()
         with collector.paused():
             parsed = state.parse_expected_after(self._document, raw, self._node.identity.subnet_id)
         if not is_successful(parsed):

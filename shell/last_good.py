@@ -4,7 +4,9 @@ Secrets in it are still encrypted; the file is readable by its owner only. A tor
 """
 
 from pathlib import Path
+from typing import Final
 
+import anyio
 import anyio.to_thread
 from returns.pipeline import is_successful
 
@@ -14,6 +16,7 @@ from shell.failure import CommandError
 from shell.log import logger
 
 NAME = "expected-state.json"
+AGAIN_S: Final = 10.0
 
 
 class LastGood:
@@ -22,8 +25,8 @@ class LastGood:
     def __init__(self, data_dir: Path, subnet_id: int) -> None:
         self._path = data_dir / NAME
         self._subnet_id = subnet_id
-        self._unsaved: bytes | None = None
-        self._complaint: str | None = None
+        self._wanted: bytes | None = None
+        self._is_saving = False
 
     def load(self) -> ExpectedState | None:
         """What was in force last, or None."""
@@ -48,20 +51,26 @@ class LastGood:
         logger().warning("last good state not usable", path=str(self._path), why=why, then=then)
 
     async def save(self, raw: bytes) -> None:
-        """Keep this document. A disk that does not take it costs only the start without the control plane, and is tried again."""
-        self._unsaved = raw
-        await self.save_again()
+        """Keep this document, or a later one that is given meanwhile, as soon as the disk takes it; why it does not is said once.
 
-    async def save_again(self) -> None:
-        """Keep what could not be kept before; said once."""
-        if self._unsaved is None:
+        Until then a start without the control plane would take an older one for good. One writer at a time, whoever asks.
+        """
+        self._wanted = raw
+        if self._is_saving:
             return
+        self._is_saving = True
+        complaint: str | None = None
         try:
-            await anyio.to_thread.run_sync(files.write_atomic, self._path, self._unsaved)
-        except OSError as error:
-            if str(error) != self._complaint:
-                self._complaint = str(error)
-                then = "tried again at each poll; a start without the control plane would take an older one for good"
-                logger().warning("last good state not kept", path=str(self._path), why=self._complaint, then=then)
-        else:
-            self._unsaved = self._complaint = None
+            while (latest := self._wanted) is not None:
+                try:
+                    await anyio.to_thread.run_sync(files.write_atomic, self._path, latest)
+                except OSError as error:
+                    if str(error) != complaint:
+                        complaint = str(error)
+                        then = f"tried again every {AGAIN_S:.0f} s"
+                        logger().warning("last good state not kept", path=str(self._path), why=complaint, then=then)
+                    await anyio.sleep(AGAIN_S)
+                else:
+                    self._wanted = None if self._wanted is latest else self._wanted
+        finally:
+            self._is_saving = False

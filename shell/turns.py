@@ -4,8 +4,8 @@ The state machine looks first and acts later; a work item may change the server 
 work since, or still was during the look.
 """
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import anyio
 
@@ -17,12 +17,11 @@ class Turns:
         self.lock = anyio.Lock()
         self.epoch = 0
 
-    @asynccontextmanager
-    async def work_item(self) -> AsyncIterator[None]:
-        """Change the server for a work item, within; whoever has looked meanwhile looks again before acting."""
-        async with self.lock:
+    @contextmanager
+    def changing(self) -> Iterator[None]:
+        """Change the server for a work item, within and holding the lock; whoever has looked meanwhile looks again before acting."""
+        self.epoch += 1
+        try:
+            yield
+        finally:
             self.epoch += 1
-            try:
-                yield
-            finally:
-                self.epoch += 1

@@ -94,8 +94,15 @@ async def ship(folder: Path, store: Store, sleep: Callable[[float], Awaitable[No
 
 async def keep_few(folder: Path, sleep: Callable[[float], Awaitable[None]] = anyio.sleep) -> None:
     """Where there is no store to send them to: keep the last builds' files, for ever."""
+    complaint: str | None = None
     while True:
-        await anyio.to_thread.run_sync(tidy, folder)
+        try:
+            await anyio.to_thread.run_sync(tidy, folder)
+            complaint = None
+        except OSError as error:
+            if str(error) != complaint:
+                logger().warning("old build logs not removed", why=str(error), then="tried again")
+            complaint = str(error)
         await sleep(_TIDY_S)
 
 

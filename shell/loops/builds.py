@@ -4,9 +4,10 @@ A claim has no lease: whatever happens, the control plane hears how the build en
 """
 
 import itertools
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from enum import Enum
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -58,7 +59,7 @@ class Desk(Protocol):
 
 @dataclass
 class Builder:
-    """What the loop builds with. `now` are the builds that go on, for `agent status`."""
+    """What the loop builds with. `now` are the builds that go on, for `agent status`; `ending` those whose end is being said."""
 
     desk: Desk
     workshop: Workshop
@@ -68,6 +69,16 @@ class Builder:
     paused: Callable[[], bool] = lambda: False
     concurrency: int = 1
     now: dict[str, Build] = field(default_factory=dict)
+    ending: set[str] = field(default_factory=set)
+
+
+class _Standing(Enum):
+    """What the control plane says of a build."""
+
+    SETTLED = "nobody waits to hear how it ended: it is over, was never claimed, or is not known"
+    UNFINISHED = "it waits to hear"
+    UNCLEAR = "the answer says neither"
+    SILENT = "there was no answer"
 
 
 class _CancelledError(Exception):
@@ -107,7 +118,7 @@ async def _once(builder: Builder) -> bool:
     if not is_successful(found):
         raise AdapterError("control plane", "use the pending build", found.failure())
     offered = found.unwrap().build
-    if offered is None or offered.id in builder.now:
+    if offered is None or offered.id in builder.now or offered.id in builder.ending:
         return False
     place = Workplace(builder.workshop.top, offered.id)
     builder.now[offered.id] = Build(offered.id, "claiming", builder.wall_clock())
@@ -122,8 +133,9 @@ async def _once(builder: Builder) -> bool:
             await anyio.to_thread.run_sync(place.clear)
             if not builder.now:
                 await caches.drop_working_containers(builder.workshop)
-    if outcome is None or await _say_end(builder, outcome):
-        await anyio.to_thread.run_sync(place.remove)
+    with _ending(builder, offered.id):
+        if outcome is None or await _say_end(builder, outcome):
+            await anyio.to_thread.run_sync(place.remove)
     return outcome is not None
 
 
@@ -135,7 +147,9 @@ async def _claim_and_build(builder: Builder, place: Workplace, build_id: str) ->
     except ControlPlaneError as error:
         if error.status == _CONFLICT:
             return None
-        if error.words and await _is_settled(builder, build_id):  # it has said itself why, and knows better
+        if (
+            error.words and await _standing(builder, build_id) is _Standing.SETTLED
+        ):  # it has said itself why, and knows better
             return None
         logger().warning("build not handed over", build=build_id, why=str(error), then="reported as failed")
         return Record(build_id, "failed", f"the build could not begin: {error}")
@@ -256,47 +270,71 @@ async def _say_end(builder: Builder, outcome: Record, *, is_doubtful: bool = Fal
     After a doubt the status is read first, and `completed` is never said again before that has been answered: it deploys each time.
     """
     complaint: str | None = None
-    answered = 0
+    answered = 0  # only these count: while nobody answers, nothing else is to be built either
     for attempt in itertools.count():
+        failure = None if is_doubtful else await _post_end(builder, outcome)
+        if failure is None and not is_doubtful:
+            return True
+        why = "it may have been said already, and how it stands cannot be read" if failure is None else str(failure)
+        if why != complaint:
+            complaint = why
+            logger().warning("build's end not reported", build=outcome.id, why=why, then="tried again")
+        await anyio.sleep(_AGAIN_S[min(attempt, len(_AGAIN_S) - 1)])
+        standing = await _standing(builder, outcome.id)
+        if standing is _Standing.SETTLED:
+            return True
+        is_doubtful = standing is not _Standing.UNFINISHED and outcome.outcome == "completed"
+        answered += standing is not _Standing.SILENT or (failure is not None and failure.status is not None)
         if answered == _PATIENCE:
             break
-        if not is_doubtful:
-            try:
-                await builder.desk.post_build_status(outcome.id, outcome.outcome, outcome.error or None)
-                return True
-            except ControlPlaneError as error:
-                if error.status in _REFUSALS and error.words:
-                    logger().warning("build's end not taken", build=outcome.id, why=str(error), then="left as it is")
-                    return True
-                if str(error) != complaint:
-                    complaint = str(error)
-                    logger().warning("build's end not reported", build=outcome.id, why=complaint, then="tried again")
-                answered += error.status is not None  # while nobody answers, nothing else is to be built either
-        await anyio.sleep(_AGAIN_S[min(attempt, len(_AGAIN_S) - 1)])
-        settled = await _is_settled(builder, outcome.id)
-        if settled:
-            return True
-        is_doubtful = settled is None and outcome.outcome == "completed"
     return False
 
 
-async def _is_settled(builder: Builder, build_id: str) -> bool | None:
-    """Whether nobody waits any more to hear how a build ended: it is over, was never claimed, or is not known. None: nobody can tell."""
+async def _post_end(builder: Builder, outcome: Record) -> ControlPlaneError | None:
+    """Why it was not heard, or None; what the control plane refuses in its own words has been heard."""
+    try:
+        await builder.desk.post_build_status(outcome.id, outcome.outcome, outcome.error or None)
+    except ControlPlaneError as error:
+        if error.status not in _REFUSALS or not error.words:
+            return error
+        logger().warning("build's end not taken", build=outcome.id, why=str(error), then="left as it is")
+    return None
+
+
+async def _standing(builder: Builder, build_id: str) -> _Standing:
     try:
         answer = protocol.parse(await builder.desk.fetch_build_status(build_id), BuildStatus)
     except ControlPlaneError as error:
-        return True if error.status == _UNKNOWN and error.words else None
+        if error.status is None:
+            return _Standing.SILENT
+        return _Standing.SETTLED if error.status == _UNKNOWN and error.words else _Standing.UNCLEAR
     if not is_successful(answer) or answer.unwrap().status is None:
-        return None
-    return answer.unwrap().status not in UNFINISHED
+        return _Standing.UNCLEAR
+    return _Standing.UNFINISHED if answer.unwrap().status in UNFINISHED else _Standing.SETTLED
 
 
 async def _settle(builder: Builder, folder: Path, record: Record | None) -> None:
     """A build that an earlier run of this agent left: said how it ended, and removed."""
-    if record is not None and not (settled := await _is_settled(builder, record.id)):
-        outcome = record if record.outcome else Record(record.id, "failed", INTERRUPTED)
-        logger().info("build of an earlier run", build=record.id, outcome=outcome.outcome)
-        is_doubtful = settled is None and outcome.outcome == "completed"
-        if not await _say_end(builder, outcome, is_doubtful=is_doubtful):
-            return
-    await anyio.to_thread.run_sync(remove_folder, folder)
+    with _ending(builder, folder.name if record is None else record.id):
+        if record is None or await _said_or_settled(builder, record):
+            await anyio.to_thread.run_sync(remove_folder, folder)
+
+
+async def _said_or_settled(builder: Builder, record: Record) -> bool:
+    standing = await _standing(builder, record.id)
+    if standing is _Standing.SETTLED:
+        return True
+    outcome = record if record.outcome else Record(record.id, "failed", INTERRUPTED)
+    logger().info("build of an earlier run", build=record.id, outcome=outcome.outcome)
+    is_doubtful = standing is not _Standing.UNFINISHED and outcome.outcome == "completed"
+    return await _say_end(builder, outcome, is_doubtful=is_doubtful)
+
+
+@contextmanager
+def _ending(builder: Builder, build_id: str) -> Iterator[None]:
+    """Within, this build is not claimed: what is said of its end, or its folder being removed, would meet it."""
+    builder.ending.add(build_id)
+    try:
+        yield
+    finally:
+        builder.ending.discard(build_id)

@@ -153,18 +153,27 @@ async def _do(hands: Hands, item: WorkItem) -> str | None:
     if isinstance(task, work.WakeUp):
         await hands.wake(frozenset())
         return None
-    async with hands.turns.work_item():
-        return await _change(hands, item, task)
+    async with hands.turns.lock:
+        step = await _decided(hands, item, task)
+        with hands.turns.changing():
+            return await _change(hands, item, step)
 
 
-async def _change(hands: Hands, item: WorkItem, task: Task) -> str | None:
+async def _decided(hands: Hands, item: WorkItem, task: Task) -> Step:
+    """What to do now. Raises AdapterError when its time has not come; nothing has been changed then, and nobody has to look again."""
     begun = hands.ledger.mark_of(item.id)
     with anyio.fail_after(_LISTING_S):
         containers = await hands.engine.containers(hands.wall_clock())
-    step = work.decide(task, containers, begun, hands.expected(hands.seen[item.id]))
+    expected = hands.expected(hands.seen[item.id])
+    step = work.decide(task, containers, begun, expected)
     if isinstance(step, Later):
-        await hands.wake(frozenset())
+        if expected is None:
+            await hands.wake(frozenset())
         raise AdapterError("work queue", f"carry out {item.type}", step.why, "done once it is gone")
+    return step
+
+
+async def _change(hands: Hands, item: WorkItem, step: Step) -> str | None:
     if isinstance(step, RestartContainer):
         _note(hands, partial(hands.ledger.begin, item.id, step.mark))
     with bound_contextvars(source="work item", item=item.id, why=f"{item.type} was asked for"):

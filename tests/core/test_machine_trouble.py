@@ -6,11 +6,28 @@ from typing import Any
 
 import pytest
 
+from core import machine
 from core.action import StopOrphan, subject
 from core.containers import DeploymentId
-from core.events import Applied, Deferred, Fetch, Finish, Perform, Remember, Report, StopAsked, Woken
-from core.machine import Changing, Closing, Fetching, Idle, Looking, LookingAgain, Processing, Waiting
-from core.state import ActualState, ExpectedState, Held
+from core.events import (
+    Applied,
+    Deferred,
+    Fetch,
+    Fetched,
+    FetchFailed,
+    Finish,
+    Looked,
+    LookFailed,
+    Perform,
+    Remember,
+    Report,
+    StopAsked,
+    Tick,
+    Woken,
+)
+from core.machine import Changing, Closing, Fetching, Idle, Looking, LookingAgain, Processing, State, Waiting
+from core.memory import Memory
+from core.state import ActualState, ExpectedState, Held, NodeType
 from tests.builders import a_container_entry, an_expected_document, an_image, expected_of
 from tests.core.simulated_server import SLOW, Server, taking, there, want
 
@@ -75,6 +92,16 @@ def test_what_a_work_item_removed_stays_away_while_nobody_answers() -> None:
     server.expected = want("a", "b")
     server.run(15.0)
     assert server.done() == ["deploy a"]
+
+
+def test_what_a_work_item_removed_stays_away_until_the_answer_is_in_force() -> None:
+    """L26: a poll is answered, and then nothing can be listed; the next one is not, and the state in force still has it."""
+    removed = frozenset({DeploymentId("a")})
+    state: State = Idle(Memory(NodeType.WORKER, in_force=want("a"), polls=1), Fetching(removed))
+    for event in (Fetched(want()), LookFailed("x"), Tick(), FetchFailed("HTTP 502"), Looked(there())):
+        state, effects = machine.step(state, event, 100.0)
+    assert not [one for one in effects if isinstance(one, Perform)]
+    assert state.memory.removed == removed
 
 
 def test_the_last_good_state_stays_in_force() -> None:

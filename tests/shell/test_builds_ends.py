@@ -67,6 +67,38 @@ async def test_completed_is_not_said_again_before_the_status_was_read(
     assert desk.said.count("completed") == 1
 
 
+async def test_a_status_that_never_makes_sense_ends_the_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """L44: the builds after it have their turn; what was not heard is told at the next start."""
+    monkeypatch.setattr(pipeline, "build", good)
+    monkeypatch.setattr(builds, "_PATIENCE", 3)
+    desk = Desk(answers={"completed": [refused(None)]})
+    read: list[str] = []
+
+    async def unclear(build_id: str) -> bytes:
+        read.append(build_id)
+        if "completed" in desk.said:
+            raise refused(500)
+        return b'{"status": "building"}'
+
+    monkeypatch.setattr(desk, "fetch_build_status", unclear)
+    builder = a_builder(tmp_path, desk)
+    await until(builder, lambda: "completed" in desk.said and not builder.ending and not builder.now)
+    assert desk.said.count("completed") == 1
+    assert lies_about(builder)
+
+
+async def test_a_build_whose_end_is_being_said_is_not_claimed_again(tmp_path: Path) -> None:
+    """Its folder would be removed under it, or its beginning be told as failed."""
+    desk = Desk()
+    builder = a_builder(tmp_path, desk)
+    builder.ending.add("b")
+    with anyio.move_on_after(0.2):
+        await builds.run(builder)
+    assert desk.status == "pending"
+
+
 async def test_a_404_of_somebody_else_is_no_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """L43: a proxy says so of everything while the control plane is restarted; the end is said until it is heard."""
     monkeypatch.setattr(pipeline, "build", good)

@@ -13,9 +13,11 @@ def test_a_look_before_during_and_after_a_work_item() -> None:
         turns = Turns()
         before = turns.epoch
         try:
-            async with turns.work_item():
-                during = turns.epoch
-                raise ValueError
+            async with turns.lock:
+                assert turns.epoch == before, "to look and decide overtakes nobody"
+                with turns.changing():
+                    during = turns.epoch
+                    raise ValueError
         except ValueError:
             pass
         assert len({before, during, turns.epoch}) == 3
@@ -31,9 +33,10 @@ def test_one_at_a_time() -> None:
         begun: list[float] = []
 
         async def item() -> None:
-            async with turns.work_item():
-                begun.append(anyio.current_time())
-                await anyio.sleep(1)
+            async with turns.lock:
+                with turns.changing():
+                    begun.append(anyio.current_time())
+                    await anyio.sleep(1)
 
         async with anyio.create_task_group() as tasks, turns.lock:
             tasks.start_soon(item)

@@ -238,6 +238,10 @@ def test_volumes_wait_until_the_last_container_is_gone(tmp_path: Path) -> None:
     bench = a_bench(tmp_path, CLEANUP)
     bench.hands = replace(bench.hands, expected=lambda since: frozenset())
     said = rounds(bench, 3)
+    assert bench.hands.turns.epoch == 0, (
+        "nobody who has looked meanwhile has to look again: the stop that it waits for would never come"
+    )
+    assert bench.woken == []
     assert [one["event"] for one in said] == ["work item left for later"]
     assert bench.queue.heard == bench.podman.journal == []
     bench.podman.there.clear()
