@@ -10,6 +10,7 @@ from core.build_record import Record
 from shell.adapters.control_plane import ControlPlaneError
 from shell.building import pipeline
 from shell.building.workplace import Workplace
+from shell.loops import builds
 from tests.shell import builds_desk
 from tests.shell.builds_desk import (
     OK,
