@@ -332,11 +332,15 @@ def _is_ours(item: _Item) -> bool:
     return item.labels is not None and (DEPLOYMENT_LABEL in item.labels or is_ours(item.labels))
 
 
+def _runs(state: str, started_at: int) -> bool:
+    return state == "running" and started_at > 0
+
+
 def _aged(
     listed_at: int, one: ActualContainer, wall_now_s: float, started_at: Mapping[ContainerId, float]
 ) -> ActualContainer:
     """A container of which nothing has changed but the time."""
-    if one.running_for_s is None:
+    if not _runs(one.state, listed_at):
         return one
     return structs.replace(one, running_for_s=_running_for_s(one.id, listed_at, wall_now_s, started_at))
 
@@ -344,7 +348,7 @@ def _aged(
 def _container(item: _Item, wall_now_s: float, started_at: Mapping[ContainerId, float]) -> ActualContainer:
     labels = item.labels or {}
     state = _STATES.get(item.state) or _STATES.get(item.state.lower(), _UNKNOWN)
-    runs = state == "running" and item.started_at > 0
+    runs = _runs(state, item.started_at)
     ended = state == "exited" and 0 < item.started_at <= item.exited_at
     return ActualContainer(  # by position, in the order of its fields: there is one for each container at each look
         item.id,

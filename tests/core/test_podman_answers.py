@@ -246,6 +246,15 @@ def test_a_listing_after_another_says_what_it_says_alone(
         before = after
 
 
+def test_a_clock_that_is_set_right_again() -> None:
+    """What was not known while the start lay ahead is known again, though the listing says nothing new."""
+    raw = json.dumps([an_item()]).encode()
+    early = podman_answers.parse_listing_after(None, raw, STARTED - 3600.0).unwrap()
+    assert early.containers[0].running_for_s is None
+    later = podman_answers.parse_listing_after(early, raw, STARTED + 11.0).unwrap()
+    assert later.containers[0].running_for_s == 10.0
+
+
 def an_inspection(**changes: Any) -> dict[str, Any]:
     """The part of an inspection that is read."""
     return {
