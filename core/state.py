@@ -206,9 +206,8 @@ def _sorted(wire: WireExpected, found: tuple[ExpectedContainer | Fault, ...]) ->
 def _exchanged(before: Document, found: tuple[ExpectedContainer | Fault, ...]) -> Sifted[ExpectedContainer] | None:
     """The last document's containers, with those that have changed since in their places; None when that is not all that is new."""
     values = list(before.parts.containers.values)
-    if (
-        not len(values) == len(before.found) == len(found)
-    ):  # it had rejected or repeated ones, or there are more or fewer now
+    had_others = len(values) != len(before.found)  # rejected or repeated ones
+    if had_others or len(before.found) != len(found):
         return None
     for old, new in compress(zip(before.found, found, strict=True), map(is_not, before.found, found)):
         if isinstance(old, Fault) or isinstance(new, Fault) or old.deployment_id != new.deployment_id:

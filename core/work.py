@@ -102,7 +102,8 @@ class Later:
     why: str
 
 
-Step: TypeAlias = RestartContainer | RemoveContainers | RemoveVolumes | Nothing | Refuse | Later
+Now: TypeAlias = RestartContainer | RemoveContainers | RemoveVolumes | Nothing | Refuse
+Step: TypeAlias = Now | Later
 
 
 class _ForDeployment(msgspec.Struct, frozen=True, rename="camel"):
@@ -155,7 +156,7 @@ def decide(
             assert_never(task)
 
 
-def touched(step: Step) -> frozenset[DeploymentId]:
+def touched(step: Now) -> frozenset[DeploymentId]:
     """The deployments that a step removes from this server; an older expected state must not bring them back."""
     if not isinstance(step, RemoveContainers):
         return frozenset()

@@ -15,7 +15,7 @@ from returns.pipeline import is_successful
 from core import work, work_queue
 from core.containers import ActualContainer, DeploymentId
 from core.protocol import WorkItem
-from core.work import Later, Nothing, Refuse, RemoveContainers, RemoveVolumes, RestartContainer, Step, Task
+from core.work import Later, Nothing, Now, Refuse, RemoveContainers, RemoveVolumes, RestartContainer, Task
 from shell.adapters.control_plane import ControlPlaneError
 from shell.components import ContainerEngine
 from shell.failure import AdapterError
@@ -159,7 +159,7 @@ async def _do(hands: Hands, item: WorkItem) -> str | None:
             return await _change(hands, item, step)
 
 
-async def _decided(hands: Hands, item: WorkItem, task: Task) -> Step:
+async def _decided(hands: Hands, item: WorkItem, task: Task) -> Now:
     """What to do now. Raises AdapterError when its time has not come; nothing has been changed then, and nobody has to look again."""
     begun = hands.ledger.mark_of(item.id)
     with anyio.fail_after(_LISTING_S):
@@ -173,7 +173,7 @@ async def _decided(hands: Hands, item: WorkItem, task: Task) -> Step:
     return step
 
 
-async def _change(hands: Hands, item: WorkItem, step: Step) -> str | None:
+async def _change(hands: Hands, item: WorkItem, step: Now) -> str | None:
     if isinstance(step, RestartContainer):
         _note(hands, partial(hands.ledger.begin, item.id, step.mark))
     with bound_contextvars(source="work item", item=item.id, why=f"{item.type} was asked for"):
@@ -182,7 +182,7 @@ async def _change(hands: Hands, item: WorkItem, step: Step) -> str | None:
     return error
 
 
-async def _carry_out(hands: Hands, step: Step) -> str | None:
+async def _carry_out(hands: Hands, step: Now) -> str | None:
     said = logger()
     try:
         match step:
@@ -196,7 +196,7 @@ async def _carry_out(hands: Hands, step: Step) -> str | None:
                 said.info("volumes removed", service=service_id)
             case Nothing(why=why):
                 said.info("nothing to do", because=why)
-            case Refuse(why=why) | Later(why=why):
+            case Refuse(why=why):
                 said.error("work item refused", because=why)
                 return why
             case _:

@@ -91,7 +91,8 @@ def test_what_a_stop_comes_to() -> None:
     """All containers of the deployment; none is as good as done."""
     assert work.decide(Stop(DEPLOYMENT), (ONE,)) == RemoveContainers((ONE,), by_force=False)
     assert isinstance(work.decide(Stop(DeploymentId("other")), (ONE,)), Nothing)
-    assert work.touched(work.decide(Stop(DEPLOYMENT), (ONE,))) == {DEPLOYMENT}
+    step = work.decide(Stop(DEPLOYMENT), (ONE,))
+    assert isinstance(step, RemoveContainers) and work.touched(step) == {DEPLOYMENT}
 
 
 def test_what_a_cleanup_comes_to() -> None:

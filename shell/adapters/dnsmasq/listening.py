@@ -17,9 +17,9 @@ _LIMIT_S = 2.0
 _SIOCGIFCONF: Final = 0x8912
 _SIOCGIFFLAGS: Final = 0x8913
 _IFF_UP: Final = 1
-_IFREQ: Final = struct.Struct(
-    "16s4x4s16x"
-)  # name and IPv4 address of one interface; as many bytes as the union takes (netdevice(7))
+# The name of an interface and, at the fifth byte of a union whose largest member is `struct ifmap`, its IPv4 address (netdevice(7)); the
+# union has 24 bytes on a 64-bit machine and 16 on a 32-bit one.
+_IFREQ: Final = struct.Struct(f"16s4x4s{struct.calcsize('LLHBBB0L') - 8}x")
 _IFCONF: Final = struct.Struct("iP")
 _FIRST_ROOM: Final = 32
 
