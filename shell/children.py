@@ -156,9 +156,7 @@ async def _end(process: anyio.abc.Process) -> None:
         with anyio.move_on_after(_POLITE_S):
             await process.wait()
     _signal(process.pid, signal.SIGKILL)
-    await process.wait()
-    if process.stdout is not None:
-        await process.stdout.aclose()
+    await process.aclose()
 
 
 def _signal(group: int, number: signal.Signals) -> None:

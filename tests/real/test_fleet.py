@@ -54,10 +54,14 @@ def test_a_request_reaches_containers_on_other_servers(fleet: Fleet) -> None:
 
 def test_requests_are_logged_with_their_service(fleet: Fleet, logs: LogStore) -> None:
     """The proxy's agent ships Caddy's log; every server's agent ships its own, and nobody ships what the store cannot take."""
-    wait_for(lambda: logs.of("http"), 30, "the log of a request")
+
+    def answered() -> bool:
+        # The log may begin with requests for the domain that Caddy itself answered (404) before the route was there.
+        return ("GET", 200) in {(one["method"], one["status"]) for one in logs.of("http")}
+
+    wait_for(answered, 30, "the log of a request that a container answered")
     services = {one["key"]: one["id"] for one in fleet.plane.lab("services")}
     assert {one["service_id"] for one in logs.of("http")} == {services["web"]}
-    assert {(one["method"], one["status"]) for one in logs.of("http")} >= {("GET", 200)}
     servers = {one["id"] for one in fleet.plane.lab("servers")}
     wait_for(lambda: {one["server_id"] for one in logs.of("agent")} == servers, 30, "each agent's own lines")
     assert (logs.faults, logs.out_of_order("http")) == ([], [])

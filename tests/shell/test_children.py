@@ -1,9 +1,11 @@
 """`shell.children`: what is started is ended, whole, whatever happens."""
 
 import os
+import signal
 from pathlib import Path
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from shell.children import Child, answer, environment, run
@@ -87,6 +89,21 @@ async def test_a_grandchild_that_stays_behind(tmp_path: Path) -> None:
     with anyio.fail_after(10):
         assert await answer(shell("sleep 600 & echo $! >child; echo done", tmp_path)) == (0, "done")
     gone(tmp_path / "child")
+
+
+async def test_a_grandchild_that_left_the_group(tmp_path: Path) -> None:
+    """What it still holds open is let go of here at once, not when it ends: a daemon's open files never grow."""
+
+    def open_pipes() -> set[str]:
+        links = (str(path.readlink()) for path in Path("/proc/self/fd").iterdir() if path.is_symlink())
+        return {link for link in links if link.startswith("pipe:")}
+
+    before = open_pipes()
+    assert await answer(shell("setsid sh -c 'echo $$ >child; exec sleep 600' & echo done", tmp_path)) == (0, "done")
+    await anyio.lowlevel.checkpoint()  # asyncio closes with its next turn
+    left = open_pipes() - before
+    os.kill(int((tmp_path / "child").read_text()), signal.SIGKILL)
+    assert left == set()
 
 
 def test_what_a_child_inherits(monkeypatch: pytest.MonkeyPatch) -> None:
