@@ -12,6 +12,7 @@ from core.log_lines import next_time, rfc3339
 _LONGEST: Final = 8192  # of a path or a host; a URL of any length is somebody else's choice
 _MILLION: Final = 1_000_000  # a float holds a time of our days to the microsecond
 _THOUSAND: Final = 1000
+_YEAR_10000_S: Final = 253_402_300_799  # beyond any date; a log in milliseconds says such times
 
 
 class _Request(msgspec.Struct, frozen=True):
@@ -67,7 +68,8 @@ class AccessLog:
         if service is None:
             self.left_out += 1
             return b""
-        self.last_ns = next_time(round(entry.ts * _MILLION) * _THOUSAND, self.last_ns)
+        seconds = entry.ts if 0 <= entry.ts < _YEAR_10000_S else 0.0
+        self.last_ns = next_time(round(seconds * _MILLION) * _THOUSAND, self.last_ns)
         self.lines += 1
         path = request.uri[:_LONGEST].partition("?")[0]
         milliseconds = round(entry.duration * 1000, 3)

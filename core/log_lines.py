@@ -10,6 +10,8 @@ STREAM_FIELDS: Final = ("deployment_id", "service_id", "log_type")
 """What the store groups lines by."""
 
 _BILLION: Final = 1_000_000_000
+_STORE_TAKES_AHEAD_NS: Final = 2 * 86_400 * _BILLION  # lines further ahead are dropped and answered with 200
+_LONG_AGO_NS: Final = 1_767_225_600 * _BILLION  # 2026-01-01
 
 
 def rfc3339(time_ns: int) -> str:
@@ -25,7 +27,13 @@ def _second(seconds: int) -> str:
 
 
 def next_time(now_ns: int, last_ns: int) -> int:
-    """The time of the next line of a stream: now, or just after the last one when the clock has not moved on (or has gone back)."""
+    """The time of the next line of a stream: now, or just after the last one when the clock has not moved on (or has gone back).
+
+    A last time that is days ahead came from a clock that was wrong; the store takes nothing from there, so it is not gone on with. A
+    present before any release of this agent is the wrong one of the two: a machine without a clock of its own begins long ago.
+    """
+    if last_ns - now_ns > _STORE_TAKES_AHEAD_NS and now_ns > _LONG_AGO_NS:
+        return now_ns
     return max(now_ns, last_ns + 1)
 
 

@@ -70,12 +70,12 @@ async def _run(options: Options, token: str | None) -> None:
         control_plane=node.control_plane.url,
     )
     daemon = Daemon(node, ledger=Ledger(options.data_dir))
+    beside = [partial(_warn_of_what_is_missing, options)]
     if options.metrics_listen is not None:
         from shell import metrics  # with its library, only where it is wanted
 
-        metrics.listen(options.metrics_listen, FIGURES, daemon.overview)
-        logger().info("metrics served", at=f"http://{options.metrics_listen}/metrics")
-    await run_until_stopped(daemon, partial(_warn_of_what_is_missing, options))
+        beside.append(partial(metrics.serve, options.metrics_listen, FIGURES, daemon.overview))
+    await run_until_stopped(daemon, *beside)
     logger().info("agent stopped", then="containers go on")
 
 

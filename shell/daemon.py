@@ -303,11 +303,11 @@ class Daemon:
         await self._node.control_plane.post_status(body)
 
 
-async def run_until_stopped(daemon: Daemon, beside: Callable[[], Coroutine[Any, Any, None]] | None = None) -> None:
-    """Run, and stop on SIGTERM or Ctrl-C; `beside` is begun at once and ended with the daemon."""
+async def run_until_stopped(daemon: Daemon, *beside: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Run, and stop on SIGTERM or Ctrl-C; what is `beside` is begun at once and ended with the daemon."""
     async with anyio.create_task_group() as tasks:
-        if beside is not None:
-            tasks.start_soon(beside)
+        for one in beside:
+            tasks.start_soon(one)
         tasks.start_soon(_stop_on_signal, daemon, tasks.cancel_scope)
         await daemon.run()
         tasks.cancel_scope.cancel()

@@ -6,7 +6,8 @@ a collector.
 
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any
+from contextlib import suppress
+from typing import Any, TextIO, cast
 
 from shell import light_imports
 
@@ -18,6 +19,20 @@ from structlog.typing import EventDict, FilteringBoundLogger, Processor
 from shell.log_choices import LogFormat, LogLevel
 
 __all__ = ["bound_contextvars", "hide", "logger", "set_level", "set_up", "tap"]
+
+
+class _Steadfast:
+    """Standard error, where a full disk or a reader that is gone costs lines and nothing else."""
+
+    def write(self, text: str) -> None:
+        """Or not."""
+        with suppress(OSError):
+            sys.stderr.write(text)
+
+    def flush(self) -> None:
+        """Or not."""
+        with suppress(OSError):
+            sys.stderr.flush()
 
 
 def set_up(log_format: LogFormat = LogFormat.AUTO, level: LogLevel = LogLevel.INFO) -> None:
@@ -32,7 +47,7 @@ def set_up(log_format: LogFormat = LogFormat.AUTO, level: LogLevel = LogLevel.IN
             _renderer(log_format),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level.value),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(cast("TextIO", _Steadfast())),
         cache_logger_on_first_use=False,
     )
 

@@ -1,15 +1,25 @@
-"""The agent's figures in Prometheus' format, over HTTP, when `--metrics-listen` asks for it. Values are read when they are asked for."""
+"""The agent's figures in Prometheus' format, over HTTP, when `--metrics-listen` asks for it. Values are read when they are asked for.
 
+A reader that says nothing is let go after a while, and no more than a few are heard at once: whoever can reach the port can take no more
+of the server than that.
+"""
+
+import socket
+import socketserver
+import threading
 from collections.abc import Callable, Iterator
+from http.server import ThreadingHTTPServer
 from typing import Any, Final, cast
 
-from prometheus_client import CollectorRegistry, start_http_server
+import anyio
+import anyio.to_thread
+from prometheus_client import CollectorRegistry, MetricsHandler
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from core.render import Json
-from shell.failure import CommandError
 from shell.figures import BUCKETS, Figures
+from shell.log import logger
 
 COUNTERS: Final = {
     "techulus_polls": ("Polls of the expected state.", ("outcome",)),
@@ -38,15 +48,66 @@ LOG_ERRORS: Final = "techulus_log_send_errors"
 DURATIONS: Final = {"techulus_action_duration_seconds": ("How long changes took.", ("kind",))}
 
 
+_PATIENCE_S: Final = 10.0
+_AT_ONCE: Final = 8
+_AGAIN_S: Final = 10.0
+
+
+async def serve(where: str, figures: Figures, overview: Callable[[], dict[str, Json]]) -> None:
+    """Begin to serve as soon as the address is there: one of the tunnel's comes with the first changes after a boot."""
+    complaint: str | None = None
+    while True:
+        try:
+            await anyio.to_thread.run_sync(listen, where, figures, overview)
+            logger().info("metrics served", at=f"http://{where}/metrics")
+            return
+        except OSError as error:
+            why = error.strerror or str(error)
+            if why != complaint:
+                complaint = why
+                logger().warning("metrics not served", at=where, why=why, then=f"tried again every {_AGAIN_S:.0f} s")
+        await anyio.sleep(_AGAIN_S)
+
+
 def listen(where: str, figures: Figures, overview: Callable[[], dict[str, Json]]) -> None:
-    """Serve at `host:port` from a thread of its own, for as long as the process lives. Raises CommandError."""
+    """Serve at `host:port` from a thread of its own, for as long as the process lives. Raises OSError."""
     host, _, port = where.rpartition(":")
     registry = CollectorRegistry()
     registry.register(_Collector(figures, overview))
-    try:
-        start_http_server(int(port), addr=host.strip("[]"), registry=registry)
-    except OSError as error:
-        raise CommandError(f"--metrics-listen {where}: {error.strerror or error}") from error
+    family, _, _, _, address = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)[0]
+    server_class = type("_ServerOfFamily", (_Server,), {"address_family": family})
+    handler_class = type("_PatientHandler", (MetricsHandler,), {"registry": registry, "timeout": _PATIENCE_S})
+    server = server_class(address[:2], handler_class)
+    threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self, *where: Any) -> None:
+        self._free = threading.BoundedSemaphore(_AT_ONCE)
+        super().__init__(*where)
+
+    def server_bind(self) -> None:
+        """Without the name that HTTPServer asks DNS for."""
+        socketserver.TCPServer.server_bind(self)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """In a thread, unless there are many already."""
+        if self._free.acquire(blocking=False):
+            super().process_request(request, client_address)
+        else:
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """And make room."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._free.release()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A reader that went away is its own affair."""
 
 
 class _Collector(Collector):

@@ -87,11 +87,17 @@ def _reference(text: str) -> str:
     return text
 
 
+def _listening(text: str) -> str:
+    if not _HOST_AND_PORT.fullmatch(text) or not 0 < int(text.rpartition(":")[2]) < 65_536:
+        raise ValueError(f"{text!r} is not HOST:PORT, such as 127.0.0.1:9469")
+    return text
+
+
 # What an option becomes; a ValueError says why it cannot be. One that is not given has no rule to keep.
 _RULES: Final[Mapping[str, Callable[[Any], object]]] = {
     "data_dir": Path.absolute,
     "log_spool_mib": _between(1, 1_048_576),
-    "metrics_listen": _matching(_HOST_AND_PORT, "HOST:PORT, such as 127.0.0.1:9469"),
+    "metrics_listen": _listening,
     "podman_socket": Path.absolute,
     "network": _matching(_NETWORK, "a network's name"),
     "registry_auth_file": Path.absolute,

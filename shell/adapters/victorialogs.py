@@ -1,7 +1,8 @@
 """VictoriaLogs: takes batches of log lines. Credentials in the endpoint's URL become a header and are never shown."""
 
 import gzip
-from typing import Final
+from collections.abc import Callable
+from typing import Final, Protocol
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 import anyio
@@ -22,6 +23,38 @@ class LogsError(AdapterError):
     def __init__(self, why: str, *, refused: bool = False) -> None:
         super().__init__("logs", "send log lines", why, "they are kept and sent later")
         self.refused = refused
+
+
+class Store(Protocol):
+    """Where lines go."""
+
+    async def send(self, lines: bytes) -> None:
+        """Have whole lines stored; none is fine, too. May raise LogsError."""
+
+
+async def send_each(store: Store, lines: bytes, refused: Callable[[bytes, LogsError], None]) -> None:
+    """Have whole lines stored, but for those that are `refused`: they are found by halving, and told one by one.
+
+    A line's refusal is believed when a request without any line is taken: what refuses that, too, has not looked at the lines (a server
+    that wants TLS, a proxy that knows no way). Raises LogsError when the store cannot take lines now; some may have been stored.
+    """
+    try:
+        await store.send(lines)
+        return
+    except LogsError as error:
+        if not error.refused:
+            raise
+        why = error
+    parts = lines.split(b"\n")[:-1]
+    if len(parts) <= 1:
+        try:
+            await store.send(b"")
+        except LogsError as error:
+            raise LogsError(error.why) from error
+        refused(lines, why)
+        return
+    for some in (parts[: len(parts) // 2], parts[len(parts) // 2 :]):
+        await send_each(store, b"\n".join((*some, b"")), refused)
 
 
 class VictoriaLogs:

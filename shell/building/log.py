@@ -8,14 +8,14 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO, Final, Protocol
+from typing import BinaryIO, Final
 
 import anyio
 import anyio.to_thread
 
 from core import log_lines
 from shell import files
-from shell.adapters.victorialogs import LogsError
+from shell.adapters.victorialogs import LogsError, Store, send_each
 from shell.failure import AdapterError
 from shell.log import logger
 
@@ -29,13 +29,6 @@ _KEPT_BYTES: Final = 256 * 1024**2
 _OPEN: Final = ".jsonl"
 _ENDED: Final = ".done"
 _OFFSET: Final = ".offset"
-
-
-class Store(Protocol):
-    """Where lines go."""
-
-    async def send(self, lines: bytes) -> None:
-        """Have whole lines stored; may raise LogsError."""
 
 
 class BuildLog:
@@ -77,11 +70,14 @@ async def ship(folder: Path, store: Store, sleep: Callable[[float], Awaitable[No
     """Send what is in the files, for ever. What cannot be sent waits; its reason is said once."""
     complaint: str | None = None
     pause_s = BATCH_S
+    reached: dict[Path, int] = {}
     while True:
         await sleep(pause_s)
         try:
-            for path in _files(folder):
-                await _ship_file(path, store)
+            found = _files(folder)
+            reached = {path: offset for path, offset in reached.items() if path in found}
+            for path in found:
+                await _ship_file(path, store, reached)
             if complaint is not None:
                 logger().info("build logs go out again")
             complaint, pause_s = None, BATCH_S
@@ -118,20 +114,21 @@ def tidy(folder: Path) -> None:
             _remove(path)
 
 
-async def _ship_file(path: Path, store: Store) -> None:
+async def _ship_file(path: Path, store: Store, reached: dict[Path, int]) -> None:
+    """Send what is new. What this process has `reached` is kept beside the file, too, for the next one, when the disk takes it."""
     has_ended = path.with_suffix(_ENDED).exists()  # looked at first: what is written before it is read below
-    offset = _read_offset(path)
+    offset = reached.get(path) or _read_offset(path)
     while batch := await anyio.to_thread.run_sync(_read_batch, path, offset):
-        try:
-            await store.send(batch)
-        except LogsError as error:
-            if not error.refused:
-                raise
-            logger().warning("log lines refused", why=error.why, bytes=len(batch), then="they are left out")
+        await send_each(store, batch, _refused)
         offset += len(batch)
+        reached[path] = offset
         files.write_atomic(path.with_suffix(_OFFSET), str(offset).encode())
     if has_ended:
         _remove(path)
+
+
+def _refused(line: bytes, error: LogsError) -> None:
+    logger().warning("log line refused", why=error.why, bytes=len(line), then="it is left out")
 
 
 def _read_batch(path: Path, offset: int) -> bytes:

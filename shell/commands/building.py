@@ -1,6 +1,7 @@
 """`agent build`: the pipeline of the daemon's builds by hand, with its progress on the terminal."""
 
 import os
+import signal
 import sys
 import uuid
 from collections.abc import Mapping
@@ -56,11 +57,28 @@ async def _build(shop: pipeline.Workshop, job: Job) -> str:
         sys.stderr.write(line + "\n")
 
     place = Workplace(shop.top, job.id)
+    outcome: str | Exception = CommandError("ended by a signal; nothing of the build is left")
     try:
-        return await pipeline.build(shop, job, Listener(stage, say))
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(_end_on_signal, tasks.cancel_scope)
+            try:
+                outcome = await pipeline.build(shop, job, Listener(stage, say))
+            except BuildError as error:
+                outcome = error
+            tasks.cancel_scope.cancel()
     finally:
         with anyio.CancelScope(shield=True):
             await anyio.to_thread.run_sync(place.remove)
+    if isinstance(outcome, Exception):
+        raise outcome
+    return outcome
+
+
+async def _end_on_signal(build: anyio.CancelScope) -> None:
+    """A terminal that is closed, a service manager: as Ctrl-C, which anyio sees to itself."""
+    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGHUP) as signals:
+        async for _ in signals:
+            build.cancel()
 
 
 def _with_token(repo: str) -> str:

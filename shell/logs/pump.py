@@ -21,6 +21,7 @@ from shell.logs.tail import Position, Tail
 
 BATCH_BYTES: Final = 1024**2
 BATCH_AGE_S: Final = 1.0
+WAITING_AGE_S: Final = 10.0  # while batches wait on disk: each is a file
 READ_BYTES: Final = 128 * 1024
 BUSY_PAUSE_S: Final = 0.1
 IDLE_PAUSE_S: Final = 0.5
@@ -63,6 +64,16 @@ class Log:
     complaint: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class _Handed:
+    """A batch, and what follows once it is safe: how far each log was read, which are done with, and who waits for it."""
+
+    entry: Entry
+    reached: dict[str, Position | None]
+    complete: tuple[str, ...]
+    waiting: tuple[anyio.Event, ...]
+
+
 Extra = Callable[[], tuple[bytes, int]]
 """Lines that come from no file (the agent's own): encoded, and how many."""
 
@@ -80,11 +91,11 @@ class Pump:
     _size: int = 0
     _lines: int = 0
     _born_at: float = 0.0
-    _on_its_way: tuple[Entry, dict[str, Position | None]] | None = None
+    _on_its_way: _Handed | None = None
     _next: int = 0
-    _waiters: int = 0
+    _asked: list[anyio.Event] = field(default_factory=list)
+    _answered: list[anyio.Event] = field(default_factory=list)  # those who asked before what is in hand was read
     _hurry: anyio.Event = field(default_factory=anyio.Event)
-    _all_safe: anyio.Event = field(default_factory=anyio.Event)
     _is_ending: bool = False
     _ended: anyio.Event = field(default_factory=anyio.Event)
 
@@ -104,14 +115,15 @@ class Pump:
         """Read and hand over until `end`; `discover` finds out which logs there are, before each round."""
         while not self._is_ending:
             await discover()
+            asked, self._asked = self._asked, []
             has_more = await anyio.to_thread.run_sync(self._round)
+            (self._asked if has_more else self._answered).extend(one for one in asked if not one.is_set())
             if self._is_due():
                 await self._hand_over()
             await self._note_safe()
             if not self._size and self._on_its_way is None:
-                self._drop_complete()
-                everything, self._all_safe = self._all_safe, anyio.Event()
-                everything.set()
+                self._drop(self._complete())
+                self._answer()
             if not has_more:
                 with anyio.move_on_after(BUSY_PAUSE_S if self._size or self._on_its_way else IDLE_PAUSE_S):
                     await self._hurry.wait()
@@ -120,7 +132,7 @@ class Pump:
         if self._size:
             await self._hand_over()  # to the disk, if another batch is on its way
         if self._on_its_way is not None:
-            await self._on_its_way[0].safe.wait()
+            await self._on_its_way.entry.safe.wait()
             await self._note_safe()
         self._ended.set()
 
@@ -133,14 +145,12 @@ class Pump:
 
     async def drained(self, limit_s: float) -> None:
         """Returns when what stands in the logs now is safe, or when the limit is over."""
-        self._waiters += 1
-        try:
-            with anyio.move_on_after(limit_s):
-                for _ in range(2):  # the round that goes on now may have passed some already
-                    self._hurry.set()
-                    await self._all_safe.wait()
-        finally:
-            self._waiters -= 1
+        safe = anyio.Event()
+        self._asked.append(safe)  # for the next round: the one that goes on now may have passed some already
+        self._hurry.set()
+        with anyio.move_on_after(limit_s):
+            await safe.wait()
+        safe.set()  # nobody waits any more
 
     def _round(self) -> bool:
         """Read a little of everything; whether there is more."""
@@ -195,22 +205,27 @@ class Pump:
     def _is_due(self) -> bool:
         if not self._size:
             return False
-        old = time.monotonic() - self._born_at >= BATCH_AGE_S
-        return old or self._size >= BATCH_BYTES or self._waiters > 0
+        age_s = WAITING_AGE_S if len(self.sender.spool) else BATCH_AGE_S
+        old = time.monotonic() - self._born_at >= age_s
+        return old or self._size >= BATCH_BYTES or bool(self._answered or self._asked)
 
     async def _hand_over(self) -> None:
         content, lines = b"".join(self._content), self._lines
         self._content, self._size, self._lines = [], 0, 0
         entry = self.sender.offer(content, lines)
-        self._on_its_way = (entry, self._reached())
+        earlier = self._on_its_way.waiting if self._on_its_way is not None else ()  # that one is safe before this is
+        self._on_its_way = _Handed(entry, self._reached(), self._complete(), (*earlier, *self._answered))
+        self._answered = []
         await self.sender.insist(entry)
 
     async def _note_safe(self) -> None:
         """Keep the positions that the last batch has reached, once it is safe."""
-        if self._on_its_way is not None and self._on_its_way[0].safe.is_set():
-            _, reached = self._on_its_way
-            self._on_its_way = None
-            await anyio.to_thread.run_sync(self.positions.keep, reached)
+        if self._on_its_way is not None and self._on_its_way.entry.safe.is_set():
+            handed, self._on_its_way = self._on_its_way, None
+            await anyio.to_thread.run_sync(self.positions.keep, handed.reached)
+            self._drop(handed.complete)
+            for one in handed.waiting:
+                one.set()
 
     def _reached(self) -> dict[str, Position | None]:
         return {
@@ -218,14 +233,23 @@ class Pump:
             for log in self.logs.values()
         }
 
-    def _drop_complete(self) -> None:
-        """Leave the logs that are over and read to their end."""
+    def _complete(self) -> tuple[str, ...]:
+        """The logs that are over and read to their end."""
+        return tuple(key for key, log in self.logs.items() if log.is_complete)
+
+    def _answer(self) -> None:
+        """Nothing that was read is on its way."""
+        for one in self._answered:
+            one.set()
+        self._answered = []
+
+    def _drop(self, keys: tuple[str, ...]) -> None:
+        """Leave these logs."""
         forgotten: dict[str, Position | None] = {}
-        for key, log in [*self.logs.items()]:
-            if log.is_complete:
-                log.tail.close()
-                del self.logs[key]
-                forgotten[str(log.tail.path)] = None
+        for key in keys:
+            log = self.logs.pop(key)
+            log.tail.close()
+            forgotten[str(log.tail.path)] = None
         if forgotten:
             self.positions.keep(forgotten)
 

@@ -9,8 +9,7 @@ from typing import Final
 
 import anyio
 
-from shell.adapters.victorialogs import LogsError
-from shell.building.log import Store
+from shell.adapters.victorialogs import LogsError, Store, send_each
 from shell.log import logger
 from shell.logs.spool import Batch, Spool
 
@@ -52,6 +51,7 @@ class Sender:
         self._ending = anyio.Event()
         self._ended = anyio.Event()
         self._complaint: str | None = None
+        self._refusal: str | None = None
 
     def offer(self, content: bytes, lines: int) -> Entry:
         """Have whole lines sent. What is handed over while another batch is on its way goes to the disk, and so does that one."""
@@ -103,25 +103,20 @@ class Sender:
         return None if batch is None else Entry(batch, is_kept=True)
 
     async def _send(self, content: bytes, lines: int) -> None:
+        before = self.counts.refused
         try:
-            await self._store.send(content)
-        except LogsError as error:
+            await send_each(self._store, content, self._refused)
+        except LogsError:
             self.counts.errors += 1
-            if not error.refused:
-                raise
-            await self._search(content, lines, error)
-        else:
-            self.counts.sent += lines
+            raise
+        self.counts.sent += lines - (self.counts.refused - before)
 
-    async def _search(self, content: bytes, lines: int, error: LogsError) -> None:
-        """Find the lines at fault by halving."""
-        if lines <= 1:
-            self.counts.refused += 1
-            self._complain("log line refused", error.why, "it is left out")
-            return
-        parts = content.splitlines(keepends=True)
-        for some in (parts[: len(parts) // 2], parts[len(parts) // 2 :]):
-            await self._send(b"".join(some), len(some))
+    def _refused(self, line: bytes, error: LogsError) -> None:
+        self.counts.refused += 1
+        self.counts.errors += 1
+        if self._refusal != error.why:
+            self._refusal = error.why
+            logger().warning("log line refused", why=error.why, bytes=len(line), then="it is left out", ship=False)
 
     def _put_aside(self, entry: Entry, error: LogsError) -> None:
         """The store cannot take it now: it waits on disk."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 _SUFFIX: Final = ".batch"
+_BLOCK: Final = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,18 +28,14 @@ class Spool:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         for unfinished in folder.glob("*.new"):
             unfinished.unlink(missing_ok=True)
-        self._sizes = {path.name: path.stat().st_size for path in sorted(folder.glob(f"*{_SUFFIX}"))}
-        self.last_number = max((_parts(name)[0] for name in self._sizes), default=0)
-
-    @property
-    def size_bytes(self) -> int:
-        """How much waits."""
-        return sum(self._sizes.values())
-
-    @property
-    def lines(self) -> int:
+        self._sizes: dict[str, int] = {}
+        self.size_bytes = 0
+        """How much of the disk is taken: whole blocks, so that small batches are no way around the limit."""
+        self.lines = 0
         """How many lines wait."""
-        return sum(_parts(name)[1] for name in self._sizes)
+        for path in sorted(folder.glob(f"*{_SUFFIX}")):
+            self._note(path.name, path.stat().st_size)
+        self.last_number = max((_parts(name)[0] for name in self._sizes), default=0)
 
     def __len__(self) -> int:
         return len(self._sizes)
@@ -51,7 +48,7 @@ class Spool:
         with os.fdopen(descriptor, "wb") as file:
             file.write(batch.content)
         fresh.rename(self._folder / name)
-        self._sizes[name] = len(batch.content)
+        self._note(name, len(batch.content))
         dropped = 0
         while self.size_bytes > self._limit_bytes and len(self._sizes) > 1:
             oldest = min(self._sizes)
@@ -72,8 +69,20 @@ class Spool:
         """It is stored. Fine when it is not here."""
         self._forget(f"{batch.number:016d}-{batch.lines}{_SUFFIX}")
 
+    def _note(self, name: str, size_bytes: int) -> None:
+        self._drop(name)
+        self._sizes[name] = max(1, -(-size_bytes // _BLOCK)) * _BLOCK
+        self.size_bytes += self._sizes[name]
+        self.lines += _parts(name)[1]
+
+    def _drop(self, name: str) -> None:
+        size_bytes = self._sizes.pop(name, None)
+        if size_bytes is not None:
+            self.size_bytes -= size_bytes
+            self.lines -= _parts(name)[1]
+
     def _forget(self, name: str) -> None:
-        self._sizes.pop(name, None)
+        self._drop(name)
         with suppress(OSError):
             (self._folder / name).unlink(missing_ok=True)
 

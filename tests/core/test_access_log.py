@@ -82,6 +82,19 @@ def test_a_line_that_is_not_whole_waits() -> None:
     assert made.held_bytes == 0
 
 
+@given(st.floats(allow_nan=False, allow_infinity=False))
+def test_any_time(stamp: float) -> None:
+    """As of a log whose times are in milliseconds: no reason to end, and the next line has its own time."""
+    lines, left_out = out({**ENTRY, "ts": stamp, "duration": stamp}, ENTRY)
+    assert (len(lines), left_out) == (2, 0)
+
+
+def test_times_in_milliseconds() -> None:
+    """Such a line gets the time after the last one's."""
+    lines, _ = out(ENTRY, {**ENTRY, "ts": 1767500000125.0}, {**ENTRY, "ts": 1767500001.0})
+    assert [one["_time"][17:] for one in lines] == ["20.125000000Z", "20.125000001Z", "21.000000000Z"]
+
+
 @given(st.lists(st.binary(), max_size=10))
 def test_any_bytes(chunks: list[bytes]) -> None:
     """Nothing raises."""

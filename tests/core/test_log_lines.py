@@ -22,6 +22,15 @@ def test_times_are_unique_and_increase() -> None:
     assert seen == [100, 101, 102, 103, 200]
 
 
+def test_a_clock_that_was_days_ahead() -> None:
+    """What it said is not gone on with: the store would drop every line until then. One that begins in 1970 is not believed."""
+    day = 86_400 * 10**9
+    now = 1_795_000_000 * 10**9
+    assert log_lines.next_time(now, now + 3 * day) == now
+    assert log_lines.next_time(now, now + day) == now + day + 1
+    assert log_lines.next_time(100 * day, now) == now + 1
+
+
 @given(st.text())
 def test_any_text_makes_one_line(text: str) -> None:
     """Of JSON, with the fields by which it is found."""

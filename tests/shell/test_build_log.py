@@ -11,6 +11,7 @@ import anyio
 import pytest
 from structlog.testing import capture_logs
 
+from shell import files
 from shell.adapters.victorialogs import LogsError, VictoriaLogs
 from shell.building import log
 from shell.building.log import BuildLog
@@ -53,6 +54,7 @@ class Store:
     """Takes batches; fails as often as set up."""
 
     failures: list[LogsError] = field(default_factory=list)
+    bad: bytes = b""
     lines: list[dict[str, Any]] = field(default_factory=list)
     batches: int = 0
 
@@ -62,7 +64,9 @@ class Store:
         self.batches += 1
         if self.failures:
             raise self.failures.pop(0)
-        assert lines.endswith(b"\n")
+        if self.bad and self.bad in lines:
+            raise LogsError("answered 400", refused=True)
+        assert not lines or lines.endswith(b"\n")
         self.lines += [json.loads(line) for line in lines.splitlines()]
 
 
@@ -141,14 +145,28 @@ async def test_a_crash_between_two_batches(tmp_path: Path, opened: Open, monkeyp
     assert left(tmp_path) == []
 
 
-async def test_a_batch_that_is_refused(tmp_path: Path, opened: Open) -> None:
-    """Left out with a line that says so; the rest goes on."""
-    made, store = opened(tmp_path), Store([LogsError("answered 400", refused=True)])
-    made.say("bad")
-    assert await shipped(tmp_path, store) == ["log lines refused"]
-    made.say("good")
+async def test_a_line_that_is_refused(tmp_path: Path, opened: Open) -> None:
+    """Left out, alone, and said; the rest goes on."""
+    made, store = opened(tmp_path), Store(bad=b"bad")
+    for text in ("good", "bad", "better"):
+        made.say(text)
+    assert await shipped(tmp_path, store) == ["log line refused"]
+    made.say("best")
     await shipped(tmp_path, store)
-    assert [one["_msg"] for one in store.lines] == ["good"]
+    assert [one["_msg"] for one in store.lines] == ["good", "better", "best"]
+
+
+async def test_a_disk_that_keeps_no_place(tmp_path: Path, opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    """How far was sent is known in this process, too: nothing is sent twice."""
+
+    def full(path: Path, content: bytes) -> None:
+        raise OSError(28, "No space left on device")
+
+    made, store = opened(tmp_path), Store()
+    made.say("one")
+    monkeypatch.setattr(files, "write_atomic", full)
+    assert await shipped(tmp_path, store, 4) == ["build logs not sent", "build logs go out again"]
+    assert [one["_msg"] for one in store.lines] == ["one"]
 
 
 async def test_a_log_without_end(tmp_path: Path, opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -70,6 +70,8 @@ BAD: list[tuple[str, Any]] = [
     ("builder", "docker"),
     ("metrics_listen", "9469"),
     ("metrics_listen", "host:port"),
+    ("metrics_listen", "127.0.0.1:99999"),
+    ("metrics_listen", "127.0.0.1:0"),
     ("build_cache", "Not An Image"),
     ("build_allow_scheme", "ssh"),
     ("public_ip", "::"),

@@ -4,6 +4,8 @@ import io
 import json
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 import structlog
@@ -46,6 +48,19 @@ def test_plain_text_is_a_line_for_each_event(monkeypatch: pytest.MonkeyPatch, lo
     assert 'event="pull done"' in first and "image=docker.io/library/nginx:1.27" in first
     assert r"two\nlines" in first
     assert "level=warning" in second and second.endswith("count=3")
+
+
+def test_a_stream_that_takes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """L2: a full disk, or a reader that is gone, costs the lines; whoever listens in hears them all the same."""
+    heard: list[str] = []
+    log.tap(lambda event: heard.append(str(event["event"])))
+    with suppress(OSError), Path("/dev/full").open("w") as full:
+        monkeypatch.setattr(sys, "stderr", full)
+        log.set_up(LogFormat.TEXT)
+        for number in range(1000):
+            log.logger().info(f"event {number}", more="x" * 100)
+    log.tap(None)
+    assert len(heard) == 1000
 
 
 def test_json_is_an_object_for_each_event(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,13 +2,18 @@
 
 import json
 import re
+import socket
+import threading
 import urllib.request
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
+from structlog.testing import capture_logs
 
 from core.action import Deploy, NoContainer
 from core.events import Note, Perform
@@ -16,11 +21,11 @@ from core.machine import start
 from core.memory import Memory
 from core.state import ExpectedState, NodeType
 from shell import metrics
-from shell.failure import CommandError
 from shell.figures import Figures
 from shell.watching import Watching
 from tests.builders import an_expected_container
 from tests.lab.ports import free_port
+from tests.lab.wait import wait_for
 
 ROOT = Path(__file__).parent.parent.parent
 OVERVIEW: dict[str, Any] = {
@@ -91,12 +96,42 @@ def test_without_a_log_store() -> None:
     assert not any("log" in name for name, _ in scraped(Figures(), OVERVIEW | {"logs": None}))
 
 
-def test_an_address_that_is_taken() -> None:
-    """Said at the start."""
+def test_an_address_that_is_not_there_yet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """L29: one of the tunnel's comes after a boot. Said once, and tried until it is there; nothing else waits for it."""
+    monkeypatch.setattr(metrics, "_AGAIN_S", 0.05)
+    with socket.create_server(("127.0.0.1", 0)) as taken, capture_logs() as said:
+        port = taken.getsockname()[1]
+
+        async def main() -> None:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(metrics.serve, f"127.0.0.1:{port}", Figures(), lambda: OVERVIEW)
+                await anyio.sleep(0.3)
+                taken.close()
+
+        anyio.run(main)
+    assert [one["event"] for one in said] == ["metrics not served", "metrics served"]
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+        assert answer.status == 200
+
+
+def test_readers_that_say_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """L46: few at once, and not for ever; then the next reader is served."""
+    monkeypatch.setattr(metrics, "_PATIENCE_S", 1.0)
+    before = threading.active_count()
     port = free_port()
     metrics.listen(f"127.0.0.1:{port}", Figures(), lambda: OVERVIEW)
-    with pytest.raises(CommandError, match=f"--metrics-listen 127.0.0.1:{port}: "):
-        metrics.listen(f"127.0.0.1:{port}", Figures(), lambda: OVERVIEW)
+    with ExitStack() as stack:
+        for _ in range(50):
+            stack.enter_context(socket.create_connection(("127.0.0.1", port)))
+        wait_for(lambda: threading.active_count() > before + 1, 5, "the first of them to be heard")
+        assert threading.active_count() <= before + 1 + 8
+
+        def served() -> bool:
+            with suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+                return bool(answer.status == 200)
+            return False
+
+        wait_for(served, 10, "a reader that asks")
 
 
 def documented() -> dict[str, set[str]]:

@@ -125,6 +125,36 @@ async def test_a_restart_reads_on(tmp_path: Path) -> None:
     assert len({one["_time"] for one in store.got}) == 3
 
 
+async def test_a_busy_server_lets_go_of_removed_logs(tmp_path: Path) -> None:
+    """L46: there is always another batch on its way; a log that is over is left with its own, and whoever waits for one waits no longer."""
+    store = Store(answers_after_s=0.01)
+    pump = a_pump(tmp_path, store)
+    for name in ("busy", "removed"):
+        write(tmp_path / name, name)
+        follow(pump, tmp_path / name)
+
+    async def writing() -> None:
+        while True:
+            write(tmp_path / "busy", "busy")
+            await anyio.sleep(0.01)
+
+    async def work() -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(writing)
+            await until(lambda: len(store.got) > 10)
+            pump.leave(["removed"])
+            await until(lambda: "removed" not in pump.logs)
+            write(tmp_path / "busy", "asked for")
+            with anyio.fail_after(5):
+                await pump.drained(60)
+            assert "asked for" in {one["_msg"] for one in store.got}
+            tasks.cancel_scope.cancel()
+
+    await during(pump, work)
+    assert [*pump.logs] == ["busy"]
+    assert Positions(tmp_path / "positions.json").get(tmp_path / "removed") is None
+
+
 @pytest.mark.parametrize("answers_after_s", [0, 0.3, 1.0])
 async def test_an_orderly_end_repeats_nothing(tmp_path: Path, answers_after_s: float) -> None:
     """L5, L28: whatever is on its way is known to have arrived; at whatever moment it comes, and while more is written."""

@@ -20,6 +20,7 @@ class Store:
     """Takes what it is given, when it may. `bad` are lines that it refuses, with everything beside them."""
 
     away: bool = False
+    is_none: bool = False  # refuses everything, as a proxy does that knows no way
     takes_s: float = 0.0
     bad: bytes = b""
     got: list[bytes] = field(default_factory=list)
@@ -31,7 +32,7 @@ class Store:
         await anyio.sleep(self.takes_s)
         if self.away:
             raise LogsError("it is away")
-        if self.bad and self.bad in lines:
+        if self.is_none or (self.bad and self.bad in lines):
             raise LogsError("it answered 400", refused=True)
         self.got += lines.splitlines()
 
@@ -149,6 +150,38 @@ def test_a_bad_line_is_found(tmp_path: Path) -> None:
     assert store.tries <= 16
 
 
+def test_what_refuses_everything(tmp_path: Path) -> None:
+    """Is no store: nothing is left out, and it is not asked without pause; L14."""
+    store = Store(is_none=True)
+
+    async def scene(sender: Sender) -> None:
+        offer(sender, *range(1000))
+        await anyio.sleep(100)
+        assert store.tries < 12 * 8
+        offer(sender, 1000)
+        await anyio.sleep(100)
+        store.is_none = False
+        await anyio.sleep(40)
+
+    sender, said = play(tmp_path / "s", store, scene)
+    assert store.got == lines(*range(1001))
+    assert said == ["logs not sent", "logs go out again"]
+    assert (sender.counts.sent, sender.counts.refused) == (1001, 0)
+
+
+def test_small_batches_take_whole_blocks(tmp_path: Path) -> None:
+    """L46: of the disk; so many files are no way around the limit, and what waited before counts as well."""
+    spool = Spool(tmp_path, 10 * 4096)
+    for number in range(15):
+        spool.add(Batch(number, 2, b"x\ny\n"))
+    assert (len(spool), spool.size_bytes, spool.lines) == (10, 10 * 4096, 20)
+    again = Spool(tmp_path, 10 * 4096)
+    assert (again.size_bytes, again.lines) == (spool.size_bytes, spool.lines)
+    again.remove(Batch(14, 2, b"x\ny\n"))
+    again.add(Batch(20, 1, b"x" * 4097))
+    assert (len(again), again.size_bytes, again.lines) == (9, 10 * 4096, 17)
+
+
 def test_the_spool_is_bounded(tmp_path: Path) -> None:
     """The oldest go, counted and said; what is left is sent."""
     store = Store(away=True)
@@ -157,11 +190,11 @@ def test_the_spool_is_bounded(tmp_path: Path) -> None:
         for number in range(10):
             sender.offer(b"%d" % number + b"x" * 999 + b"\n", 1)
             await anyio.sleep(60)
-        assert sender.spool.size_bytes <= 5000
+        assert sender.spool.size_bytes <= 20_000
         store.away = False
         await anyio.sleep(60)
 
-    sender, said = play(tmp_path / "s", store, scene, limit=5000)
+    sender, said = play(tmp_path / "s", store, scene, limit=20_000)
     assert [line[:1] for line in store.got] == [b"6", b"7", b"8", b"9"]
     assert sender.counts.dropped == 6
     assert "log lines dropped" in said

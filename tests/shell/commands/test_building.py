@@ -1,0 +1,42 @@
+"""`agent build`: however it is ended, nothing goes on behind the terminal's back."""
+
+import signal
+import socket
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.lab.agent import AGENT
+from tests.lab.wait import wait_for
+
+
+def at_work(folder: Path) -> list[str]:
+    """Whose command line or folder speaks of this one."""
+    found = []
+    for path in Path("/proc").iterdir():
+        try:
+            words, here = (path / "cmdline").read_bytes().replace(b"\0", b" ").decode(), str((path / "cwd").readlink())
+        except OSError:
+            continue
+        if str(folder) in words + here:
+            found.append(words)
+    return found
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_everything(tmp_path: Path, number: signal.Signals) -> None:
+    """L13: the children, which are in sessions of their own, and the folder, which has secrets in it."""
+    folder = tmp_path / "data"
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # takes what is asked and never answers
+        repo = f"http://127.0.0.1:{silent.getsockname()[1]}/site.git"
+        argv = [str(AGENT), "build", "--repo", repo, "--ref", "a" * 40, "--image", "127.0.0.1:9/hand/made:1"]
+        argv += ["--data-dir", str(folder), "--build-allow-scheme", "http", "--builder", "podman"]
+        with subprocess.Popen(argv, stderr=subprocess.PIPE, text=True) as command:
+            wait_for(lambda: any("git" in words.split()[0] for words in at_work(folder)), 20, "git to ask")
+            command.send_signal(number)
+            _, said = command.communicate(timeout=20)
+    assert command.returncode != 0
+    assert "Traceback" not in said
+    assert at_work(folder) == []
+    assert list((folder / "builds").glob("build-*")) == []
