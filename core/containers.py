@@ -163,7 +163,7 @@ def _fault(entry: WireContainer, subnet_id: int | None) -> Fault | None:
         or (Fault("serviceName", "has a control character") if has_control(entry.service_name) else None)
         or (None if _NAME.fullmatch(entry.name) else Fault("name", f"{shown(entry.name)} is not a container name"))
         or _address_fault(entry.ip_address, subnet_id)
-        or (_ports_fault(entry.ports) if entry.ports else None)
+        or (_ports_fault(entry.ports, has_address=entry.ip_address is not None) if entry.ports else None)
         or (_env_fault(entry.env) if entry.env else None)
         or (_health_fault(entry.health_check) if entry.health_check else None)
         or (_volumes_fault(entry.service_id, entry.volumes) if entry.volumes else None)
@@ -188,8 +188,12 @@ def _ports(ports: tuple[WirePort, ...]) -> tuple[Port, ...]:
     return tuple(sorted({Port(one.container_port, one.host_port) for one in ports}))
 
 
-def _ports_fault(ports: tuple[WirePort, ...]) -> Fault | None:
+def _ports_fault(ports: tuple[WirePort, ...], *, has_address: bool) -> Fault | None:
+    """Without an address of its own a container is reached by host ports, each of which can lead to one of its ports only."""
+    leads_to: dict[int, int] = {}
     for number, one in enumerate(ports):
+        if not has_address and leads_to.setdefault(one.host_port, one.container_port) != one.container_port:
+            return Fault(f"ports[{number}].hostPort", f"{one.host_port} leads to two ports of the container")
         if not 0 < one.container_port < 65_536:
             return Fault(f"ports[{number}].containerPort", f"{one.container_port} is not a port")
         if not 0 < one.host_port < 65_536:
@@ -227,7 +231,9 @@ def _volumes_fault(service_id: str, volumes: tuple[WireVolume, ...]) -> Fault | 
             return Fault(f"{at}.hostPath", f"{shown(one.host_path)} is outside the service's volumes folder")
         if not _is_mount_point(one.container_path):
             return Fault(f"{at}.containerPath", f"{shown(one.container_path)} is not an absolute path to mount at")
-        if taken.setdefault(one.container_path, one) != one:
+        # As Podman tells mount points apart: `//data/` is `/data`.
+        place = "/".join(part for part in one.container_path.split("/") if part)
+        if taken.setdefault(place, one) != one:
             return Fault(f"{at}.containerPath", f"{shown(one.container_path)} is mounted twice")
     return None
 

@@ -51,7 +51,7 @@ def plain(record: Record) -> Plain:
 
 
 def _key(entry: WireRecord) -> str:
-    lower = entry.name.lower()
+    lower = entry.name.lower() if entry.name.isascii() else entry.name  # a name that is none holds nobody else's
     return lower[:-1] if lower.endswith(".") else lower
 
 

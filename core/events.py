@@ -90,9 +90,10 @@ class Looked:
 
 @dataclass(frozen=True, slots=True)
 class LookFailed:
-    """The containers could not be listed."""
+    """The containers could not be listed. `beside` is what else was seen, with no containers in it; None when that is not known either."""
 
     why: str
+    beside: ActualState | None = None
 
 
 @dataclass(frozen=True, slots=True)

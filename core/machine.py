@@ -6,7 +6,7 @@ minutes have passed. Then it looks once more, reports, and is IDLE again.
 
 The shell carries out the effects and answers each with one event; it decides nothing. Time (`now`, seconds of a monotonic clock) comes
 in with every event. A fetch that fails leaves the last good expected state in force; a look that fails ends the round without a report,
-since a listing that failed must never be taken for an empty server.
+since a listing that failed must never be taken for an empty server; names, routes and the tunnel, which need no listing, are kept up.
 """
 
 from dataclasses import dataclass, replace
@@ -37,7 +37,7 @@ from core.events import (
     Tick,
     Woken,
 )
-from core.memory import DEADLINE_S, Ending, Memory, doomed_by, next_poll_at, pull_ended, ready, record
+from core.memory import DEADLINE_S, Ending, Memory, doomed_by, is_doubtful, next_poll_at, pull_ended, ready, record
 from core.pause import Pause
 from core.state import ActualState, ExpectedState
 
@@ -194,9 +194,9 @@ def _idle(state: Idle, event: Event, now: float) -> Step:
             news = () if why == memory.poll_failure else (saying.unfetched(memory, why),)
             memory = replace(memory, poll_failure=why, removed=memory.removed | removed)  # the old state still has them
             return Idle(memory, Looking(memory.in_force)), (*news, Look())
-        case Looking(removed=removed), LookFailed(why=why):
+        case Looking(removed=removed), LookFailed(why=why, beside=beside):
             following, notes = saying.blind(replace(memory, removed=memory.removed | removed), why)
-            return Idle(following, Waiting(next_poll_at(memory, now))), notes
+            return _noting(_beside(following, phase, beside, now), *notes)
         case Looking(), Looked(actual=actual):
             return _compare(memory, phase, actual, now)
         case _:
@@ -226,6 +226,36 @@ def _compare(memory: Memory, phase: Looking, actual: ActualState, now: float) ->
     return _noting(_rest(following.memory, actual, now), *notes, *said)
 
 
+def _beside(memory: Memory, phase: Looking, beside: ActualState | None, now: float) -> Step:
+    """The containers cannot be listed: what does not need them is kept up all the same. A suspicious state has to wait for them."""
+    blind = Idle(memory, Waiting(next_poll_at(memory, now)))
+    expected = phase.expected
+    notes: tuple[Effect, ...] = ()
+    if expected is not None and phase.fresh:
+        if is_doubtful(expected, memory.in_force):
+            expected = memory.in_force
+        else:
+            notes = saying.accepted(memory.in_force, expected)
+            memory = replace(memory, in_force=expected)
+            blind = replace(blind, memory=memory)
+    if expected is None or beside is None or memory.unfinished is not None or memory.stopping:
+        return blind, notes
+    round_ = Processing(replace(memory, retries=retry.forget_old(memory.retries, now)), expected, now, LookingAgain())
+    following, effects = _choose_beside(round_, beside, now)
+    return (blind, notes) if following is None else (following, (*notes, *effects))
+
+
+def _choose_beside(state: Processing, beside: ActualState, now: float) -> tuple[Processing | None, tuple[Effect, ...]]:
+    """The next change that needs no listing of the containers; None when there is none to make now."""
+    drift = plan.beside_containers(state.snapshot, beside, state.memory.node_type)
+    memory = replace(state.memory, drift=drift)
+    if _over(memory, state.began_at, now) is None:
+        for action in ready(memory, drift, now):
+            if guard.breach(action, state.snapshot, beside, memory.node_type) is None:
+                return replace(state, memory=memory, phase=Changing(action)), (Perform(action, state.snapshot),)
+    return None, ()
+
+
 def _rest(memory: Memory, actual: ActualState, now: float) -> tuple[Idle, tuple[Effect, ...]]:
     """Report and wait for the next poll."""
     phase = Waiting(next_poll_at(memory, now), _look_at(actual, now))
@@ -244,8 +274,12 @@ def _processing(state: Processing, event: Event, now: float) -> Step:
             return _choose(replace(state, memory=memory), actual, now)
         case Closing(looked=False), Looked(actual=actual):
             return _last_report(state, state.phase, actual, now)
-        case ((LookingAgain() | Closing(looked=False)), LookFailed(why=why)):
+        case ((LookingAgain() | Closing(looked=False)), LookFailed(why=why, beside=beside)):
             memory, notes = saying.blind(state.memory, why)
+            if isinstance(state.phase, LookingAgain) and beside is not None and not memory.stopping:
+                following, effects = _choose_beside(replace(state, memory=memory), beside, now)
+                if following is not None:
+                    return following, (*notes, *effects)
             return _noting(_end(replace(state, memory=memory), Ending.BLIND, Closing(Ending.BLIND), now), *notes)
         case Closing(looked=True), Reported():
             return _end(state, state.phase.ending, state.phase, now)
@@ -262,6 +296,8 @@ def _choose(state: Processing, actual: ActualState, now: float) -> tuple[Process
         if (ending := _over(memory, state.began_at, now)) is not None:
             closing, effects = _close(replace(state, memory=memory), actual, now, ending)
             return closing, (*saying.idle_hands(memory), *effects)
+        if plan.awaits_a_refused_one(action, state.snapshot, actual):
+            continue
         fault = guard.breach(action, state.snapshot, actual, memory.node_type)
         if fault is None:
             effects = (*notes, _report(memory, actual), Perform(action, state.snapshot))

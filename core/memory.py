@@ -95,6 +95,15 @@ def doomed_by(expected: ExpectedState, actual: ActualState) -> frozenset[Contain
     return doomed if len(doomed) >= _FEW and 2 * len(doomed) > len(running) else frozenset()
 
 
+def is_doubtful(expected: ExpectedState, before: ExpectedState | None) -> bool:
+    """The same suspicion against the last good state, for a server whose containers cannot be listed."""
+    if before is None:
+        return False
+    kept = {one.deployment_id for one in expected.containers} | expected.held.containers
+    dropped = sum(one.deployment_id not in kept for one in before.containers)
+    return dropped >= _FEW and 2 * dropped > len(before.containers)
+
+
 def ready(memory: Memory, drift: tuple[Action, ...], now: float) -> Iterator[Action]:
     """Those changes that are not put aside, in their order; what replaces a container is put aside with the stop of that container.
 
@@ -102,6 +111,7 @@ def ready(memory: Memory, drift: tuple[Action, ...], now: float) -> Iterator[Act
     for containers with volumes only: no two may ever write to the same data, and any other is better there than not.
     """
     awaited: set[DeploymentId] = set()
+    found: list[Action] = []
     for action in drift:
         key = retry.key(action)
         if is_overtaken(action, memory.removed) or _is_settling(memory, action, now):
@@ -111,7 +121,28 @@ def ready(memory: Memory, drift: tuple[Action, ...], now: float) -> Iterator[Act
             if isinstance(action, StopOrphan):
                 awaited.update(one.deployment_id for one in action.successors if is_pulling or one.volumes)
         elif not (isinstance(action, Deploy) and action.container.deployment_id in awaited):
-            yield action
+            found.append(action)
+    return _fewest_attempts_first(memory, found)
+
+
+def _fewest_attempts_first(memory: Memory, actions: list[Action]) -> Iterator[Action]:
+    """What fails again and again stands behind what has not been tried, or it would take every turn; else in the planner's order.
+
+    What replaces a container never overtakes the stop of that container.
+    """
+    stops: dict[DeploymentId, int] = {}
+
+    def attempts(action: Action) -> int:
+        one = memory.retries.get(retry.key(action))
+        count = 0 if one is None else one.count
+        if isinstance(action, StopOrphan):
+            for successor in action.successors:
+                stops[successor.deployment_id] = max(count, stops.get(successor.deployment_id, 0))
+        elif isinstance(action, Deploy):
+            count = max(count, stops.get(action.container.deployment_id, 0))
+        return count
+
+    return iter(sorted(actions, key=attempts) if memory.retries else actions)
 
 
 def _is_settling(memory: Memory, action: Action, now: float) -> bool:

@@ -71,6 +71,24 @@ def outstanding(expected: ExpectedState, actual: ActualState, node_type: NodeTyp
     return tuple(_steps(expected, actual, node_type))
 
 
+def beside_containers(expected: ExpectedState, actual: ActualState, node_type: NodeType) -> tuple[Action, ...]:
+    """The changes of DNS, routes and peers alone, for a server whose containers cannot be listed; `actual` has none, and nobody looks."""
+    without = replace(expected, containers=())
+    return tuple(_steps(without, replace(actual, containers=()), node_type))
+
+
+def awaits_a_refused_one(action: Action, expected: ExpectedState, actual: ActualState) -> bool:
+    """Whether a container would be stopped whose service is to have another that cannot be made, since its entry makes no sense.
+
+    A redeploy always has a new deployment's id: a typing error in its environment must not take down what runs.
+    """
+    if not expected.refused or not isinstance(action, StopOrphan) or not isinstance(action.reason, NotExpected):
+        return False
+    there = {one.deployment_id for one in actual.containers}
+    missing = {service for deployment, service in expected.refused if deployment not in there}
+    return any(one.id == action.container_id and one.service_id in missing for one in actual.containers)
+
+
 def orphans(expected: ExpectedState, actual: ActualState) -> tuple[ActualContainer, ...]:
     """The containers that should not be here, in the order in which they are stopped."""
     return _situation(expected, actual).unwanted
@@ -93,20 +111,20 @@ def plan(expected: ExpectedState, actual: ActualState, node_type: NodeType) -> t
 
 def predict(actual: ActualState, actions: tuple[Action, ...]) -> ActualState:
     """The actual state after these actions have succeeded."""
-    there = {one.id: one for one in actual.containers}
+    there = {(one.id, one.deployment_id): one for one in actual.containers}
     for action in actions:
         match action:
             case Deploy(container=made):
                 new = _predicted(made)
-                there[new.id] = new
-            case StopOrphan(container_id=gone):
-                there.pop(gone, None)
-            case Start(container_id=started):
-                there[started] = structs.replace(there[started], state="running")
+                there[new.id, new.deployment_id] = new
+            case StopOrphan(container_id=gone, deployment_id=whose):
+                there.pop((gone, whose), None)
+            case Start(container_id=started, deployment_id=whose):
+                there[started, whose] = structs.replace(there[started, whose], state="running")
             case Redeploy(container=made, container_id=gone):
-                there.pop(gone, None)
+                there.pop((gone, made.deployment_id), None)
                 new = _predicted(made)
-                there[new.id] = new
+                there[new.id, new.deployment_id] = new
             case UpdateDns(records=records):
                 actual = replace(actual, dns=records)
             case UpdateCaddy(routes=routes):

@@ -57,8 +57,13 @@ def rejection_json(one: Rejection) -> dict[str, Json]:
 
 
 def reason_line(action: Action) -> str:
-    """The action's reason on one line."""
-    return explain(action.reason)
+    """The action's reason on one line: what a component or a label said is in it, so control characters are spelled out."""
+    return printable(explain(action.reason))
+
+
+def printable(text: str) -> str:
+    """A text that writes no lines or colours of its own."""
+    return text if text.isprintable() else "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
 
 
 def line(action: Action) -> tuple[str, str, str]:

@@ -3,7 +3,8 @@
 Every change has a key that names its subject *and its target*: trying the same again counts up, wanting something else starts afresh. After
 each attempt, failed or not, the same key has to wait: 10 s, then twice as long each time, 5 min at most; ten minutes without an attempt
 clear the record. That one rule gives backoff for what fails, growing pauses for what succeeds and then falls over again (a container that
-crashes), and rules out applying the same action twice in a row without progress. One key's wait never touches another's.
+crashes), and rules out applying the same action twice in a row without progress. One key's wait never touches another's. An update of
+names, routes or peers that succeeded is forgotten after half a minute: whatever undoes it now and then, it is soon done again.
 """
 
 import hashlib
@@ -31,8 +32,10 @@ from core.digest import canonical, digest
 FIRST_DELAY_S: Final = 10.0
 LONGEST_DELAY_S: Final = 300.0
 FORGET_AFTER_S: Final = 600.0
+FORGET_UPDATE_S: Final = 30.0  # one of names, routes or peers that succeeded: traffic waits for the next
 _JITTER: Final = 0.1  # the share of a delay that spreads agents apart; taken off, so that no delay exceeds its limit
 _RUNS: Final = frozenset({KINDS[Start], KINDS[Deploy], KINDS[Redeploy]})  # the kinds whose subject is a deployment
+_UPDATES: Final = frozenset({KINDS[UpdateDns], KINDS[UpdateCaddy], KINDS[UpdateWireGuard]})
 
 RetryKey: TypeAlias = tuple[str, ...]
 """Kind, subject (deployment or container id, or the component), and the target's digest."""
@@ -80,7 +83,7 @@ def _unread(action: UpdateDns | UpdateCaddy | UpdateWireGuard) -> str:
 def after_attempt(retries: Retries, key: RetryKey, now: float, failure: str | None) -> Retries:
     """The memory after an attempt at `now` that succeeded (`failure` is None) or failed."""
     before = retries.get(key)
-    count = before.count + 1 if before is not None and now - before.last_at < FORGET_AFTER_S else 1
+    count = before.count + 1 if before is not None and not _is_old(key, before, now) else 1
     return {**retries, key: Attempt(count, now, now + delay(key, count), failure)}
 
 
@@ -98,10 +101,15 @@ def is_waiting(retries: Retries, key: RetryKey, now: float) -> bool:
 
 
 def forget_old(retries: Retries, now: float) -> Retries:
-    """The memory without what has not been tried for ten minutes; bounds its size."""
-    if all(now - one.last_at < FORGET_AFTER_S for one in retries.values()):
+    """The memory without what has not been tried for its time; bounds its size."""
+    if not any(_is_old(key, one, now) for key, one in retries.items()):
         return retries
-    return {key: one for key, one in retries.items() if now - one.last_at < FORGET_AFTER_S}
+    return {key: one for key, one in retries.items() if not _is_old(key, one, now)}
+
+
+def _is_old(key: RetryKey, one: Attempt, now: float) -> bool:
+    limit_s = FORGET_UPDATE_S if key[0] in _UPDATES and one.failure is None else FORGET_AFTER_S
+    return now - one.last_at >= limit_s
 
 
 def attempts(retries: Retries) -> Mapping[DeploymentId, int]:

@@ -61,7 +61,8 @@ def unfetched(memory: Memory, why: str) -> Note:
 
 def blind(memory: Memory, why: str) -> tuple[Memory, tuple[Effect, ...]]:
     """Said once for each reason: it may go on for hours."""
-    facts = (("why", why), ("then", "nothing is changed or reported until the containers can be listed"))
+    then = "no container is changed and nothing reported until they can be listed; names, routes and the tunnel are kept up"
+    facts = (("why", why), ("then", then))
     notes = () if why == memory.look_failure else (Note("error", "containers not listed", facts),)
     return replace(memory, look_failure=why), notes
 

@@ -61,7 +61,8 @@ class Held:
 class ExpectedState:
     """What the control plane wants of this node, without its rejected entries.
 
-    `images` follows from `containers`, once for all the looks at the server that are compared with this state.
+    `refused` are deployment and service of the rejected containers. `images` follows from `containers`, once for all the looks at the
+    server that are compared with this state.
     """
 
     containers: tuple[ExpectedContainer, ...] = ()
@@ -70,6 +71,7 @@ class ExpectedState:
     wireguard: tuple[Peer, ...] = ()
     held: Held = Held()
     rejected: tuple[Rejection, ...] = ()
+    refused: frozenset[tuple[str, str]] = frozenset()
     images: Mapping[DeploymentId, Image] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -128,6 +130,7 @@ class Document:
     expected: ExpectedState
     raw: bytes = field(repr=False)
     subnet_id: int | None
+    own_key: str | None
     wire: WireExpected = field(repr=False)
     found: tuple[ExpectedContainer | Fault, ...] = field(repr=False)
     parts: _Parts = field(repr=False)
@@ -139,22 +142,24 @@ def parse_expected(raw: bytes, subnet_id: int | None = None) -> Result[ExpectedS
 
 
 def parse_expected_after(
-    before: Document | None, raw: bytes, subnet_id: int | None = None
+    before: Document | None, raw: bytes, subnet_id: int | None = None, own_key: str | None = None
 ) -> Result[Document, ShapeFault]:
     """The same, where `before` is any earlier document: what has not changed since is not checked again.
 
-    The outcome does not depend on `before`. The same bytes give the same document back.
+    The outcome does not depend on `before`. The same bytes give the same document back. `own_key` is this server's own in the tunnel.
     """
-    if before is not None and before.subnet_id != subnet_id:
+    if before is not None and (before.subnet_id, before.own_key) != (subnet_id, own_key):
         before = None
     if before is not None and before.raw == raw:
         return Success(before)
-    return decode(raw, WireExpected).map(lambda wire: _document(before, raw, subnet_id, wire))
+    return decode(raw, WireExpected).map(lambda wire: _document(before, raw, subnet_id, own_key, wire))
 
 
-def _document(before: Document | None, raw: bytes, subnet_id: int | None, wire: WireExpected) -> Document:
+def _document(
+    before: Document | None, raw: bytes, subnet_id: int | None, own_key: str | None, wire: WireExpected
+) -> Document:
     found = _found(before, wire, subnet_id)
-    parts = _parts(before, wire, subnet_id, found)
+    parts = _parts(before, wire, subnet_id, own_key, found)
     expected = ExpectedState(
         containers=parts.containers.values,
         dns=parts.dns.values,
@@ -164,8 +169,13 @@ def _document(before: Document | None, raw: bytes, subnet_id: int | None, wire: 
         rejected=tuple(
             sorted((*parts.containers.rejected, *parts.dns.rejected, *parts.caddy.rejected, *parts.wireguard.rejected))
         ),
+        refused=_refused(wire, parts.containers.held) if parts.containers.held else frozenset(),
     )
-    return Document(expected, raw, subnet_id, wire, found, parts)
+    return Document(expected, raw, subnet_id, own_key, wire, found, parts)
+
+
+def _refused(wire: WireExpected, held: frozenset[str]) -> frozenset[tuple[str, str]]:
+    return frozenset((one.deployment_id, one.service_id) for one in wire.containers if one.deployment_id in held)
 
 
 def _found(before: Document | None, wire: WireExpected, subnet_id: int | None) -> tuple[ExpectedContainer | Fault, ...]:
@@ -184,7 +194,11 @@ def _found(before: Document | None, wire: WireExpected, subnet_id: int | None) -
 
 
 def _parts(
-    before: Document | None, wire: WireExpected, subnet_id: int | None, found: tuple[ExpectedContainer | Fault, ...]
+    before: Document | None,
+    wire: WireExpected,
+    subnet_id: int | None,
+    own_key: str | None,
+    found: tuple[ExpectedContainer | Fault, ...],
 ) -> _Parts:
     """Every list by itself; one that is the last document's is taken over from it."""
     old, was = (None, None) if before is None else (before.wire, before.parts)
@@ -194,7 +208,7 @@ def _parts(
         caddy=was.caddy if was and old and old.caddy == wire.caddy else caddy.normalise_expected(wire.caddy.routes),
         wireguard=was.wireguard
         if was and old and old.wireguard == wire.wireguard
-        else wireguard.normalise_expected(wire.wireguard.peers, subnet_id),
+        else wireguard.normalise_expected(wire.wireguard.peers, subnet_id, own_key),
     )
 
 

@@ -27,13 +27,22 @@ class Peer:
     endpoint: str | None
 
 
-def normalise_expected(entries: list[WirePeer], subnet_id: int | None = None) -> Sifted[Peer]:
+def normalise_expected(
+    entries: list[WirePeer], subnet_id: int | None = None, own_key: str | None = None
+) -> Sifted[Peer]:
     """The peers in canonical order, the held keys and the rejected entries.
 
     With the own subnet known, peers that claim a part of it are rejected, and so are two peers that claim the same network: the
-    interface would give it to whichever came last, and the other would count as drift for ever.
+    interface would give it to whichever came last, and the other would count as drift for ever. So would one with this server's own key,
+    which no interface takes for a peer.
     """
-    sifted = sift("wireguard.peers", entries, _key, _parse)
+
+    def parse(entry: WirePeer) -> Peer | Fault:
+        if own_key is not None and entry.public_key == own_key:
+            return Fault("publicKey", "it is this server's own")
+        return _parse(entry)
+
+    sifted = sift("wireguard.peers", entries, _key, parse)
     if subnet_id is None:
         return Sifted(canonical_peers(sifted.values), sifted.held, sifted.rejected)
     faults = _claims(sifted.values, subnet_id)
@@ -104,18 +113,20 @@ def _parse(entry: WirePeer) -> Peer | Fault:
 
 def _claims(peers: Iterable[Peer], subnet_id: int) -> dict[str, str]:
     """Public key to reason, for the peers whose networks touch this server's own or another peer's."""
-    own = [("this server", IPv4Network(f"10.{range_}.{subnet_id}.0/24")) for range_ in (100, 200)]
+    own = [IPv4Network(f"10.{range_}.{subnet_id}.0/24") for range_ in (100, 200)]
     claims = [(peer.public_key, IPv4Network(text)) for peer in peers for text in peer.networks]
-    ordered = sorted(own + claims, key=lambda claim: (claim[1].network_address, -claim[1].num_addresses, claim[0]))
-    faults: dict[str, str] = {}
+    # Those that touch our own are wrong by themselves, and take nobody else with them.
+    faults = {
+        key: f"{network} touches this server's own networks"
+        for key, network in claims
+        if any(network.overlaps(one) for one in own)
+    }
+    others = [claim for claim in claims if claim[0] not in faults]
+    ordered = sorted(others, key=lambda claim: (claim[1].network_address, -claim[1].num_addresses, claim[0]))
     widest: tuple[str, IPv4Network] | None = None
     for owner, network in ordered:
         if widest is not None and network.overlaps(widest[1]) and owner != widest[0]:
-            faults |= {
-                key: f"{network} is claimed by more than one server"
-                for key in (owner, widest[0])
-                if key != "this server"
-            }
+            faults |= dict.fromkeys((owner, widest[0]), f"{network} is claimed by more than one server")
         if widest is None or network.broadcast_address > widest[1].broadcast_address:
             widest = (owner, network)
     return faults

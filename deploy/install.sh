@@ -17,7 +17,8 @@ readonly here
 source "$here/common.sh"
 readonly patience_s=${AGENT_INSTALL_PATIENCE_S:-120}
 # Debian's packages ask this file whether they may start their services; 101 says no.
-readonly policy=/usr/sbin/policy-rc.d
+readonly policy=/usr/sbin/policy-rc.d policy_mark='# of the installer of techulus-agent' pending=$top/.pending
+readonly caddy_memory=/var/lib/caddy/.config/caddy/autosave.json
 
 # What an agent drives. (dnsmasq-base: without a service of its own.)
 readonly packages=(
@@ -91,6 +92,7 @@ check_system() {
 
 install_packages() {
     local wanted=("${packages[@]}") missing
+    if grep -qsxF "$policy_mark" "$policy"; then rm -f "$policy"; fi  # of an earlier run, which was killed
     is_proxy && wanted+=(caddy)
     kernel_has_wireguard || wanted+=(wireguard-go)
     mapfile -t missing < <(comm -23 <(printf '%s\n' "${wanted[@]}" | sort) \
@@ -103,7 +105,7 @@ install_packages() {
     # What they would start, this script and the agent start when it is configured.
     if [[ ! -e $policy ]]; then
         policy_is_ours=yes
-        printf '#!/bin/sh\nexit 101\n' >"$policy"
+        printf '#!/bin/sh\n%s\nexit 101\n' "$policy_mark" >"$policy"
         chmod 755 "$policy"
     fi
     "${apt[@]}" install --no-install-recommends "${missing[@]}" >/dev/null || fail "these could not be installed: ${missing[*]}; the service was not touched"
@@ -130,7 +132,8 @@ find_wheel() {
 }
 
 make_release() {
-    [[ -e $release/.complete ]] && return
+    # A complete one may have lost its Python: the distribution has been upgraded.
+    [[ -e $release/.complete ]] && "$release/bin/agent" --version >/dev/null 2>&1 && return
     python3 -c 'import ensurepip, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null ||
         fail "Python 3.11 or newer is needed (Debian 12, Ubuntu 24.04, or later); this is $(python3 --version 2>&1); the service was not touched"
     say "making ${release##*/}"
@@ -166,7 +169,14 @@ pip_wheel() {
     echo "${found[-1]}"
 }
 
-write_if_new() { # path mode; the content on stdin. Whether it changed, `changed` says.
+# What has changed since the service was last started well; kept in a file, too, since this run may be killed before it starts it.
+note_change() {
+    mkdir -p "$top"
+    echo "$1" >>"$pending"
+    changed+=("$1")
+}
+
+write_if_new() { # path mode; the content on stdin
     local fresh=$1.$$.new
     mkdir -p "$(dirname "$1")"
     (umask 077 && cat >"$fresh")
@@ -174,8 +184,8 @@ write_if_new() { # path mode; the content on stdin. Whether it changed, `changed
     if cmp -s "$fresh" "$1" && [[ $(stat -c %a "$1") == "${2#0}" ]]; then
         rm -f "$fresh"
     else
+        note_change "$1"
         mv -f "$fresh" "$1"
-        changed+=("$1")
     fi
 }
 
@@ -214,8 +224,14 @@ write_files() {
     write_environment
     write_if_new "$sysctl" 0644 <<<'net.ipv4.ip_forward = 1'
     if ! is_proxy || ! caddy_is_ours; then return; fi
+    # What Caddy remembers of the package's own page would have port 80 for ever.
+    if [[ ! -e $caddy_drop_in ]] && grep -qsF '"/usr/share/caddy"' "$caddy_memory"; then rm -f "$caddy_memory"; fi
     write_if_new "$caddy_drop_in" 0644 <"$here/caddy-resume.conf"
 }
+
+keep_environment() { [[ ! -f $env_file ]] || cp -p "$env_file" "$scratch/agent.env"; }
+is_told_more() { [[ -f $scratch/agent.env ]] && ! cmp -s "$scratch/agent.env" "$env_file"; }
+restore_environment() { ! is_told_more || { cp -p "$scratch/agent.env" "$env_file.new" && mv -f "$env_file.new" "$env_file"; }; }
 
 # Nobody has written a Caddyfile: it is missing, or the package's.
 caddy_is_ours() {
@@ -235,13 +251,13 @@ link() { # path target
 switch_to() { # a release: the agent's next start is of this one
     local before
     before=$(readlink "$top/current" || true)
+    [[ $before == "$1" ]] || note_change "$1"
     [[ -z $before || $before == "$1" ]] || link "$top/previous" "$before"
     link "$top/current" "$1"
     write_if_new "$unit" 0644 <"$1/installer/$service"
     link "$top/bin" current/bin
     mkdir -p "$(dirname "$command")"
     link "$command" "$top/bin/agent"
-    [[ $before == "$1" ]] || changed+=("$1")
 }
 
 write_help() {
@@ -252,6 +268,10 @@ write_help() {
 
 start_service() {
     systemctl --quiet enable podman.socket "$service"
+    if ! systemctl --quiet is-enabled podman.socket "$service"; then
+        say "the service could not be enabled"
+        return 1
+    fi
     if ! systemd_runs; then
         say "systemd does not run here: the service starts with it"
         return
@@ -309,18 +329,25 @@ install_agent() {
     find_wheel
     install_packages
     make_release
+    keep_environment
+    if [[ -f $pending ]]; then mapfile -t changed <"$pending"; fi
     write_files
     switch_to "$release"
     write_help
     if ! start_service; then
-        [[ -n $before && $before != "$release" ]] || fail "the service does not come up; the lines above say why, and systemd keeps trying"
-        say "the new release does not come up: going back to ${before##*/}"
+        [[ -n $before ]] && { [[ $before != "$release" ]] || is_told_more; } ||
+            fail "the service does not come up; the lines above say why, and systemd keeps trying"
+        say "the service does not come up: going back to ${before##*/} and to what it was told before"
+        restore_environment
         roll_back_to "$before"
+        [[ $before != "$release" ]] || fail "what is new in $env_file was not kept: the lines above say why; the agent runs as before"
         rm -rf "$top/previous" "$release"
         [[ -z $older ]] || link "$top/previous" "$older"
         fail "${release##*/} was not kept: the lines above say why; ${before##*/} runs again"
     fi
+    rm -f "$pending"
     forget_token
+    rm -f "$pending"  # a forgotten token is nothing to start anew for
     prune_releases
     local tool
     for tool in buildctl railpack; do
@@ -336,6 +363,7 @@ roll_back_to() {
         systemctl daemon-reload
         restart_service || fail "${1##*/} does not come up either; the lines above say why"
     fi
+    rm -f "$pending"
 }
 
 roll_back() {
@@ -344,6 +372,14 @@ roll_back() {
     [[ -x $to/bin/agent ]] || fail "$to is not complete"
     roll_back_to "$to"
     say "went back to ${to##*/}; install.sh --rollback again returns"
+}
+
+# The agent's own names for what this script has names for.
+take_other_names() {
+    CONTROL_PLANE_URL=${CONTROL_PLANE_URL:-${TECHULUS_URL-}}
+    REGISTRATION_TOKEN=${REGISTRATION_TOKEN:-${TECHULUS_TOKEN-}}
+    IS_PROXY=${IS_PROXY:-${TECHULUS_PROXY-}}
+    LOGS_ENDPOINT=${LOGS_ENDPOINT:-${TECHULUS_LOGS_ENDPOINT-}}
 }
 
 main() {
@@ -365,7 +401,7 @@ main() {
     scratch=$(mktemp -d) policy_is_ours=no
     trap 'rm -rf "$scratch"; forget_policy' EXIT
     case $action in
-    install_agent) check_given; install_agent ;;
+    install_agent) take_other_names; check_given; install_agent ;;
     uninstall) "$here/uninstall.sh" "$purge" ;;
     *) "$action" ;;
     esac

@@ -48,10 +48,11 @@ install_packages() {
 
 # Debian's packages ask this file whether they may start their services; 101 says no. Gone again when the script ends.
 forbid_service_starts() {
-    local policy=/usr/sbin/policy-rc.d
-    [[ -e $policy ]] && return
+    local policy=/usr/sbin/policy-rc.d marker="of the set-up of techulus-agent"
+    # One that an earlier run has left when it was killed is ours as well.
+    [[ -e $policy ]] && ! grep -qxF "# $marker" "$policy" && return
     trap 'rm -f /usr/sbin/policy-rc.d' EXIT
-    printf '#!/bin/sh\nexit 101\n' >"$policy"
+    printf '#!/bin/sh\n# %s\nexit 101\n' "$marker" >"$policy"
     chmod 755 "$policy"
 }
 

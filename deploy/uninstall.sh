@@ -5,20 +5,27 @@ set -euo pipefail
 source "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/common.sh"
 purge=${1:-no}
 
-# Containers of ours are those with a label that begins with techulus. (as the agent itself tells them).
+# Containers of ours are those with a label that begins with techulus. (as the agent itself tells them). An interface of ours has the
+# agent's mark in its folder; a network is ours where an agent has been and the addresses are those of the containers.
 remove_what_it_made() {
-    local network interface ours
-    network=$(told TECHULUS_NETWORK) interface=$(told TECHULUS_WIREGUARD_INTERFACE)
+    local network interface ours data=$1
+    network=$(told TECHULUS_NETWORK) network=${network:-techulus}
+    interface=$(told TECHULUS_WIREGUARD_INTERFACE) interface=${interface:-wg0}
     if systemd_runs; then
         systemctl --quiet stop techulus-dnsmasq.service 2>/dev/null || true
         rm -f /run/systemd/system/techulus-dnsmasq.service /run/systemd/resolved.conf.d/techulus-internal.conf
         systemctl try-restart systemd-resolved.service 2>/dev/null || true
-        ip link delete "${interface:-wg0}" 2>/dev/null || true
+        [[ ! -e $data/wireguard/made-$interface ]] || ip link delete "$interface" 2>/dev/null || true
     fi
     if command -v podman >/dev/null; then
-        mapfile -t ours < <(podman ps --all 2>/dev/null --format '{{.ID}} {{range $name, $value := .Labels}}{{$name}} {{end}}' | awk '/ techulus\./ {print $1}')
+        # What cannot be listed is not gone: nothing that its containers write to is taken from under them.
+        ours=$(podman ps --all --format '{{.ID}} {{range $name, $value := .Labels}}{{$name}} {{end}}') ||
+            ! systemd_runs || fail "the containers could not be listed, so nothing of theirs was removed; the service is stopped"
+        mapfile -t ours < <(awk '/ techulus\./ {print $1}' <<<"$ours")
         [[ ${#ours[@]} == 0 ]] || podman rm --force --time 10 "${ours[@]}" >/dev/null || say "some containers could not be removed: podman ps --all"
-        podman network rm "${network:-techulus}" >/dev/null 2>&1 || true
+        if [[ -e $data/agent.lock ]] && podman network inspect --format '{{range .Subnets}}{{.Subnet}}{{end}}' "$network" 2>/dev/null | grep -q '^10\.200\.'; then
+            podman network rm "$network" >/dev/null 2>&1 || true
+        fi
     fi
 }
 
@@ -31,7 +38,7 @@ take_away() {
     else
         systemctl --quiet disable "$service" 2>/dev/null || true
     fi
-    [[ $purge == no ]] || remove_what_it_made
+    [[ $purge == no ]] || remove_what_it_made "$data"
     rm -rf "$top" "$unit" "$manual" "$completion" "$sysctl" "$caddy_drop_in"
     [[ $(readlink "$command") != "$top/bin/agent" ]] || rm -f "$command"
     rmdir --ignore-fail-on-non-empty "$(dirname "$caddy_drop_in")" 2>/dev/null || true

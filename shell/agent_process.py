@@ -49,7 +49,13 @@ def run_agent(options: Options, token: str | None) -> None:
     log.hide(token or "")
     files.make_private_dir(options.data_dir)
     with DataDirLock(options.data_dir), contextlib.suppress(KeyboardInterrupt):
-        anyio.run(_run, options, token)
+        anyio.run(_run_and_leave, options, token)
+
+
+async def _run_and_leave(options: Options, token: str | None) -> None:
+    """End from within: leaving the event loop would wait for threads that still ask for a name which nobody answers."""
+    await _run(options, token)
+    ending.leave(0)
 
 
 async def _run(options: Options, token: str | None) -> None:

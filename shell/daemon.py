@@ -50,6 +50,7 @@ from shell.turns import Turns
 from shell.watching import Watching
 
 _SYSTEMD = Path("/run/systemd/system")  # where it runs, Podman has its timers run the health checks
+_START_LIMIT_S = 300.0
 _RECONCILE_LIMIT_S = 600.0  # PROCESSING takes five minutes at most, and then a last look and a report
 _LOOP_LIMIT_S = 240.0  # a look and a report, each with its own limit, and the pause between them
 _WORK_LIMIT_S = 1200.0  # the whole queue, of which any item may wait for a container to stop
@@ -64,6 +65,7 @@ class Expected:
         self._document: Document | None = None
         self._managed: ExpectedState | None = None
         self._asked_at = float("-inf")
+        self._own_key = node.identity.keys.wireguard_public
 
     def deployments(self, since: float) -> frozenset[DeploymentId] | None:
         """Those of the state that was fetched last, if it was asked for after a time of the loop's clock; what is held is expected, too."""
@@ -75,15 +77,20 @@ class Expected:
     async def fetch(self) -> ExpectedState:
         """The expected state of this node. Raises AdapterError, also for a document of the wrong shape."""
         asked_at = anyio.current_time()
-        raw = await self._node.control_plane.fetch_expected_state()
+        managed = self.meaning(await self._node.control_plane.fetch_expected_state())
+        self._asked_at = asked_at
+        return managed
+
+    def meaning(self, raw: bytes) -> ExpectedState:
+        """What a document means on this node, without what is left alone here. Raises AdapterError for one of the wrong shape."""
         with collector.paused():
-            parsed = state.parse_expected_after(self._document, raw, self._node.identity.subnet_id)
+            parsed = state.parse_expected_after(self._document, raw, self._node.identity.subnet_id, self._own_key)
         if not is_successful(parsed):
             raise AdapterError("control plane", "use the expected state", str(parsed.failure()))
         document = parsed.unwrap()
         if self._managed is None or document is not self._document:
             self._managed = state.without(document.expected, self._node.components.left_out())
-        self._document, self._asked_at = document, asked_at
+        self._document = document
         return self._managed
 
     async def remember(self) -> None:
@@ -131,11 +138,18 @@ class Daemon:
         watching = Watching(FIGURES)
 
         def observed(state: State, effects: tuple[Effect, ...]) -> None:
-            self._pulse.beat("reconcile", _RECONCILE_LIMIT_S)
+            if (
+                state.memory.unfinished is None
+            ):  # a change that never ends stops all others: then the watchdog has its turn
+                self._pulse.beat("reconcile", _RECONCILE_LIMIT_S)
             watching(state, effects)
             if not self._is_ready and any(isinstance(one, Report) for one in effects):
                 self._is_ready = True
                 self._manager.ready()
+            elif not self._is_ready and state.memory.look_failure is not None:
+                self._manager.starting(
+                    _START_LIMIT_S
+                )  # names, routes, the tunnel and builds are at work: no reason to end it
             observe(state, effects)
 
         self.reconcile = Reconcile(memory, observed)

@@ -1,7 +1,7 @@
 """The actual state in one pass: all components are read at the same time.
 
-A container listing that fails fails the whole look, since a server must never seem empty because it could not be seen. DNS, Caddy or
-WireGuard that cannot be read counts as unread, for that component alone.
+A container listing that fails fails the look, since a server must never seem empty because it could not be seen; what else was seen is
+handed over with the failure. DNS, Caddy or WireGuard that cannot be read counts as unread, for that component alone.
 """
 
 from collections.abc import Awaitable, Callable
@@ -22,6 +22,14 @@ T = TypeVar("T")
 LOOK_LIMIT_S = 30.0  # far beyond what a healthy component needs; the round is not held up longer by a hung one
 
 
+class NotListedError(AdapterError):
+    """The containers could not be listed. `beside` is what else was seen; that it has no containers says nothing."""
+
+    def __init__(self, error: AdapterError, beside: ActualState) -> None:
+        super().__init__(error.component, error.what, error.why, error.then)
+        self.beside = beside
+
+
 class Gather:
     """Looks at a server.
 
@@ -37,7 +45,7 @@ class Gather:
         self._caddy_before: tuple[Route, ...] = ()
 
     async def __call__(self, wall_now_s: float) -> ActualState:
-        """The state of everything that is managed here. Raises AdapterError when the containers cannot be listed."""
+        """The state of everything that is managed here. Raises NotListedError when the containers cannot be."""
         parts = self._components
         async with anyio.create_task_group() as tasks:
             containers = _start(tasks, lambda: _listed(parts, wall_now_s))
@@ -46,19 +54,23 @@ class Gather:
             wireguard = _start(
                 tasks, lambda: self._read("wireguard", parts.wireguard.fetch if parts.wireguard else _nothing)
             )
-        listed = containers[0]
-        if isinstance(listed, AdapterError):
-            raise listed
-        self.containers = listed
         self._dns_before = self._dns_before if dns[0] is UNREAD else dns[0]
         self._caddy_before = self._caddy_before if caddy[0] is UNREAD else caddy[0]
+        listed = containers[0]
+        if isinstance(listed, AdapterError):
+            beside = ActualState((), dns[0], caddy[0], wireguard[0], self._dns_before, self._caddy_before)
+            raise NotListedError(listed, beside)
+        self.containers = listed
         return ActualState(listed, dns[0], caddy[0], wireguard[0], self._dns_before, self._caddy_before)
 
     async def _read(self, name: str, fetch: Callable[[], Awaitable[tuple[T, ...]]]) -> tuple[T, ...] | Unread:
         try:
             with anyio.fail_after(LOOK_LIMIT_S):
                 found = await fetch()
-        except (AdapterError, TimeoutError) as error:
+        except (
+            AdapterError,
+            OSError,
+        ) as error:  # a time limit is one of the latter; so is a table of the kernel's that is full
             why = str(error) or f"no answer within {LOOK_LIMIT_S:.0f} s"
             if self._complaints.get(name) != why:
                 self._complaints[name] = why

@@ -31,6 +31,10 @@ class ServiceManager:
         """Everything that was to come up has."""
         self._tell("READY=1")
 
+    def starting(self, seconds: float) -> None:
+        """It is not ready, and that is no reason to end it for so long."""
+        self._tell(f"EXTEND_TIMEOUT_USEC={int(seconds * 1e6)}")
+
     def reloading(self) -> None:
         """A reload has begun; `ready` ends it."""
         self._tell("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")

@@ -165,4 +165,5 @@ def _age(path: Path) -> float:
 def close_left_over(folder: Path) -> None:
     """At a start: every log that is here is of a build that has ended."""
     for path in folder.glob(f"*{_OPEN}"):
-        path.with_suffix(_ENDED).touch(0o600)
+        with suppress(OSError):  # a full disk; its lines are sent all the same, and the next start finds it again
+            path.with_suffix(_ENDED).touch(0o600)

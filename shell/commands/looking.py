@@ -5,7 +5,6 @@ from collections.abc import Mapping
 
 import anyio
 
-from core import state
 from core.state import ActualState, ExpectedState, NodeType
 from shell.daemon import Expected
 from shell.gather import Gather
@@ -15,7 +14,7 @@ from shell.option_checks import checked
 
 
 def complete(
-    given: Mapping[str, object], expected: ExpectedState | None, actual: ActualState | None
+    given: Mapping[str, object], expected: bytes | None, actual: ActualState | None
 ) -> tuple[ExpectedState, ActualState, NodeType]:
     """Both states and the registered node type; what is None is fetched or gathered. Raises CommandError and AdapterError."""
     node = registered(checked(given))
@@ -23,12 +22,10 @@ def complete(
 
 
 async def _complete(
-    node: Node, expected: ExpectedState | None, actual: ActualState | None
+    node: Node, expected: bytes | None, actual: ActualState | None
 ) -> tuple[ExpectedState, ActualState, NodeType]:
     try:
-        wanted = (
-            await Expected(node).fetch() if expected is None else state.without(expected, node.components.left_out())
-        )
+        wanted = await Expected(node).fetch() if expected is None else Expected(node).meaning(expected)
         there = actual if actual is not None else await Gather(node.components)(time.time())
     finally:
         await node.aclose()

@@ -42,12 +42,13 @@ def plan_once(
     as_json: bool,
 ) -> bool:
     """Print the dry run's answer; True when there is nothing to do. Raises CommandError."""
-    expected, actual = read_documents(expected_file, actual_file)
+    given, actual = read_documents(expected_file, actual_file)
+    expected = None if given is None else given[1]
     kind = NodeType(node_type) if node_type else NodeType.WORKER
     if expected is None or actual is None:
         from shell.commands.looking import complete
 
-        expected, actual, registered = complete(node, expected, actual)
+        expected, actual, registered = complete(node, None if given is None else given[0], actual)
         kind = NodeType(node_type) if node_type else registered
     answer = decide(expected, actual, kind, whole=whole)
     if as_json:
@@ -57,13 +58,18 @@ def plan_once(
     return answer.is_converged
 
 
-def read_documents(expected: str | None, actual: str | None) -> tuple[ExpectedState | None, ActualState | None]:
-    """Parse the documents that were given as files or `-` for standard input. Raises CommandError."""
+def read_documents(
+    expected: str | None, actual: str | None
+) -> tuple[tuple[bytes, ExpectedState] | None, ActualState | None]:
+    """Parse the documents that were given as files or `-` for standard input. Raises CommandError.
+
+    The expected state also as it came: what it means depends on the server that it is for, too, when there is one.
+    """
     if expected == _STDIN and actual == _STDIN:
         raise CommandError("only one of --expected and --actual can be standard input")
     wanted = None if expected is None else _parse("expected state", expected, state.parse_expected)
     there = None if actual is None else _parse("actual state", actual, state.parse_actual)
-    return wanted, there
+    return wanted, None if there is None else there[1]
 
 
 def decide(expected: ExpectedState, actual: ActualState, node_type: NodeType, *, whole: bool) -> Answer:
@@ -109,17 +115,18 @@ def _table(answer: Answer) -> None:
 
 def _printable(row: tuple[str, str, str]) -> tuple[str, str, str]:
     """The row with control characters spelled out: a container's name or label must not write lines or colours of its own."""
-    kind, subject, reason = ("".join(one if one.isprintable() else ascii(one)[1:-1] for one in text) for text in row)
+    kind, subject, reason = map(render.printable, row)
     return kind, subject, reason
 
 
-def _parse(what: str, source: str, parse: Callable[[bytes], Result[T, ShapeFault]]) -> T:
+def _parse(what: str, source: str, parse: Callable[[bytes], Result[T, ShapeFault]]) -> tuple[bytes, T]:
     name = "standard input" if source == _STDIN else source
 
     def refuse(fault: ShapeFault) -> NoReturn:
         raise CommandError(f"{what} in {name}: {fault}")
 
-    return parse(_read(what, source)).lash(refuse).unwrap()
+    raw = _read(what, source)
+    return raw, parse(raw).lash(refuse).unwrap()
 
 
 def _read(what: str, source: str) -> bytes:

@@ -130,7 +130,8 @@ async def _once(builder: Builder) -> bool:
     finally:
         del builder.now[offered.id]
         with anyio.CancelScope(shield=True):
-            await anyio.to_thread.run_sync(place.clear)
+            with suppress(OSError):  # what is left is removed by the next start
+                await anyio.to_thread.run_sync(place.clear)
             if not builder.now:
                 await caches.drop_working_containers(builder.workshop)
     with _ending(builder, offered.id):

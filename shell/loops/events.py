@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import anyio
+from anyio.abc import TaskGroup
 
 from core import podman_events
 from core.containers import ActualContainer
@@ -18,6 +19,7 @@ from shell.log import logger
 
 FIRST_PAUSE_S: Final = 1.0
 LONGEST_PAUSE_S: Final = 30.0
+LASTS_S: Final = 5.0  # a Podman that keeps no events opens a stream, too, and ends it at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,26 +33,49 @@ class Ear:
 
 async def run(ear: Ear) -> None:
     """Follow the events for ever."""
-    pause_s, complaint = FIRST_PAUSE_S, ""
-
-    def opened() -> None:
-        nonlocal pause_s, complaint
-        if complaint:
-            logger().info("events followed again")
-            ear.stir()
-        pause_s, complaint = FIRST_PAUSE_S, ""
-
-    def heard(event: ContainerEvent) -> None:
-        if podman_events.is_news(event, {one.id: one for one in ear.containers()}):
-            ear.stir()
-
+    following = _Following(ear)
     while True:
-        try:
-            await ear.engine.watch(opened, heard)
-        except AdapterError as error:
-            if not complaint:
-                then = "changes of containers are seen at the next look, and the events followed again when they can be"
-                logger().warning("events not followed", why=str(error), then=then)
-            complaint = str(error)
-        await anyio.sleep(pause_s)
-        pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+        await following.once()
+        await anyio.sleep(following.pause_s)
+        following.pause_s = min(2 * following.pause_s, LONGEST_PAUSE_S)
+
+
+class _Following:
+    """Well is a stream that has brought an event, or has lasted; one that only opens is not."""
+
+    def __init__(self, ear: Ear) -> None:
+        self.pause_s = FIRST_PAUSE_S
+        self._ear = ear
+        self._complaint = ""
+
+    async def once(self) -> None:
+        """Follow one stream to its end."""
+        failure = ""
+        async with anyio.create_task_group() as tasks:
+            try:
+                await self._ear.engine.watch(lambda: self._opened(tasks), self._heard)
+            except AdapterError as error:
+                failure = str(error)
+            tasks.cancel_scope.cancel()
+        if failure and not self._complaint:
+            then = "changes of containers are seen at the next look, and the events followed again when they can be"
+            logger().warning("events not followed", why=failure, then=then)
+        self._complaint = failure or self._complaint
+
+    def _opened(self, tasks: TaskGroup) -> None:
+        tasks.start_soon(self._well_after_a_while)
+
+    async def _well_after_a_while(self) -> None:
+        await anyio.sleep(LASTS_S)
+        self._well()
+
+    def _heard(self, event: ContainerEvent) -> None:
+        self._well()
+        if podman_events.is_news(event, {one.id: one for one in self._ear.containers()}):
+            self._ear.stir()
+
+    def _well(self) -> None:
+        if self._complaint:
+            logger().info("events followed again")
+            self._ear.stir()
+        self.pause_s, self._complaint = FIRST_PAUSE_S, ""

@@ -47,6 +47,7 @@ from core.state import ActualState, ExpectedState
 from core.status import Entry
 from shell import collector
 from shell.failure import AdapterError
+from shell.gather import NotListedError
 from shell.log import logger
 
 _QUEUE = 1024  # events that wait; more than ever arise at once, and a bound all the same
@@ -167,6 +168,8 @@ class Reconcile:
     async def _look(self, world: World) -> None:
         try:
             event: Event = Looked(await world.look())
+        except NotListedError as error:
+            event = LookFailed(str(error), error.beside)
         except AdapterError as error:
             event = LookFailed(str(error))
         await self._send.send(event)

@@ -6,6 +6,7 @@ that fails makes no report.
 """
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 import anyio
 from anyio.abc import TaskStatus
@@ -109,8 +110,11 @@ class Reports:
         return status.entries(seen, status.now_up(seen, memory.ever_up), memory.retries)
 
     async def _report(self, entries: tuple[Entry, ...]) -> None:
+        resources = None
+        with suppress(OSError):  # /proc cannot be opened: the heartbeat matters more
+            resources = self._resources()
         try:
-            await self._send(status.encode(entries, self._resources(), self._public_ip()))
+            await self._send(status.encode(entries, resources, self._public_ip()))
         except AdapterError as error:
             if self._complaint != str(error):
                 logger().warning("report not sent", why=str(error), then="the next one is tried in time")

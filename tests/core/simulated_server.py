@@ -143,7 +143,8 @@ class Server:
                     found = FetchFailed("connection refused") if self.expected is None else Fetched(self.expected)
                     self.say(found, FETCH_S)
                 case Look():
-                    self.say(Looked(self.actual) if self.listing_works else LookFailed("socket gone"), LOOK_S)
+                    beside = replace(self.actual, containers=())
+                    self.say(Looked(self.actual) if self.listing_works else LookFailed("socket gone", beside), LOOK_S)
                 case Perform(action=action, expected=snapshot):
                     self._perform(action, snapshot)
                 case Report(final=True):

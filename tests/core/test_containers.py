@@ -169,3 +169,21 @@ def test_an_actual_container_becomes_one_value() -> None:
 def test_a_container_listed_twice_is_one() -> None:
     """Repetition in a listing means nothing."""
     assert len(actual_of(an_actual_document([an_actual_entry(), an_actual_entry()])).containers) == 1
+
+
+def test_mount_points_are_told_apart_as_podman_does() -> None:
+    """L18: what it would refuse after the old container has gone is refused before."""
+    volumes = [
+        {"name": name, "hostPath": f"/v/volumes/{SERVICE}/{name}", "containerPath": path}
+        for name, path in (("a", "/data"), ("b", "//data/"))
+    ]
+    found = expected_of(an_expected_document([a_container_entry(volumes=volumes)]))
+    assert [one.path for one in found.rejected] == ["containers[0].volumes[1].containerPath"]
+
+
+def test_a_host_port_leads_to_one_port() -> None:
+    """Only where host ports are used: without an address."""
+    ports = [{"containerPort": port, "hostPort": 30000} for port in (80, 81)]
+    found = expected_of(an_expected_document([a_container_entry(ipAddress=None, ports=ports)]))
+    assert [one.path for one in found.rejected] == ["containers[0].ports[1].hostPort"]
+    assert expected_of(an_expected_document([a_container_entry(ports=ports)])).rejected == ()

@@ -23,7 +23,7 @@ def sifted(*entries: dict[str, Any]) -> tuple[tuple[Record, ...], set[str], list
 def test_a_name_that_is_no_host_name_under_internal(name: str) -> None:
     """Rejected alone, and held; nothing else than `.internal` is ever served (L7, L34)."""
     good, held, rejected = sifted(a_record_entry(name="good.internal"), a_record_entry(name=name))
-    key = name.lower().removesuffix(".")
+    key = (name.lower() if name.isascii() else name).removesuffix(".")
     assert ([one.name for one in good], held, rejected) == (["good.internal"], {key}, [("dns.records[1].name", key)])
 
 
@@ -70,3 +70,9 @@ def test_union_is_idempotent() -> None:
     once = dns.union([Record("a", ("2", "1")), Record("a", ("1",)), Record("b", ())])
     assert once == (Record("a", ("1", "2")),)
     assert dns.union(once) == once
+
+
+def test_a_name_with_a_letter_that_only_looks_like_another() -> None:
+    """The Kelvin sign becomes a k when it is lowered; it holds nobody's name (L7)."""
+    good, held, _ = sifted(a_record_entry(name="k.internal"), a_record_entry(name="\u212a.internal"))
+    assert ([one.name for one in good], held) == (["k.internal"], {"\u212a.internal"})

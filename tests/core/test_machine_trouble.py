@@ -7,11 +7,13 @@ from typing import Any
 import pytest
 
 from core import machine
-from core.action import StopOrphan, subject
+from core.action import StopOrphan, UpdateDns, subject
 from core.containers import DeploymentId
+from core.dns import Record
 from core.events import (
     Applied,
     Deferred,
+    Failed,
     Fetch,
     Fetched,
     FetchFailed,
@@ -30,6 +32,8 @@ from core.memory import Memory
 from core.state import ActualState, ExpectedState, Held, NodeType
 from tests.builders import a_container_entry, an_expected_document, an_image, expected_of
 from tests.core.simulated_server import SLOW, Server, taking, there, want
+
+NAMES = (Record("web.internal", ("10.200.4.2",)),)
 
 
 def test_an_image_that_is_pulled_holds_nothing_up() -> None:
@@ -135,6 +139,60 @@ def test_a_listing_that_failed_is_no_listing() -> None:
     server.listing_works = True
     server.run(12.0)
     assert server.converged
+
+
+def test_names_routes_and_the_tunnel_need_no_listing() -> None:
+    """L11, L16: with Podman hung what clients need is kept up, also by a state that has just come; no container is touched."""
+    server = Server(replace(want("a"), dns=NAMES), there("gone"), listing_works=False)
+    server.run(60.0)
+    assert (server.done(), server.asked(Report)) == (["update_dns 1 DNS records"], [])
+    assert server.actual.dns == NAMES
+    server.actual = replace(server.actual, dns=())
+    server.run(60.0)
+    assert server.done() == ["update_dns 1 DNS records"] * 2
+    server.listing_works = True
+    server.run(20.0)
+    assert server.converged
+
+
+def test_a_suspicious_state_waits_for_the_listing() -> None:
+    """L2: an emptied database must not empty names and routes either, when nobody can see what it would remove."""
+    full = replace(want("a", "b", "c"), dns=NAMES)
+    server = Server(full, replace(there("a", "b", "c"), dns=NAMES))
+    server.run(5.0)
+    server.expected, server.listing_works = want(), False
+    server.run(120.0)
+    assert server.done() == []
+    assert server.state.memory.in_force == full
+
+
+def test_what_runs_stays_while_its_successor_makes_no_sense() -> None:
+    """L18: a redeploy with a typing error; once that is put right, or the service is given up, the old one goes."""
+    entry = a_container_entry(deploymentId="new", name="new", serviceId="s")
+    nothing: dict[str, Any] = {"records": [], "peers": []}
+    old = there("old", service_id="s")
+    server = Server(expected_of(an_expected_document([entry | {"env": {"1 A": ""}}], **nothing)), old)
+    server.run(60.0)
+    assert server.done() == []
+    assert [type(one) for one in server.state.memory.drift] == [StopOrphan], "it is still to be done, and shown"
+    server.expected = expected_of(an_expected_document([entry], **nothing))
+    server.run(15.0)
+    assert server.done() == ["stop_orphan old", "deploy new"]
+    given_up = Server(
+        expected_of(an_expected_document([entry | {"serviceId": "t", "env": {"1 A": ""}}], **nothing)), old
+    )
+    given_up.run(5.0)
+    assert given_up.done() == ["stop_orphan old"]
+
+
+@pytest.mark.parametrize(("failing", "takes_s"), [(6, 60.0), (40, 3.0)])
+def test_what_fails_again_and_again_does_not_take_every_turn(failing: int, takes_s: float) -> None:
+    """L11: what has not been tried comes first, or names and the tunnel would never have their turn."""
+    ids = [f"d{number:03d}" for number in range(failing)]
+    server = Server(replace(want(*ids), dns=NAMES), there(), duration=lambda action: takes_s)
+    server.outcome = lambda action: Applied() if isinstance(action, UpdateDns) else Failed("netavark")
+    server.run(700.0)
+    assert "update_dns 1 DNS records" in server.done()
 
 
 def test_a_listing_that_fails_in_the_middle_ends_the_round_without_a_report() -> None:

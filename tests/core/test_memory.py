@@ -83,7 +83,7 @@ def test_what_waits_is_not_ready_and_the_rest_is() -> None:
     tried = memory.record(EMPTY, drift[0], Failed("x"), 100.0)
     tried = memory.record(tried, drift[1], Deferred(IMAGE), 100.0)
     assert tuple(memory.ready(tried, drift, 100.0)) == drift[2:]
-    assert tuple(memory.ready(tried, drift, 110.0)) == (drift[0], drift[2])
+    assert tuple(memory.ready(tried, drift, 110.0)) == (drift[2], drift[0])
 
 
 def test_a_pull_that_ends_frees_what_waited_for_it() -> None:

@@ -314,6 +314,15 @@ def test_an_orphan_names_the_successors_whose_images_must_be_here_first() -> Non
     assert (found.container_id, [one.deployment_id for one in found.successors]) == (CONTAINER, ["new"])
 
 
+def test_containers_that_share_an_id() -> None:
+    """No engine lists such a thing, and a file that a person has written may: the whole plan is made, nothing is done twice."""
+    two = [an_actual_entry(id="c", labels=builders.labels(name), state="exited") for name in ("a", "b")]
+    wanted = [a_container_entry(deploymentId=name, name=name) for name in ("a", "b")]
+    made = plan.plan(expected_of(an_expected_document(wanted)), actual_of(an_actual_document(two)), NodeType.WORKER)
+    assert [type(one).__name__ for one in made] == ["Start", "Start"]
+    assert plan.plan(expected_of(an_expected_document([])), actual_of(an_actual_document(two)), NodeType.WORKER)
+
+
 def test_ids_of_any_length_and_any_printable_character() -> None:
     """L8: nothing slices an id."""
     for deployment in ("x", "é☃ '\"", "d" * 5000, "-", "."):

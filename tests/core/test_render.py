@@ -112,3 +112,11 @@ def test_a_row_for_a_person(expected: Document, actual: Document, row: tuple[str
     found = plan.next_action(expected_of(expected), actual_of(actual), NodeType.WORKER)
     assert found is not None
     assert render.line(found) == row
+
+
+def test_a_reason_is_one_line() -> None:
+    """Also when a component's own words are not."""
+    actual = an_actual_document([an_actual_entry(image="x\ny", state="running")])
+    found = plan.next_action(expected_of(an_expected_document()), actual_of(actual), NodeType.WORKER)
+    assert found is not None
+    assert "\n" not in render.reason_line(found) and "x\\ny" in render.reason_line(found)

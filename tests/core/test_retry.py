@@ -56,6 +56,22 @@ def test_ten_quiet_minutes_clear_the_record() -> None:
     assert retry.after_attempt(retries, KEY, 600.0, "x")[KEY].count == 1
 
 
+def test_an_update_that_succeeded_is_soon_done_again() -> None:
+    """Traffic waits for names, routes and peers: somebody who reloads Caddy every minute meets no growing pauses; a failure does."""
+    key: RetryKey = ("update_caddy", "caddy", "target", "read")
+    retries: Retries = {}
+    for minute in range(10):
+        now = 60.0 * minute
+        retries = retry.forget_old(retries, now)
+        assert not retry.is_waiting(retries, key, now)
+        retries = retry.after_attempt(retries, key, now, None)
+    for second in range(0, 29, 2):
+        retries = retry.after_attempt(retries, key, 1000.0 + second, None)
+    assert not retry.is_waiting(retry.forget_old(retries, 1058.0), key, 1058.0)
+    retries = retry.after_attempt(retry.after_attempt({}, key, 0.0, "x"), key, 60.0, "x")
+    assert retries[key].count == 2
+
+
 @given(st.lists(st.tuples(st.sampled_from([KEY, OTHER]), st.floats(0, 50), st.booleans()), max_size=12))
 def test_one_key_never_touches_another(attempts: list[tuple[RetryKey, float, bool]]) -> None:
     """What is remembered of a key is the same as if nothing else had ever been tried."""

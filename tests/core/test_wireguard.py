@@ -1,13 +1,14 @@
 """`core.wireguard`: peers, which are text from strangers."""
 
 import base64
+import json
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core import address, wireguard
+from core import address, state, wireguard
 from core.wireguard import Peer
 from tests.builders import a_key, a_peer_entry, actual_of, an_actual_document, an_expected_document, expected_of
 
@@ -55,6 +56,26 @@ def test_a_key_that_is_not_32_bytes_of_base64(key: str) -> None:
 def test_a_bad_peer_is_rejected_at_its_field(field: str, changes: dict[str, Any]) -> None:
     """L34: networks within the two ranges only, endpoints are address and port."""
     assert sifted(a_peer_entry(**changes)) == ((), {a_key()}, [(f"wireguard.peers[0].{field}", a_key())])
+
+
+def test_one_peer_that_claims_everything_takes_nobody_with_it() -> None:
+    """L7: it touches this server's own networks, and is wrong by itself; two that claim the same are both held."""
+    wide = a_peer_entry(publicKey=a_key(1), allowedIps="10.100.0.0/16")
+    others = [a_peer_entry(publicKey=a_key(n), allowedIps=f"10.100.{n}.0/24,10.200.{n}.0/24") for n in (7, 8)]
+    good, held, _ = sifted(wide, *others, subnet_id=3)
+    assert ({one.public_key for one in good}, held) == ({a_key(7), a_key(8)}, {a_key(1)})
+    good, held, _ = sifted(*others, {**others[0], "publicKey": a_key(9)}, subnet_id=3)
+    assert ({one.public_key for one in good}, held) == ({a_key(8)}, {a_key(7), a_key(9)})
+
+
+def test_this_servers_own_key() -> None:
+    """No interface takes it for a peer, so it would count as drift for ever (L5); it takes nobody with it (L7)."""
+    document = an_expected_document(
+        [], peers=[a_peer_entry(publicKey=a_key(7)), a_peer_entry(publicKey=a_key(8), allowedIps="")]
+    )
+    found = state.parse_expected_after(None, json.dumps(document).encode(), 3, a_key(7)).unwrap().expected
+    assert [one.public_key for one in found.wireguard] == [a_key(8)]
+    assert [(one.path, one.key) for one in found.rejected] == [("wireguard.peers[0].publicKey", a_key(7))]
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,7 @@ def test_from_start_to_stop(plane: Plane, agent: Agent, store: PodmanStore, regi
         wait_for(lambda: said("WATCHDOG=1"), _PATIENCE_S, "a ping")
         wait_for(lambda: "containers not listed" in agent.log.read_text(), _PATIENCE_S, "a look that fails")
         assert not said("READY=1")
+        wait_for(lambda: said("EXTEND_TIMEOUT_USEC=300000000"), _PATIENCE_S, "leave to go on")
         store.start()
         wait_for(lambda: said("READY=1"), _PATIENCE_S, "readiness")
         wait_for(

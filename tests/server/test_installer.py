@@ -18,7 +18,7 @@ INSTALL = "/mnt/install.sh"
 GIVEN = {
     "CONTROL_PLANE_URL": "https://control.example.org",
     "REGISTRATION_TOKEN": 'to"k\\en$x',
-    "IS_PROXY": "true",
+    "TECHULUS_PROXY": "true",
     "LOGS_ENDPOINT": "http://user:p@logs.example.org:9428",
     "TECHULUS_LOG_LEVEL": "debug",
 }
@@ -63,6 +63,15 @@ def test_install_twice_and_take_away(server: Overlay) -> None:
     server.run(INSTALL, env=GIVEN)
     assert files(server) == there
     assert len(list((server.upper / "opt/techulus-agent/releases").iterdir())) == 1
+
+    # The distribution's Python has become another; an earlier run was killed while packages were installed.
+    server.run("sh", "-c", "ln -sfn /usr/bin/python3.99 /opt/techulus-agent/current/bin/python3")
+    server.run(
+        "sh", "-c", "printf '#!/bin/sh\n# of the installer of techulus-agent\nexit 101\n' >/usr/sbin/policy-rc.d"
+    )
+    server.run(INSTALL, env={})
+    assert server.run("agent", "--version").startswith("agent 0.")
+    assert files(server) == there and server.ask("test", "-e", "/usr/sbin/policy-rc.d")[0] == 1
 
     said = server.run("/opt/techulus-agent/current/installer/install.sh", "--uninstall")
     assert "are kept" in said

@@ -19,6 +19,8 @@ from tests.lab.wait import wait_for
 pytestmark = pytest.mark.real
 
 UNIT = "techulus-agent.service"
+UNIT_FILE = f"/etc/systemd/system/{UNIT}"
+_SANDBOX = re.compile(r"(Protect|Restrict|Private|Lock|Memory|System|Capability)\w+=")
 INSTALL = "/mnt/bundle/install.sh"
 DROP_IN = "/run/systemd/system/techulus-agent.service.d"
 _PATIENCE_S = 60
@@ -77,6 +79,15 @@ def test_a_worker_as_a_service(host: SystemdHost, plane: Plane) -> None:
     there = wait_running(host, 2)
     assert host.show(UNIT, "ActiveState") == "active"
     assert host.run("systemd-analyze", "verify", "--man=no", UNIT) == ""
+    # What the agent starts is in the same namespaces after each of its starts, or it would not know its own tunnel again; and what a build
+    # starts may do what whoever makes a container does.
+    agent = host.show(UNIT, "MainPID")
+    assert host.run("readlink", f"/proc/{agent}/ns/mnt") == host.run("readlink", "/proc/1/ns/mnt")
+    assert host.run("grep", "Seccomp:", f"/proc/{agent}/status").split() == ["Seccomp:", "2"]
+    sandbox = [f"--property={line}" for line in host.run("cat", UNIT_FILE).splitlines() if _SANDBOX.match(line)]
+    assert len(sandbox) >= 3
+    made = ("unshare", "--uts", "sh", "-c", "hostname made && hostname")
+    assert host.run("systemd-run", "--quiet", "--wait", "--pipe", *sandbox, *made).strip() == "made"
     wait_for(
         lambda: host.show(UNIT, "StatusText") == "IDLE: waiting for the next poll; 2 containers",
         _PATIENCE_S,
@@ -107,6 +118,13 @@ def test_a_worker_as_a_service(host: SystemdHost, plane: Plane) -> None:
     assert "Watchdog timeout" in host.run("journalctl", "--unit", UNIT)
     assert running(host) == there
 
+    status, said = host.ask(INSTALL, env={"TECHULUS_IMAGE_GC_HIGH": "150"})
+    assert status == 1 and "--image-gc-high" in said and "the agent runs as before" in said, said
+    assert "IMAGE_GC_HIGH" not in host.run("cat", "/etc/techulus/agent.env")
+    assert host.show(UNIT, "ActiveState") == "active" and running(host) == there
+    host.run("sh", "-c", "echo an-interrupted-run >/opt/techulus-agent/.pending")
+    assert "nothing to do" not in host.run(INSTALL) and "nothing to do" in host.run(INSTALL)
+
     host.run("/opt/techulus-agent/current/installer/install.sh", "--uninstall")
     assert running(host) == there and host.ask("test", "-e", "/var/lib/techulus-agent/config.json")[0] == 0
     assert "running: " in host.run(INSTALL), "it goes on where it was"
@@ -114,6 +132,9 @@ def test_a_worker_as_a_service(host: SystemdHost, plane: Plane) -> None:
     host.run(INSTALL, "--uninstall", "--purge")
     assert running(host) == []
     assert host.ask("test", "-e", "/var/lib/techulus-agent")[0] == 1 and host.ask("ip", "link", "show", "wg0")[0] == 1
+    host.run("ip", "link", "add", "wg0", "type", "bridge")
+    host.run(INSTALL, "--uninstall", "--purge")
+    assert "wg0" in host.run("ip", "link", "show", "wg0"), "L10: somebody else's"
 
 
 @contextmanager

@@ -241,3 +241,14 @@ def test_what_is_no_endpoint(url: str) -> None:
     with pytest.raises(CommandError, match="--logs-endpoint") as caught:
         VictoriaLogs(url)
     assert "secret" not in str(caught.value)
+
+
+def test_a_start_on_a_disk_without_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """L16: no inode is left for the mark of a log whose build has ended; the agent starts all the same."""
+    (tmp_path / "x.jsonl").touch()
+
+    def full(path: Path, mode: int = 0) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "touch", full)
+    log.close_left_over(tmp_path)

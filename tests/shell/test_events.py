@@ -69,10 +69,9 @@ def test_a_stream_that_ends_is_followed_again() -> None:
         await anyio.sleep(600)
 
     stirred, said = follow(stream, scene)
-    assert stream.opened[:3] == [0.0, 1.0, 2.0], "it was open each time, so there is no need to wait longer"
-    assert said.count("events not followed") == said.count("events followed again")
-    assert stirred
-    assert stream.opened[-1] <= 5.0
+    assert stream.opened == [0.0, 1.0, 3.0, 7.0], "L14: it only opens, as that of a Podman without an event log does"
+    assert said == ["events not followed", "events followed again"]
+    assert len(stirred) == 1
 
 
 def test_a_stream_that_cannot_be_opened() -> None:

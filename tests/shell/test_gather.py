@@ -5,19 +5,25 @@ from dataclasses import replace
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 from structlog.testing import capture_logs
 
 from core.state import UNREAD, ActualState
 from shell.components import Components
-from shell.failure import AdapterError
-from shell.gather import LOOK_LIMIT_S, Gather
+from shell.gather import LOOK_LIMIT_S, Gather, NotListedError
 from tests.builders import actual_of, an_actual_document
 from tests.shell import virtual_time
 from tests.shell.stand_ins import Script, Stage, failing, hanging, taking
 
 STATE = actual_of(an_actual_document())
 WALL = 1_767_500_100.0
+
+
+async def no_process() -> None:
+    """As when the kernel's table of processes, or of open files, is full."""
+    await anyio.lowlevel.checkpoint()
+    raise BlockingIOError(11, "Resource temporarily unavailable")
 
 
 def a_stage() -> Stage:
@@ -73,15 +79,17 @@ def test_containers_that_cannot_be_listed_fail_the_look(script: Script) -> None:
     stage.podman.scripts["containers"] = script
 
     async def main() -> float:
-        with pytest.raises(AdapterError, match="list containers"):
+        with pytest.raises(NotListedError, match="list containers") as caught:
             await Gather(stage.components)(WALL)
+        seen = caught.value.beside
+        assert (seen.dns, seen.caddy, seen.wireguard) == (STATE.dns, STATE.caddy, STATE.wireguard), "L16"
         return anyio.current_time()
 
     assert virtual_time.run(main) <= LOOK_LIMIT_S
 
 
 @pytest.mark.parametrize("name", ["dns", "caddy", "wireguard"])
-@pytest.mark.parametrize("script", [failing("read"), hanging], ids=["fails", "hangs"])
+@pytest.mark.parametrize("script", [failing("read"), hanging, no_process], ids=["fails", "hangs", "no process"])
 def test_a_component_that_cannot_be_read_is_unread_alone(name: str, script: Script) -> None:
     """L3, L16: unread is a value of its own, and the others are seen as they are."""
     (seen,), said = looks(a_stage(), {name: script})

@@ -153,6 +153,8 @@ async def _run(
         raise AdapterError(COMPONENT, what, f"not done after {limit_s:g} s", "it is tried again") from error
     except FileNotFoundError as error:
         raise AdapterError(COMPONENT, what, f"{command[0]} is not installed", "it is tried again") from error
+    except OSError as error:  # no process, file or memory is free
+        raise AdapterError(COMPONENT, what, error.strerror or str(error), "it is tried again") from error
     if done.returncode != 0:
         words = " ".join((done.stderr or b"").decode(errors="replace").split())[-_LONGEST_WORDS:]
         raise AdapterError(COMPONENT, what, words or f"exit status {done.returncode}", "it is tried again")

@@ -34,7 +34,8 @@ T = TypeVar("T")
 COMPONENT: Final = "podman"
 CHANGE_S: Final = 60.0  # a start on a busy server takes a second
 _THREADS: Final = 8
-_PULL_THREADS: Final = 8  # of their own: pulls wait for registries, and nothing else may wait for them
+_PULL_THREADS: Final = 16  # of their own: pulls wait for registries, and nothing else may wait for them
+_PULLS_OF_ONE_REGISTRY: Final = 4  # one that hangs leaves the others their turn
 _LARGEST_ANSWER: Final = 64 * 1024**2  # a listing has 1 KiB per container
 _LARGEST_PROGRESS: Final = 16 * 1024**2
 _LONGEST_WORDS: Final = 400
@@ -58,6 +59,7 @@ class Service:
         self._client = connection.client(socket, CHANGE_S)
         self._limiter = anyio.CapacityLimiter(_THREADS)
         self._pull_limiter = anyio.CapacityLimiter(_PULL_THREADS)
+        self._registry_limiters: dict[str, anyio.CapacityLimiter] = {}
         self._follow_limiter = anyio.CapacityLimiter(1)
 
     async def read(self, what: str, work: Callable[[APIClient], T]) -> T:
@@ -77,7 +79,10 @@ class Service:
             if refusal is not None:
                 raise RefusedError(what, _OK, refusal)
 
-        await self._run(what, work, limit_s, self._pull_limiter)
+        registry = str(params.get("reference", "")).partition("/")[0]
+        own_share = self._registry_limiters.setdefault(registry, anyio.CapacityLimiter(_PULLS_OF_ONE_REGISTRY))
+        async with own_share, self._pull_limiter:  # no time counts that was spent waiting for these
+            await self._run(what, work, limit_s, anyio.CapacityLimiter(1))
 
     async def follow(
         self,

@@ -107,8 +107,9 @@ class WireGuard:
         implementation.change(upsert, remove)
         self._remember({**endpoints, **{peer.public_key: peer.endpoint for peer in upsert}})
         device = implementation.read()
-        self._verify(device, upsert, remove)
+        # Before the check: peers that are right do not wait for one that is not.
         self._links.set_routes(network for peer in device.peers for network in peer.networks)
+        self._verify(device, upsert, remove)
 
     def _verify(self, device: Device, upsert: tuple[Peer, ...], remove: tuple[str, ...]) -> None:
         there = {peer.public_key: frozenset(peer.networks) for peer in device.peers}

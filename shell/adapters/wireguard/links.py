@@ -22,11 +22,13 @@ from shell.failure import AdapterError
 
 ROUTE_PROTOCOL: Final = 84  # not in any table of routing daemons
 CHAIN: Final = "TECHULUS-FORWARD"
+INPUT_CHAIN: Final = "TECHULUS-INPUT"
 _ROUTES: Final = Path("/proc/thread-self/net/route")
 _FORWARDING: Final = Path("/proc/sys/net/ipv4/ip_forward")
 _LIMIT_S: Final = 5.0
 _MESH: Final = "10.100.0.0/16"
 _CONTAINERS: Final = "10.200.0.0/16"
+_PURPOSES: Final = {CHAIN: "mesh reach the containers", INPUT_CHAIN: "containers ask for names"}
 
 
 class Links:
@@ -112,31 +114,44 @@ class Links:
         with failures("switch forwarding on"):
             if _FORWARDING.read_text().strip() != "1":
                 _FORWARDING.write_text("1\n")
-        _iptables("-N", CHAIN, quiet=True)
-        for rule in self._rules():
-            if not _iptables("-C", CHAIN, *rule, quiet=True):
-                _iptables("-A", CHAIN, *rule)
-        if not _iptables("-C", "FORWARD", "-j", CHAIN, quiet=True):
-            _iptables("-I", "FORWARD", "1", "-j", CHAIN)
+        for parent, (chain, rules) in self._chains().items():
+            _iptables("-N", chain, quiet=True)
+            for rule in rules:
+                if not _iptables("-C", chain, *rule, quiet=True):
+                    _iptables("-A", chain, *rule)
+            if not _iptables("-C", parent, "-j", chain, quiet=True):
+                _iptables("-I", parent, "1", "-j", chain)
 
     def forwarding_fault(self) -> str | None:
         """Why packets would not pass, None when they do; starts a few processes, so it is asked now and then only."""
-        wanted = (("FORWARD", "-j", CHAIN), *((CHAIN, *rule) for rule in self._rules()))
-        if all(_iptables("-C", *rule, quiet=True) for rule in wanted):
-            return None
-        return "a firewall manager has removed a rule that lets the mesh reach the containers"
+        for parent, (chain, rules) in self._chains().items():
+            wanted = ((parent, "-j", chain), *((chain, *rule) for rule in rules))
+            if not all(_iptables("-C", *rule, quiet=True) for rule in wanted):
+                return f"a firewall manager has removed a rule that lets the {_PURPOSES[chain]}"
+        return None
 
     def forbid_forwarding(self) -> None:
-        """Take our chain away."""
-        _iptables("-D", "FORWARD", "-j", CHAIN, quiet=True)
-        _iptables("-F", CHAIN, quiet=True)
-        _iptables("-X", CHAIN, quiet=True)
+        """Take our chains away."""
+        for parent, (chain, _) in self._chains().items():
+            _iptables("-D", parent, "-j", chain, quiet=True)
+            _iptables("-F", chain, quiet=True)
+            _iptables("-X", chain, quiet=True)
+
+    def _chains(self) -> dict[str, tuple[str, tuple[tuple[str, ...], ...]]]:
+        """Whose chain each of ours hangs in, and its rules."""
+        return {"FORWARD": (CHAIN, tuple(self._rules())), "INPUT": (INPUT_CHAIN, tuple(self._name_rules()))}
 
     def _rules(self) -> Iterator[tuple[str, ...]]:
         """One network each: a rule that was given with a list of them is kept as several, and not found again by its list."""
         for network in (_MESH, _CONTAINERS):
             yield ("-i", self._interface, "-s", network, "-d", self._containers, "-j", "ACCEPT")
             yield ("-o", self._interface, "-s", self._containers, "-d", network, "-j", "ACCEPT")
+
+    def _name_rules(self) -> Iterator[tuple[str, ...]]:
+        """The containers ask this server for names, also where its firewall lets nothing in."""
+        gateway = str(ip_network(self._containers)[1])
+        for protocol in ("udp", "tcp"):
+            yield ("-s", self._containers, "-d", gateway, "-p", protocol, "--dport", "53", "-j", "ACCEPT")
 
 
 def _delete_route(route: IPRoute, network: str, index: int) -> None:
@@ -184,6 +199,8 @@ def _iptables(*arguments: str, quiet: bool = False) -> bool:
         )
     except FileNotFoundError as error:
         raise AdapterError(COMPONENT, what, "it is not installed", "install the package iptables") from error
+    except OSError as error:  # no process, file or memory is free
+        raise AdapterError(COMPONENT, what, error.strerror or str(error), "tried again") from error
     with child:
         try:
             said, _ = child.communicate(timeout=_LIMIT_S)

@@ -112,7 +112,14 @@ def what_a_hand_breaks_is_seen_and_mended(tunnel: Tunnel) -> None:
 def a_removed_rule_is_seen_and_put_right(tunnel: Tunnel) -> None:
     """L21: of our chain and of the one that leads there; a firewall manager is named as the likely cause."""
     tunnel.apply(peer(1))
-    for words in (("-D", "FORWARD", "-j", "TECHULUS-FORWARD"), ("-F", "TECHULUS-FORWARD"), ("-F",)):
+    removals: tuple[tuple[str, ...], ...] = (
+        ("-D", "FORWARD", "-j", "TECHULUS-FORWARD"),
+        ("-F", "TECHULUS-FORWARD"),
+        ("-D", "INPUT", "-j", "TECHULUS-INPUT"),
+        ("-F", "TECHULUS-INPUT"),
+        ("-F",),
+    )
+    for words in removals:
         command("iptables", *words)
         assert "a firewall manager has removed a rule" in tunnel.again().trouble(), words
         tunnel.apply()
@@ -121,7 +128,9 @@ def a_removed_rule_is_seen_and_put_right(tunnel: Tunnel) -> None:
     tunnel.ensure_up()
     same(command("iptables", "-S").splitlines(), rules)
     assert rules.count("-A FORWARD -j TECHULUS-FORWARD") == 1, rules
-    assert sum(CONTAINERS in rule for rule in rules) == 4, rules
+    assert sum(CONTAINERS in rule for rule in rules if "TECHULUS-FORWARD" in rule) == 4, rules
+    assert rules.count("-A INPUT -j TECHULUS-INPUT") == 1, rules
+    assert sum("--dport 53 -j ACCEPT" in rule for rule in rules if "TECHULUS-INPUT" in rule) == 2, rules
     tunnel.stop()
     assert "TECHULUS" not in command("iptables", "-S")
 

@@ -4,14 +4,17 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import anyio
+import anyio.to_thread
 import pytest
 
 from shell.adapters.podman import Podman, PodmanSettings
 from shell.failure import AdapterError
 from tests.builders import an_image
+from tests.lab.wait import wait_for
 
 
 def answer(body: bytes, status: str = "200 OK", length: int | None = None) -> bytes:
@@ -113,3 +116,39 @@ def test_a_pull_without_an_image_at_its_end_has_failed(tmp_path: Path, progress:
 
     with answering(tmp_path / "p.sock", answer(progress)), pytest.raises(AdapterError, match=said):
         anyio.run(pull)
+
+
+def test_a_registry_that_hangs_leaves_the_others_their_turn(tmp_path: Path) -> None:
+    """L11: however many images are wanted of it; and nobody's time runs while it waits for its turn."""
+    asked: list[str] = []
+
+    def hear(listener: socket.socket) -> None:
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            asked.append(connection.recv(65536).decode().split()[1])
+            silent.append(connection)
+
+    async def pulls() -> None:
+        podman = Podman(PodmanSettings(socket=tmp_path / "p.sock", subnet_id=1, volumes_dir=tmp_path))
+        async with anyio.create_task_group() as tasks:
+            for number in range(20):
+                tasks.start_soon(partial(podman.pull, an_image(f"silent.test/a:{number}"), timeout_s=60))
+            await anyio.to_thread.run_sync(lambda: wait_for(lambda: len(asked) == 4, 10, "the first pulls"))
+            tasks.start_soon(partial(podman.pull, an_image("other.test/b:1"), timeout_s=60))
+            await anyio.to_thread.run_sync(lambda: wait_for(lambda: len(asked) == 5, 10, "the other registry's turn"))
+            tasks.cancel_scope.cancel()
+        await podman.aclose()
+
+    silent: list[socket.socket] = []
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        listener.bind(str(tmp_path / "p.sock"))
+        listener.listen(50)
+        threading.Thread(target=hear, args=(listener,), daemon=True).start()
+        anyio.run(pulls)
+        listener.shutdown(socket.SHUT_RDWR)
+        for connection in silent:
+            connection.close()
+    assert "other.test" in asked[4] and all("silent.test" in one for one in asked[:4])
