@@ -135,24 +135,8 @@ class Daemon:
         self._expected = Expected(node)
         self._gather = Gather(node.components)
         self._logs = assembly.logs(node, self._gather, self._in_force) if ledger is not None else None
-        watching = Watching(FIGURES)
-
-        def observed(state: State, effects: tuple[Effect, ...]) -> None:
-            if (
-                state.memory.unfinished is None
-            ):  # a change that never ends stops all others: then the watchdog has its turn
-                self._pulse.beat("reconcile", _RECONCILE_LIMIT_S)
-            watching(state, effects)
-            if not self._is_ready and any(isinstance(one, Report) for one in effects):
-                self._is_ready = True
-                self._manager.ready()
-            elif not self._is_ready and state.memory.look_failure is not None:
-                self._manager.starting(
-                    _START_LIMIT_S
-                )  # names, routes, the tunnel and builds are at work: no reason to end it
-            observe(state, effects)
-
-        self.reconcile = Reconcile(memory, observed)
+        self._watching, self._observe = Watching(FIGURES), observe
+        self.reconcile = Reconcile(memory, self._observed)
         self._reports = Reports(
             send=self._send_report,
             engine=node.components.podman,
@@ -164,6 +148,19 @@ class Daemon:
         )
         for name in sorted(left_out - ({"caddy"} if node.node_type is NodeType.WORKER else set())):
             logger().info("component left alone", component=name, then="not looked at and not changed on this server")
+
+    def _observed(self, state: State, effects: tuple[Effect, ...]) -> None:
+        # A change that never ends stops all others: then the watchdog has its turn.
+        if state.memory.unfinished is None:
+            self._pulse.beat("reconcile", _RECONCILE_LIMIT_S)
+        self._watching(state, effects)
+        if not self._is_ready and any(isinstance(one, Report) for one in effects):
+            self._is_ready = True
+            self._manager.ready()
+        elif not self._is_ready and state.memory.look_failure is not None:
+            # Names, routes, the tunnel and builds are at work: no reason to end it.
+            self._manager.starting(_START_LIMIT_S)
+        self._observe(state, effects)
 
     async def run(self) -> None:
         """Work until `reconcile.stop`; then end everything."""

@@ -71,14 +71,8 @@ def wait_restarted(host: SystemdHost, times: str) -> None:
     )
 
 
-def test_a_worker_as_a_service(host: SystemdHost, plane: Plane) -> None:
-    """Active with its state in words; reload; stop within ten seconds; SIGKILL and a hang end in a restart; containers go on. L5."""
-    plane.want({"web": {"image": host.load(image("web")), "replicas": 2}})
-    said = installed(host, plane)
-    assert "running: IDLE" in said or "running: PROCESSING" in said
-    there = wait_running(host, 2)
-    assert host.show(UNIT, "ActiveState") == "active"
-    assert host.run("systemd-analyze", "verify", "--man=no", UNIT) == ""
+def the_sandbox_lets_builds_and_the_tunnel_work(host: SystemdHost) -> None:
+    """L5: as far as the unit hardens."""
     # What the agent starts is in the same namespaces after each of its starts, or it would not know its own tunnel again; and what a build
     # starts may do what whoever makes a container does.
     agent = host.show(UNIT, "MainPID")
@@ -88,6 +82,27 @@ def test_a_worker_as_a_service(host: SystemdHost, plane: Plane) -> None:
     assert len(sandbox) >= 3
     made = ("unshare", "--uts", "sh", "-c", "hostname made && hostname")
     assert host.run("systemd-run", "--quiet", "--wait", "--pipe", *sandbox, *made).strip() == "made"
+
+
+def what_does_not_come_up_is_not_kept(host: SystemdHost, there: list[str]) -> None:
+    """An option that makes no sense; and a run that was killed is made good by the next."""
+    status, said = host.ask(INSTALL, env={"TECHULUS_IMAGE_GC_HIGH": "150"})
+    assert status == 1 and "--image-gc-high" in said and "the agent runs as before" in said, said
+    assert "IMAGE_GC_HIGH" not in host.run("cat", "/etc/techulus/agent.env")
+    assert host.show(UNIT, "ActiveState") == "active" and running(host) == there
+    host.run("sh", "-c", "echo an-interrupted-run >/opt/techulus-agent/.pending")
+    assert "nothing to do" not in host.run(INSTALL) and "nothing to do" in host.run(INSTALL)
+
+
+def test_a_worker_as_a_service(host: SystemdHost, plane: Plane) -> None:
+    """Active with its state in words; reload; stop within ten seconds; SIGKILL and a hang end in a restart; containers go on. L5."""
+    plane.want({"web": {"image": host.load(image("web")), "replicas": 2}})
+    said = installed(host, plane)
+    assert "running: IDLE" in said or "running: PROCESSING" in said
+    there = wait_running(host, 2)
+    assert host.show(UNIT, "ActiveState") == "active"
+    assert host.run("systemd-analyze", "verify", "--man=no", UNIT) == ""
+    the_sandbox_lets_builds_and_the_tunnel_work(host)
     wait_for(
         lambda: host.show(UNIT, "StatusText") == "IDLE: waiting for the next poll; 2 containers",
         _PATIENCE_S,
@@ -118,12 +133,7 @@ def test_a_worker_as_a_service(host: SystemdHost, plane: Plane) -> None:
     assert "Watchdog timeout" in host.run("journalctl", "--unit", UNIT)
     assert running(host) == there
 
-    status, said = host.ask(INSTALL, env={"TECHULUS_IMAGE_GC_HIGH": "150"})
-    assert status == 1 and "--image-gc-high" in said and "the agent runs as before" in said, said
-    assert "IMAGE_GC_HIGH" not in host.run("cat", "/etc/techulus/agent.env")
-    assert host.show(UNIT, "ActiveState") == "active" and running(host) == there
-    host.run("sh", "-c", "echo an-interrupted-run >/opt/techulus-agent/.pending")
-    assert "nothing to do" not in host.run(INSTALL) and "nothing to do" in host.run(INSTALL)
+    what_does_not_come_up_is_not_kept(host, there)
 
     host.run("/opt/techulus-agent/current/installer/install.sh", "--uninstall")
     assert running(host) == there and host.ask("test", "-e", "/var/lib/techulus-agent/config.json")[0] == 0
