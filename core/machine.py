@@ -193,7 +193,8 @@ def _idle(state: Idle, event: Event, now: float) -> Step:
         case Fetching(removed=removed), FetchFailed(why=why):
             news = () if why == memory.poll_failure else (saying.unfetched(memory, why),)
             memory = replace(memory, poll_failure=why, removed=memory.removed | removed)  # the old state still has them
-            return Idle(memory, Looking(memory.in_force)), (*news, Look())
+            later = memory.beside is not None  # it has yet to be held against a listing
+            return Idle(memory, Looking(memory.beside or memory.in_force, fresh=later)), (*news, Look())
         case Looking(removed=removed), LookFailed(why=why, beside=beside):
             following, notes = saying.blind(replace(memory, removed=memory.removed | removed), why)
             return _noting(_beside(following, phase, beside, now), *notes)
@@ -207,7 +208,7 @@ def _compare(memory: Memory, phase: Looking, actual: ActualState, now: float) ->
     notes: tuple[Effect, ...] = ()
     if memory.look_failure is not None:
         notes = (Note("info", "containers listed again"),)
-    memory = replace(memory, ever_up=status.now_up(actual.containers, memory.ever_up), look_failure=None)
+    memory = replace(memory, ever_up=status.now_up(actual.containers, memory.ever_up), look_failure=None, beside=None)
     expected = phase.expected
     if expected is not None and phase.fresh:
         doomed = doomed_by(expected, actual)
@@ -228,21 +229,18 @@ def _compare(memory: Memory, phase: Looking, actual: ActualState, now: float) ->
 
 def _beside(memory: Memory, phase: Looking, beside: ActualState | None, now: float) -> Step:
     """The containers cannot be listed: what does not need them is kept up all the same. A suspicious state has to wait for them."""
-    blind = Idle(memory, Waiting(next_poll_at(memory, now)))
     expected = phase.expected
-    notes: tuple[Effect, ...] = ()
     if expected is not None and phase.fresh:
         if is_doubtful(expected, memory.in_force):
-            expected = memory.in_force
+            expected, memory = memory.in_force, replace(memory, beside=None)
         else:
-            notes = saying.accepted(memory.in_force, expected)
-            memory = replace(memory, in_force=expected)
-            blind = replace(blind, memory=memory)
+            memory = replace(memory, beside=expected, doubted=None)
+    blind = Idle(memory, Waiting(next_poll_at(memory, now)))
     if expected is None or beside is None or memory.unfinished is not None or memory.stopping:
-        return blind, notes
+        return blind, ()
     round_ = Processing(replace(memory, retries=retry.forget_old(memory.retries, now)), expected, now, LookingAgain())
     following, effects = _choose_beside(round_, beside, now)
-    return (blind, notes) if following is None else (following, (*notes, *effects))
+    return (blind, ()) if following is None else (following, effects)
 
 
 def _choose_beside(state: Processing, beside: ActualState, now: float) -> tuple[Processing | None, tuple[Effect, ...]]:
@@ -271,6 +269,10 @@ def _processing(state: Processing, event: Event, now: float) -> Step:
             return replace(state, memory=memory, phase=Closing(Ending.TIMED_OUT)), (Look(),)
         case LookingAgain(), Looked(actual=actual):
             memory = replace(state.memory, ever_up=status.now_up(actual.containers, state.memory.ever_up))
+            if (
+                memory.look_failure is not None
+            ):  # the snapshot may never have been held against a listing: a poll comes first
+                return _close(replace(state, memory=replace(memory, woken=True)), actual, now, Ending.WAITING)
             return _choose(replace(state, memory=memory), actual, now)
         case Closing(looked=False), Looked(actual=actual):
             return _last_report(state, state.phase, actual, now)

@@ -43,7 +43,8 @@ class Ending(Enum):
 class Memory:
     """Survives both states.
 
-    `in_force` is the last good expected state; `retries` and `pulling` say what is put aside; `pulled` what need not wait for the same
+    `in_force` is the last good expected state; `beside` a later one that could not yet be held against a listing of the containers, and
+    counts for what needs none; `retries` and `pulling` say what is put aside; `pulled` what need not wait for the same
     image again, so that a pull that brings nothing cannot go round in circles; `doubted` holds the containers that a
     suspicious expected state would remove, until the next poll says the same; `unfinished` is the key of an action that still ran when
     its PROCESSING ended; `drift` is what the last look found to be done, put aside or not;
@@ -53,6 +54,7 @@ class Memory:
 
     node_type: NodeType
     in_force: ExpectedState | None = None
+    beside: ExpectedState | None = None
     retries: Retries = field(default_factory=dict)
     pulling: Mapping[RetryKey, Image] = field(default_factory=dict)
     pulled: frozenset[tuple[RetryKey, Image]] = frozenset()
@@ -96,9 +98,9 @@ def doomed_by(expected: ExpectedState, actual: ActualState) -> frozenset[Contain
 
 
 def is_doubtful(expected: ExpectedState, before: ExpectedState | None) -> bool:
-    """The same suspicion against the last good state, for a server whose containers cannot be listed."""
+    """The same suspicion against the last good state, for a server whose containers cannot be listed; without one, nothing is certain."""
     if before is None:
-        return False
+        return True
     kept = {one.deployment_id for one in expected.containers} | expected.held.containers
     dropped = sum(one.deployment_id not in kept for one in before.containers)
     return dropped >= _FEW and 2 * dropped > len(before.containers)

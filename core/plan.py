@@ -84,6 +84,8 @@ def awaits_a_refused_one(action: Action, expected: ExpectedState, actual: Actual
     """
     if not expected.refused or not isinstance(action, StopOrphan) or not isinstance(action.reason, NotExpected):
         return False
+    if action.successors:  # they replace it, and must not run beside it
+        return False
     there = {one.deployment_id for one in actual.containers}
     missing = {service for deployment, service in expected.refused if deployment not in there}
     return any(one.id == action.container_id and one.service_id in missing for one in actual.containers)

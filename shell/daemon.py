@@ -150,8 +150,8 @@ class Daemon:
             logger().info("component left alone", component=name, then="not looked at and not changed on this server")
 
     def _observed(self, state: State, effects: tuple[Effect, ...]) -> None:
-        # A change that never ends stops all others: then the watchdog has its turn.
-        if state.memory.unfinished is None:
+        # A change that never ends stops all others: then the watchdog has its turn. One that waits for a work item's end is none.
+        if state.memory.unfinished is None or self._turns.is_changing:
             self._pulse.beat("reconcile", _RECONCILE_LIMIT_S)
         self._watching(state, effects)
         if not self._is_ready and any(isinstance(one, Report) for one in effects):

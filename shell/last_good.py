@@ -10,7 +10,7 @@ import anyio
 import anyio.to_thread
 from returns.pipeline import is_successful
 
-from core.state import ExpectedState, parse_expected
+from core.state import ExpectedState, parse_expected_after
 from shell import files
 from shell.failure import CommandError
 from shell.log import logger
@@ -22,9 +22,9 @@ AGAIN_S: Final = 10.0
 class LastGood:
     """Keeps the document that is in force."""
 
-    def __init__(self, data_dir: Path, subnet_id: int) -> None:
+    def __init__(self, data_dir: Path, subnet_id: int, own_key: str | None = None) -> None:
         self._path = data_dir / NAME
-        self._subnet_id = subnet_id
+        self._subnet_id, self._own_key = subnet_id, own_key
         self._wanted: bytes | None = None
         self._is_saving = False
 
@@ -37,9 +37,9 @@ class LastGood:
         except OSError as error:
             self._not_usable(str(error.strerror), "left where it is; waiting for the control plane")
             return None
-        parsed = parse_expected(raw, self._subnet_id)
+        parsed = parse_expected_after(None, raw, self._subnet_id, self._own_key)
         if is_successful(parsed):
-            return parsed.unwrap()
+            return parsed.unwrap().expected
         try:
             then = f"moved to {files.move_aside(self._path)}; waiting for the control plane"
         except CommandError as error:

@@ -74,7 +74,7 @@ def build(options: Options, identity: Identity, control_plane: ControlPlane) -> 
         node_type=NodeType.PROXY if identity.is_proxy else NodeType.WORKER,
         control_plane=control_plane,
         components=Components(podman, dns, caddy, wireguard),
-        last_good=LastGood(options.data_dir, identity.subnet_id),
+        last_good=LastGood(options.data_dir, identity.subnet_id, identity.keys.wireguard_public),
         public_ip=None if options.public_ip is None else str(options.public_ip),
         data_dir=options.data_dir,
         public_ip_service=options.public_ip_service,

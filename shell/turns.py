@@ -17,6 +17,11 @@ class Turns:
         self.lock = anyio.Lock()
         self.epoch = 0
 
+    @property
+    def is_changing(self) -> bool:
+        """Whether a work item changes the server now."""
+        return self.epoch % 2 == 1
+
     @contextmanager
     def changing(self) -> Iterator[None]:
         """Change the server for a work item, within and holding the lock; whoever has looked meanwhile looks again before acting."""

@@ -66,18 +66,33 @@ class BuildLog:
             self._path.with_suffix(_ENDED).touch(0o600)
 
 
+class _Refusals:
+    """Says once for each reason that lines are left out."""
+
+    def __init__(self) -> None:
+        self._why = ""
+
+    def hear(self, line: bytes, error: LogsError) -> None:
+        """One line that the store does not take."""
+        if self._why != error.why:
+            self._why = error.why
+            then = "it is left out, and so are others like it"
+            logger().warning("log line refused", why=error.why, bytes=len(line), then=then, ship=False)
+
+
 async def ship(folder: Path, store: Store, sleep: Callable[[float], Awaitable[None]] = anyio.sleep) -> None:
     """Send what is in the files, for ever. What cannot be sent waits; its reason is said once."""
     complaint: str | None = None
     pause_s = BATCH_S
     reached: dict[Path, int] = {}
+    refusals = _Refusals()
     while True:
         await sleep(pause_s)
         try:
             found = _files(folder)
             reached = {path: offset for path, offset in reached.items() if path in found}
             for path in found:
-                await _ship_file(path, store, reached)
+                await _ship_file(path, store, reached, refusals)
             if complaint is not None:
                 logger().info("build logs go out again")
             complaint, pause_s = None, BATCH_S
@@ -114,21 +129,17 @@ def tidy(folder: Path) -> None:
             _remove(path)
 
 
-async def _ship_file(path: Path, store: Store, reached: dict[Path, int]) -> None:
+async def _ship_file(path: Path, store: Store, reached: dict[Path, int], refusals: _Refusals) -> None:
     """Send what is new. What this process has `reached` is kept beside the file, too, for the next one, when the disk takes it."""
     has_ended = path.with_suffix(_ENDED).exists()  # looked at first: what is written before it is read below
     offset = reached.get(path) or _read_offset(path)
     while batch := await anyio.to_thread.run_sync(_read_batch, path, offset):
-        await send_each(store, batch, _refused)
+        await send_each(store, batch, refusals.hear)
         offset += len(batch)
         reached[path] = offset
         files.write_atomic(path.with_suffix(_OFFSET), str(offset).encode())
     if has_ended:
         _remove(path)
-
-
-def _refused(line: bytes, error: LogsError) -> None:
-    logger().warning("log line refused", why=error.why, bytes=len(line), then="it is left out")
 
 
 def _read_batch(path: Path, offset: int) -> bytes:

@@ -69,7 +69,11 @@ class Sender:
         while entry is not self._in_memory and not entry.safe.is_set():
             with anyio.move_on_after(_TRY_AGAIN_S):
                 await entry.safe.wait()
-            self._try_to_keep(entry)
+            if self._in_memory is None and not len(self.spool):  # the store has taken what was before it
+                self._in_memory = entry
+                self._wake.set()
+            else:
+                self._try_to_keep(entry)
 
     async def run(self) -> None:
         """Send until `end`."""

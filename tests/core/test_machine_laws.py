@@ -172,7 +172,7 @@ class Rounds(RuleBasedStateMachine):
         """The server looks like anything at all, or cannot be looked at."""
         if self.answers(Look):
             self.last_seen = actual
-            self.feed(LookFailed("x") if actual is None else Looked(actual))
+            self.feed(LookFailed("x", ActualState()) if actual is None else Looked(actual))
 
     @rule(outcome=OUTCOMES, pause=PAUSES)
     def action_ended(self, outcome: Outcome, pause: float) -> None:
@@ -222,7 +222,9 @@ TestRounds = Rounds.TestCase
 
 ACTIONS = plan.plan(want(*NAMES), ActualState(), NodeType.WORKER)
 ANY_EVENT: st.SearchStrategy[Event] = st.one_of(
-    st.sampled_from([Tick(), Woken(), StopAsked(), FetchFailed("x"), LookFailed("x"), Reported()]),
+    st.sampled_from(
+        [Tick(), Woken(), StopAsked(), FetchFailed("x"), LookFailed("x"), LookFailed("x", ActualState()), Reported()]
+    ),
     WANTED.map(Fetched),
     THERE.map(Looked),
     st.builds(ActionDone, st.sampled_from(ACTIONS), OUTCOMES),

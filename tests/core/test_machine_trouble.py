@@ -143,16 +143,58 @@ def test_a_listing_that_failed_is_no_listing() -> None:
 
 def test_names_routes_and_the_tunnel_need_no_listing() -> None:
     """L11, L16: with Podman hung what clients need is kept up, also by a state that has just come; no container is touched."""
-    server = Server(replace(want("a"), dns=NAMES), there("gone"), listing_works=False)
+    server = Server(replace(want("a"), dns=NAMES), there("gone"), listing_works=False, in_force=want("a"))
     server.run(60.0)
     assert (server.done(), server.asked(Report)) == (["update_dns 1 DNS records"], [])
     assert server.actual.dns == NAMES
     server.actual = replace(server.actual, dns=())
     server.run(60.0)
     assert server.done() == ["update_dns 1 DNS records"] * 2
+    server.expected = None
+    server.actual = replace(server.actual, dns=())
+    server.run(40.0)
+    assert server.done() == ["update_dns 1 DNS records"] * 3, "also when nobody answers any more"
+    assert server.state.memory.in_force == want("a"), "it has not been held against a listing"
     server.listing_works = True
     server.run(20.0)
+    assert server.state.memory.in_force == replace(want("a"), dns=NAMES)
+    server.expected = server.state.memory.in_force
     assert server.converged
+
+
+@pytest.mark.parametrize("in_force", [None, want(*"abcdefgh")], ids=["none", "of eight"])
+def test_what_came_while_nobody_could_look_is_doubted_once_one_can(in_force: ExpectedState | None) -> None:
+    """L2: what would be stopped is held against what runs, also when the round has begun without a listing."""
+    server = Server(replace(want(*"abcd"), dns=NAMES), there(*"efgh"), listing_works=False, in_force=in_force)
+    server.outcome = lambda action: _listing_works_again(server)
+    server.run(5.0)
+    server.listing_works = True
+    server.run(9.0 if in_force is None else 4.0)
+    assert server.state.memory.doubted
+    assert not [one for one in server.done() if one.startswith("stop")]
+    server.expected = None
+    server.run(60.0)
+    assert not [one for one in server.done() if one.startswith("stop")], "nor once nobody answers any more"
+
+
+def _listing_works_again(server: Server) -> Applied:
+    server.listing_works = True
+    return Applied()
+
+
+def test_a_doubt_ends_with_a_poll_that_says_the_opposite() -> None:
+    """L2: also when nobody could look at that moment."""
+    full = want("a", "b", "c")
+    server = Server(full, there("a", "b", "c"))
+    server.run(5.0)
+    server.expected = want()
+    server.run(10.0)
+    assert server.state.memory.doubted
+    server.expected, server.listing_works = full, False
+    server.run(10.0)
+    server.expected, server.listing_works = want(), True
+    server.run(9.0)
+    assert server.done() == []
 
 
 def test_a_suspicious_state_waits_for_the_listing() -> None:
@@ -178,6 +220,13 @@ def test_what_runs_stays_while_its_successor_makes_no_sense() -> None:
     server.expected = expected_of(an_expected_document([entry], **nothing))
     server.run(15.0)
     assert server.done() == ["stop_orphan old", "deploy new"]
+    both = Server(
+        expected_of(an_expected_document([entry | {"env": {"1 A": ""}}, entry | {"deploymentId": "b"}], **nothing)), old
+    )
+    both.run(5.0)
+    assert both.done() == ["stop_orphan old", "deploy new"], (
+        "one that can be made replaces it, and does not run beside it"
+    )
     given_up = Server(
         expected_of(an_expected_document([entry | {"serviceId": "t", "env": {"1 A": ""}}], **nothing)), old
     )

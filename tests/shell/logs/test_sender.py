@@ -226,6 +226,23 @@ def test_neither_store_nor_disk(tmp_path: Path) -> None:
     assert "logs not kept" in said
 
 
+def test_a_full_disk_and_a_store_that_is_well(tmp_path: Path) -> None:
+    """What the disk does not take goes to the store as soon as that has what came before."""
+    store = Store(takes_s=1)
+    folder = tmp_path / "s"
+
+    async def scene(sender: Sender) -> None:
+        folder.rmdir()
+        folder.write_text("")
+        for number in range(5):
+            await sender.insist(sender.offer(b"line %d\n" % number, 1))
+        await anyio.sleep(2)
+
+    sender, _ = play(folder, store, scene)
+    assert store.got == lines(*range(5))
+    assert sender.counts.sent == 5
+
+
 def test_a_spool_after_a_crash(tmp_path: Path) -> None:
     """What was being written is not there; odd files harm nobody."""
     spool = Spool(tmp_path, MIB)
