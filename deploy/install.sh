@@ -17,7 +17,7 @@ readonly here
 source "$here/common.sh"
 readonly patience_s=${AGENT_INSTALL_PATIENCE_S:-120}
 # Debian's packages ask this file whether they may start their services; 101 says no.
-readonly policy=/usr/sbin/policy-rc.d policy_mark='# of the installer of techulus-agent' pending=$top/.pending
+readonly policy=/usr/sbin/policy-rc.d policy_mark='# of the installer of techulus-agent' pending=$top/.pending kept_env=$top/.agent.env
 readonly caddy_memory=/var/lib/caddy/.config/caddy/autosave.json
 
 # What an agent drives. (dnsmasq-base: without a service of its own.)
@@ -229,9 +229,15 @@ write_files() {
     write_if_new "$caddy_drop_in" 0644 <"$here/caddy-resume.conf"
 }
 
-keep_environment() { [[ ! -f $env_file ]] || cp -p "$env_file" "$scratch/agent.env"; }
-is_told_more() { [[ -f $scratch/agent.env ]] && ! cmp -s "$scratch/agent.env" "$env_file"; }
-restore_environment() { ! is_told_more || { cp -p "$scratch/agent.env" "$env_file.new" && mv -f "$env_file.new" "$env_file"; }; }
+# What the service was told when it was last started well. A run that was killed may have written more since.
+keep_environment() {
+    [[ -f $env_file && ! -e $kept_env ]] || return 0
+    mkdir -p "$top"
+    cp -p "$env_file" "$kept_env.new" && mv -f "$kept_env.new" "$kept_env"
+}
+is_told_more() { [[ -f $kept_env ]] && ! cmp -s "$kept_env" "$env_file"; }
+restore_environment() { ! is_told_more || { cp -p "$kept_env" "$env_file.new" && mv -f "$env_file.new" "$env_file"; }; }
+is_well() { rm -f "$pending" "$kept_env"; }
 
 # Nobody has written a Caddyfile: it is missing, or the package's.
 caddy_is_ours() {
@@ -345,9 +351,8 @@ install_agent() {
         [[ -z $older ]] || link "$top/previous" "$older"
         fail "${release##*/} was not kept: the lines above say why; ${before##*/} runs again"
     fi
-    rm -f "$pending"
     forget_token
-    rm -f "$pending"  # a forgotten token is nothing to start anew for
+    is_well  # after it: a forgotten token is nothing to start anew for
     prune_releases
     local tool
     for tool in buildctl railpack; do
@@ -363,7 +368,7 @@ roll_back_to() {
         systemctl daemon-reload
         restart_service || fail "${1##*/} does not come up either; the lines above say why"
     fi
-    rm -f "$pending"
+    is_well
 }
 
 roll_back() {
