@@ -269,9 +269,8 @@ def _processing(state: Processing, event: Event, now: float) -> Step:
             return replace(state, memory=memory, phase=Closing(Ending.TIMED_OUT)), (Look(),)
         case LookingAgain(), Looked(actual=actual):
             memory = replace(state.memory, ever_up=status.now_up(actual.containers, state.memory.ever_up))
-            if (
-                memory.look_failure is not None
-            ):  # the snapshot may never have been held against a listing: a poll comes first
+            if memory.look_failure is not None:
+                # The snapshot may never have been held against a listing: a poll comes first.
                 return _close(replace(state, memory=replace(memory, woken=True)), actual, now, Ending.WAITING)
             return _choose(replace(state, memory=memory), actual, now)
         case Closing(looked=False), Looked(actual=actual):
