@@ -10,7 +10,7 @@ from tests.lab.fleet import Fleet, Node
 from tests.lab.https_client import HttpsClient
 from tests.lab.log_store import LogStore
 from tests.lab.traffic import Traffic
-from tests.lab.wait import wait_for
+from tests.lab.wait import WaitedTooLongError, wait_for
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
 
@@ -113,9 +113,11 @@ def test_whatever_is_killed_or_emptied_is_back_within_two_polls(fleet: Fleet, wh
     proxy = fleet.node("proxy-1")
     worker = fleet.node("worker-1")
     _break(what, proxy, worker)
-    wait_for(
-        lambda: _get(proxy) and _whole(fleet), _TWO_POLLS_S, f"everything to be back after {what}; {proxy.last_words()}"
-    )
+    try:
+        wait_for(lambda: _get(proxy) and _whole(fleet), _TWO_POLLS_S, f"everything to be back after {what}")
+    except WaitedTooLongError as error:
+        peers = [node.run("wg", "show", "wg0") for node in (proxy, worker)]
+        raise AssertionError(f"{error}; {proxy.last_words()}; {worker.last_words()}; {peers}") from error
 
 
 def test_a_replica_moves_without_a_failed_request(fleet: Fleet) -> None:
