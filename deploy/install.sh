@@ -17,7 +17,7 @@ readonly here
 source "$here/common.sh"
 readonly patience_s=${AGENT_INSTALL_PATIENCE_S:-120}
 # Debian's packages ask this file whether they may start their services; 101 says no.
-readonly policy=/usr/sbin/policy-rc.d policy_mark='# of the installer of techulus-agent' pending=$top/.pending kept_env=$top/.agent.env
+readonly policy=/usr/sbin/policy-rc.d policy_mark='# of the installer of techulus-agent' pending=$top/.pending kept_env=$top/.agent.env kept_release=$top/.before
 readonly caddy_memory=/var/lib/caddy/.config/caddy/autosave.json
 
 # What an agent drives. (dnsmasq-base: without a service of its own.)
@@ -133,10 +133,11 @@ find_wheel() {
 
 make_release() {
     # A complete one may have lost its Python: the distribution has been upgraded.
-    [[ -e $release/.complete ]] && "$release/bin/agent" --version >/dev/null 2>&1 && return
+    [[ -e $release/.complete ]] && starts "$release" && return
     python3 -c 'import ensurepip, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null ||
         fail "Python 3.11 or newer is needed (Debian 12, Ubuntu 24.04, or later); this is $(python3 --version 2>&1); the service was not touched"
     say "making ${release##*/}"
+    [[ $(readlink "$top/current" || true) != "$release" ]] || note_change "$release"  # the agent that runs loses its files
     rm -rf "$release"
     mkdir -p "$top/releases"
     python3 -m venv --without-pip "$release"
@@ -229,15 +230,28 @@ write_files() {
     write_if_new "$caddy_drop_in" 0644 <"$here/caddy-resume.conf"
 }
 
-# What the service was told when it was last started well. A run that was killed may have written more since.
-keep_environment() {
-    [[ -f $env_file && ! -e $kept_env ]] || return 0
+# Which release ran and what it was told when it was last started well. What a killed run has kept is what counts.
+keep_what_ran() {
+    [[ ! -e $pending ]] || return 0
     mkdir -p "$top"
-    cp -p "$env_file" "$kept_env.new" && mv -f "$kept_env.new" "$kept_env"
+    rm -f "$kept_env" "$kept_release"
+    [[ ! -L $top/current ]] || ln -s "$(readlink "$top/current")" "$kept_release"
+    # A server that is being registered has nothing to go back to: what it is told now is right, or is corrected by the next run.
+    if [[ -f $env_file ]] && registered; then
+        (umask 077 && cat "$env_file" >"$kept_env.new" && mv -f "$kept_env.new" "$kept_env")
+    fi
+}
+# Systemd, or a person, may have brought it up since a run that was killed or has failed.
+forget_what_came_well() {
+    [[ -e $pending ]] && systemd_runs && systemctl --quiet is-active "$service" || return 0
+    local since
+    since=$(date -d "$(systemctl show --property ActiveEnterTimestamp --value "$service")" +%s 2>/dev/null) || return 0
+    ((since <= $(stat -c %Y "$pending"))) || is_well
 }
 is_told_more() { [[ -f $kept_env ]] && ! cmp -s "$kept_env" "$env_file"; }
 restore_environment() { ! is_told_more || { cp -p "$kept_env" "$env_file.new" && mv -f "$env_file.new" "$env_file"; }; }
-is_well() { rm -f "$pending" "$kept_env"; }
+is_well() { rm -f "$pending" "$kept_env" "$kept_release"; }
+starts() { "$1/bin/agent" --version >/dev/null 2>&1; }
 
 # Nobody has written a Caddyfile: it is missing, or the package's.
 caddy_is_ours() {
@@ -274,7 +288,7 @@ write_help() {
 
 start_service() {
     systemctl --quiet enable podman.socket "$service"
-    if ! systemctl --quiet is-enabled podman.socket "$service"; then
+    if ! systemctl --quiet is-enabled "$service"; then
         say "the service could not be enabled"
         return 1
     fi
@@ -330,12 +344,15 @@ prune_releases() {
 
 install_agent() {
     local before older
-    before=$(readlink "$top/current" || true)
     older=$(readlink "$top/previous" || true)
     find_wheel
     install_packages
+    forget_what_came_well
+    keep_what_ran
+    before=$(readlink "$kept_release" || true)
     make_release
-    keep_environment
+    # One that has lost its Python is nothing to go back to.
+    [[ -z $before || $before == "$release" ]] || starts "$before" || before=
     if [[ -f $pending ]]; then mapfile -t changed <"$pending"; fi
     write_files
     switch_to "$release"
@@ -348,10 +365,11 @@ install_agent() {
         roll_back_to "$before"
         [[ $before != "$release" ]] || fail "what is new in $env_file was not kept: the lines above say why; the agent runs as before"
         rm -rf "$top/previous" "$release"
-        [[ -z $older ]] || link "$top/previous" "$older"
+        [[ -z $older || $older == "$before" ]] || link "$top/previous" "$older"
         fail "${release##*/} was not kept: the lines above say why; ${before##*/} runs again"
     fi
     forget_token
+    [[ -z $before || $before == "$release" ]] || link "$top/previous" "$before"
     is_well  # after it: a forgotten token is nothing to start anew for
     prune_releases
     local tool
@@ -374,7 +392,7 @@ roll_back_to() {
 roll_back() {
     local to
     to=$(readlink "$top/previous" 2>/dev/null) || fail "there is no release to go back to"
-    [[ -x $to/bin/agent ]] || fail "$to is not complete"
+    starts "$to" || fail "$to does not start here; nothing was changed"
     roll_back_to "$to"
     say "went back to ${to##*/}; install.sh --rollback again returns"
 }
@@ -403,10 +421,11 @@ main() {
     done
     [[ $purge == no || $action == uninstall ]] || fail "--purge goes with --uninstall"
     check_system
+    take_other_names
     scratch=$(mktemp -d) policy_is_ours=no
     trap 'rm -rf "$scratch"; forget_policy' EXIT
     case $action in
-    install_agent) take_other_names; check_given; install_agent ;;
+    install_agent) check_given; install_agent ;;
     uninstall) "$here/uninstall.sh" "$purge" ;;
     *) "$action" ;;
     esac

@@ -11,6 +11,14 @@ remove_what_it_made() {
     local network interface ours data=$1
     network=$(told TECHULUS_NETWORK) network=${network:-techulus}
     interface=$(told TECHULUS_WIREGUARD_INTERFACE) interface=${interface:-wg0}
+    if command -v podman >/dev/null; then
+        # What cannot be listed, or removed, is not gone: nothing that containers use or write to is taken from under them.
+        ours=$(podman ps --all --format '{{.ID}} {{range $name, $value := .Labels}}{{$name}} {{end}}') ||
+            ! systemd_runs || fail "the containers could not be listed, so nothing of theirs was removed; the service is stopped"
+        mapfile -t ours < <(awk '/ techulus\./ {print $1}' <<<"$ours")
+        [[ ${#ours[@]} == 0 ]] || podman rm --force --time 10 "${ours[@]}" >/dev/null ||
+            fail "some containers could not be removed, so the rest was left: podman ps --all; the service is stopped"
+    fi
     if systemd_runs; then
         systemctl --quiet stop techulus-dnsmasq.service 2>/dev/null || true
         rm -f /run/systemd/system/techulus-dnsmasq.service /run/systemd/resolved.conf.d/techulus-internal.conf
@@ -18,11 +26,6 @@ remove_what_it_made() {
         [[ ! -e $data/wireguard/made-$interface ]] || ip link delete "$interface" 2>/dev/null || true
     fi
     if command -v podman >/dev/null; then
-        # What cannot be listed is not gone: nothing that its containers write to is taken from under them.
-        ours=$(podman ps --all --format '{{.ID}} {{range $name, $value := .Labels}}{{$name}} {{end}}') ||
-            ! systemd_runs || fail "the containers could not be listed, so nothing of theirs was removed; the service is stopped"
-        mapfile -t ours < <(awk '/ techulus\./ {print $1}' <<<"$ours")
-        [[ ${#ours[@]} == 0 ]] || podman rm --force --time 10 "${ours[@]}" >/dev/null || say "some containers could not be removed: podman ps --all"
         if [[ -e $data/agent.lock ]] && podman network inspect --format '{{range .Subnets}}{{.Subnet}}{{end}}' "$network" 2>/dev/null | grep -q '^10\.200\.'; then
             podman network rm "$network" >/dev/null 2>&1 || true
         fi

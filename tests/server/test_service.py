@@ -92,6 +92,9 @@ def what_does_not_come_up_is_not_kept(host: SystemdHost, there: list[str]) -> No
     assert status == 1 and "--image-gc-high" in said and "the agent runs as before" in said, said
     assert "IMAGE_GC_HIGH" not in host.run("cat", "/etc/techulus/agent.env")
     assert host.show(UNIT, "ActiveState") == "active" and running(host) == there
+    assert host.ask("sh", "-c", "ls -A /opt/techulus-agent | grep '^[.]'")[0] == 1, (
+        "nothing is left that has secrets in it"
+    )
     host.run("sh", "-c", "echo an-interrupted-run >/opt/techulus-agent/.pending")
     assert "nothing to do" not in host.run(INSTALL) and "nothing to do" in host.run(INSTALL)
 
@@ -182,6 +185,18 @@ def numbers(store: LogStore) -> list[int]:
     return [int(line["_msg"].split()[1]) for line in store.of("container") if re.fullmatch(r"line \d+", line["_msg"])]
 
 
+def as_if_killed_before_the_restart(host: SystemdHost) -> None:
+    """Leave what an upgrade leaves that is killed once the links say the new release, while the one before still runs."""
+    top = "/opt/techulus-agent"
+    steps = (
+        f"ln -s $(readlink {top}/current) {top}/.before",
+        f"cp -a $(readlink {top}/current) {top}/releases/never-started",
+        f"echo {top}/releases/never-started >{top}/.pending",
+        f"ln -sfn {top}/releases/never-started {top}/current",
+    )
+    host.run("sh", "-c", " && ".join(steps))
+
+
 def test_upgrade_and_rollback(host: SystemdHost, plane: Plane, bundle: Bundle, tmp_path: Path) -> None:
     """L5: no container, tunnel, name or log line notices; a release that does not come up is not kept."""
     newer = another(bundle, tmp_path, "7.0.0", {})
@@ -204,6 +219,10 @@ def test_upgrade_and_rollback(host: SystemdHost, plane: Plane, bundle: Bundle, t
             status, said = host.ask("/mnt/broken/install.sh")
             assert status == 1 and "was not kept" in said and "7.0.0" in said.splitlines()[-1]
             assert "agent 7.0.0" in host.run("agent", "--version") and host.show(UNIT, "ActiveState") == "active"
+            runs = host.run("readlink", "/opt/techulus-agent/current")
+            as_if_killed_before_the_restart(host)
+            assert host.ask("/mnt/broken/install.sh")[0] == 1 and host.show(UNIT, "ActiveState") == "active"
+            assert host.run("readlink", "/opt/techulus-agent/current") == runs, "what ran, and not what never has"
             assert "went back to" in host.run("/mnt/newer/install.sh", "--rollback")
             assert host.run("agent", "--version") == first
         assert failures == []
