@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.to_thread
 import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
@@ -105,7 +106,7 @@ def test_an_address_that_is_not_there_yet(monkeypatch: pytest.MonkeyPatch) -> No
         async def main() -> None:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(metrics.serve, f"127.0.0.1:{port}", Figures(), lambda: OVERVIEW)
-                await anyio.sleep(0.3)
+                await anyio.to_thread.run_sync(lambda: wait_for(lambda: said, 5, "the first try"))
                 taken.close()
 
         anyio.run(main)
