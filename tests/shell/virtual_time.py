@@ -1,6 +1,7 @@
 """An event loop whose clock jumps to whatever is due next, so that minutes of waiting take no time and always come out the same.
 
-Only for code that waits for its own tasks and timers: real sockets, threads and children do not know this clock.
+For code that waits for its own tasks and timers, and for short work in threads of the default limiter (the disk), during which the
+clock stands: real sockets, children and threads of other limiters do not know it.
 """
 
 import asyncio
@@ -9,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 import anyio
+import anyio.to_thread
 
 T = TypeVar("T")
 
@@ -19,11 +21,13 @@ class _Clock(selectors.DefaultSelector):
     """Instead of waiting, moves the clock."""
 
     now = 0.0
+    threads: anyio.CapacityLimiter | None = None
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        ready = super().select(0 if timeout is not None else _REAL_LIMIT_S)
-        if timeout is None and not ready:
-            raise AssertionError("every task waits for another, and no timer is set")
+        waits = timeout is None or (timeout > 0 and self.threads is not None and self.threads.borrowed_tokens > 0)
+        ready = super().select(_REAL_LIMIT_S if waits else 0)
+        if waits and not ready:
+            raise AssertionError("a thread that never ends, or every task waits for another and no timer is set")
         if not ready:
             self.now += max(0.0, timeout or 0.0)
         return ready
@@ -31,16 +35,23 @@ class _Clock(selectors.DefaultSelector):
 
 class _Loop(asyncio.SelectorEventLoop):
     def __init__(self) -> None:
-        self._clock = _Clock()
-        super().__init__(self._clock)
+        self.clock = _Clock()
+        super().__init__(self.clock)
 
     def time(self) -> float:
-        return self._clock.now
+        return self.clock.now
 
 
 def run(main: Callable[[], Awaitable[T]]) -> T:
     """The answer of `main`, run from second 0 of a clock of its own."""
-    return anyio.run(main, backend_options={"loop_factory": _Loop})
+
+    async def watched() -> T:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, _Loop)
+        loop.clock.threads = anyio.to_thread.current_default_thread_limiter()
+        return await main()
+
+    return anyio.run(watched, backend_options={"loop_factory": _Loop})
 
 
 async def settle() -> None:
