@@ -235,23 +235,25 @@ def _beside(memory: Memory, phase: Looking, beside: ActualState | None, now: flo
             expected, memory = memory.in_force, replace(memory, beside=None)
         else:
             memory = replace(memory, beside=expected, doubted=None)
-    blind = Idle(memory, Waiting(next_poll_at(memory, now)))
     if expected is None or beside is None or memory.unfinished is not None or memory.stopping:
-        return blind, ()
+        return Idle(memory, Waiting(next_poll_at(memory, now))), ()
     round_ = Processing(replace(memory, retries=retry.forget_old(memory.retries, now)), expected, now, LookingAgain())
     following, effects = _choose_beside(round_, beside, now)
-    return (blind, ()) if following is None else (following, effects)
+    if isinstance(following.phase, Changing):
+        return following, effects
+    return Idle(following.memory, Waiting(next_poll_at(following.memory, now))), ()
 
 
-def _choose_beside(state: Processing, beside: ActualState, now: float) -> tuple[Processing | None, tuple[Effect, ...]]:
-    """The next change that needs no listing of the containers; None when there is none to make now."""
+def _choose_beside(state: Processing, beside: ActualState, now: float) -> tuple[Processing, tuple[Effect, ...]]:
+    """The next change that needs no listing of the containers; the phase stays when there is none to make now."""
     drift = plan.beside_containers(state.snapshot, beside, state.memory.node_type)
-    memory = replace(state.memory, drift=drift)
+    memory = replace(state.memory, retries=retry.seen_in_force(state.memory.retries, drift))
     if _over(memory, state.began_at, now) is None:
         for action in ready(memory, drift, now):
             if guard.breach(action, state.snapshot, beside, memory.node_type) is None:
-                return replace(state, memory=memory, phase=Changing(action)), (Perform(action, state.snapshot),)
-    return None, ()
+                following = replace(state, memory=replace(memory, drift=drift), phase=Changing(action))
+                return following, (Perform(action, state.snapshot),)
+    return replace(state, memory=memory), ()
 
 
 def _rest(memory: Memory, actual: ActualState, now: float) -> tuple[Idle, tuple[Effect, ...]]:
@@ -279,8 +281,9 @@ def _processing(state: Processing, event: Event, now: float) -> Step:
             memory, notes = saying.blind(state.memory, why)
             if isinstance(state.phase, LookingAgain) and beside is not None and not memory.stopping:
                 following, effects = _choose_beside(replace(state, memory=memory), beside, now)
-                if following is not None:
+                if isinstance(following.phase, Changing):
                     return following, (*notes, *effects)
+                memory = following.memory
             return _noting(_end(replace(state, memory=memory), Ending.BLIND, Closing(Ending.BLIND), now), *notes)
         case Closing(looked=True), Reported():
             return _end(state, state.phase.ending, state.phase, now)
@@ -291,7 +294,7 @@ def _processing(state: Processing, event: Event, now: float) -> Step:
 def _choose(state: Processing, actual: ActualState, now: float) -> tuple[Processing, tuple[Effect, ...]]:
     """The next change that may be made now, or the end of this round."""
     drift = plan.outstanding(state.snapshot, actual, state.memory.node_type)
-    memory = replace(state.memory, drift=drift)
+    memory = replace(state.memory, drift=drift, retries=retry.seen_in_force(state.memory.retries, drift))
     notes: list[Effect] = []
     for action in ready(memory, drift, now):
         if (ending := _over(memory, state.began_at, now)) is not None:

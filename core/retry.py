@@ -4,12 +4,13 @@ Every change has a key that names its subject *and its target*: trying the same 
 each attempt, failed or not, the same key has to wait: 10 s, then twice as long each time, 5 min at most; ten minutes without an attempt
 clear the record. That one rule gives backoff for what fails, growing pauses for what succeeds and then falls over again (a container that
 crashes), and rules out applying the same action twice in a row without progress. One key's wait never touches another's. An update of
-names, routes or peers that succeeded is forgotten after half a minute: whatever undoes it now and then, it is soon done again.
+names, routes or peers that a look then found in force was progress: when somebody undoes it, it is made again five seconds later at the
+soonest. One that succeeded and was not found in force is forgotten after half a minute.
 """
 
 import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Final, TypeAlias, assert_never
 
 from core import caddy, dns, wireguard
@@ -32,6 +33,7 @@ from core.digest import canonical, digest
 FIRST_DELAY_S: Final = 10.0
 LONGEST_DELAY_S: Final = 300.0
 FORGET_AFTER_S: Final = 600.0
+UNDONE_AFTER_S: Final = 5.0  # between two of the same update, when what the first did was seen and then undone
 FORGET_UPDATE_S: Final = 30.0  # one of names, routes or peers that succeeded: traffic waits for the next
 _JITTER: Final = 0.1  # the share of a delay that spreads agents apart; taken off, so that no delay exceeds its limit
 _RUNS: Final = frozenset({KINDS[Start], KINDS[Deploy], KINDS[Redeploy]})  # the kinds whose subject is a deployment
@@ -105,6 +107,18 @@ def forget_old(retries: Retries, now: float) -> Retries:
     if not any(_is_old(key, one, now) for key, one in retries.items()):
         return retries
     return {key: one for key, one in retries.items() if not _is_old(key, one, now)}
+
+
+def seen_in_force(retries: Retries, outstanding: Iterable[Action]) -> Retries:
+    """The memory after a look that found `outstanding`: updates that succeeded and are not asked for again have had their effect."""
+    made = {key: one for key, one in retries.items() if key[0] in _UPDATES and one.failure is None and one.count}
+    wanted = {kind(one) for one in outstanding} if made else frozenset()
+    seen = {
+        key: replace(one, count=0, not_before=min(one.not_before, one.last_at + UNDONE_AFTER_S))
+        for key, one in made.items()
+        if key[0] not in wanted
+    }
+    return {**retries, **seen} if seen else retries
 
 
 def _is_old(key: RetryKey, one: Attempt, now: float) -> bool:

@@ -162,6 +162,23 @@ def test_names_routes_and_the_tunnel_need_no_listing() -> None:
     assert server.converged
 
 
+@pytest.mark.parametrize("listing_works", [True, False])
+def test_what_somebody_undoes_is_back_with_the_next_poll_each_time(listing_works: bool) -> None:
+    """L4, L14: the update was seen in force, so making it again is no repetition; but it is never made twice within five seconds."""
+    wanted = replace(want("a"), dns=NAMES)
+    server = Server(wanted, there("a"), listing_works=listing_works, in_force=wanted)
+    for _ in range(20):
+        server.run(11.0)
+        assert server.actual.dns == NAMES
+        server.actual = replace(server.actual, dns=())
+    before = len(server.done())
+    for _ in range(60):
+        server.run(1.0)
+        server.say(Woken())
+        server.actual = replace(server.actual, dns=())
+    assert len(server.done()) - before <= 12
+
+
 @pytest.mark.parametrize("in_force", [None, want(*"abcdefgh")], ids=["none", "of eight"])
 def test_what_came_while_nobody_could_look_is_doubted_once_one_can(in_force: ExpectedState | None) -> None:
     """L2: what would be stopped is held against what runs, also when the round has begun without a listing."""

@@ -6,7 +6,19 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from core import plan, retry
-from core.action import Action, Deploy, NoContainer, NotExpected, NotRunning, Redeploy, Start, StopOrphan
+from core.action import (
+    Action,
+    CouldNotBeRead,
+    Deploy,
+    NoContainer,
+    NotExpected,
+    NotRunning,
+    Redeploy,
+    Start,
+    StopOrphan,
+    UpdateCaddy,
+    UpdateDns,
+)
 from core.containers import ContainerId, DeploymentId
 from core.retry import Retries, RetryKey
 from tests.builders import NAME, actual_of, an_expected_container, an_image, expected_of
@@ -70,6 +82,25 @@ def test_an_update_that_succeeded_is_soon_done_again() -> None:
     assert not retry.is_waiting(retry.forget_old(retries, 1058.0), key, 1058.0)
     retries = retry.after_attempt(retry.after_attempt({}, key, 0.0, "x"), key, 60.0, "x")
     assert retries[key].count == 2
+
+
+def test_an_update_that_was_seen_in_force_waits_no_longer() -> None:
+    """L14: it was progress, so its being undone is no repetition; what failed, had no effect or concerns a container waits on."""
+    routes: RetryKey = ("update_caddy", "caddy", "target", "read")
+    names: RetryKey = ("update_dns", "dns", "target", "read")
+    retries: Retries = {}
+    for second in range(3):
+        retries = retry.after_attempt(retries, routes, float(second), None)
+    assert retry.seen_in_force(retries, [UpdateCaddy((), CouldNotBeRead())]) == retries
+    seen = retry.seen_in_force(retries, [UpdateDns((), CouldNotBeRead())])
+    assert retry.is_waiting(retries, routes, 20.0)
+    assert retry.is_waiting(seen, routes, 6.9)
+    assert not retry.is_waiting(seen, routes, 7.0)
+    assert retry.after_attempt(seen, routes, 7.0, None)[routes].count == 1
+    assert retry.seen_in_force(seen, []) is seen
+    for key, failure in ((routes, "x"), (names, "x"), (KEY, None), (KEY, "x")):
+        retries = retry.after_attempt(retry.after_attempt({}, key, 0.0, failure), key, 1.0, failure)
+        assert retry.seen_in_force(retries, []) is retries
 
 
 @given(st.lists(st.tuples(st.sampled_from([KEY, OTHER]), st.floats(0, 50), st.booleans()), max_size=12))
