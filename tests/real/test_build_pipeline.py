@@ -1,7 +1,6 @@
 """The pipeline with real Git, a real registry, and recording stand-ins of `buildctl` and `railpack`."""
 
 import os
-import subprocess
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -19,6 +18,7 @@ from shell.building.workplace import Workplace
 from tests.lab.build_tools import BuildTools
 from tests.lab.git_server import GitServer
 from tests.lab.registry import Registry
+from tests.lab.small_disk import small_disk
 from tests.lab.wait import wait_for
 
 pytestmark = [pytest.mark.real, pytest.mark.anyio]
@@ -255,22 +255,13 @@ async def test_nothing_that_can_build(bench: Bench, git: GitServer, tools: Build
     assert "BuildKit does not answer" in await bench.failure(bench.job("HEAD"))
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 4 MB."""
-    small = tmp_path / "small"
-    small.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "small", str(small)], check=True)
-    yield small
-    subprocess.run(["umount", str(small)], check=True)
-
-
-async def test_a_disk_that_is_full(bench: Bench, git: GitServer, small_disk: Path) -> None:
+async def test_a_disk_that_is_full(bench: Bench, git: GitServer, tmp_path: Path) -> None:
     """The user reads so; what was written goes."""
     commit = git.commit("site", {"Dockerfile": "", "big": os.urandom(20_000_000)})
-    bench.workshop = replace(bench.workshop, top=small_disk)
-    assert "No space left on device" in await bench.failure(bench.job(commit))
-    assert bench.left == []
+    with small_disk(tmp_path / "small", "size=4m") as disk:
+        bench.workshop = replace(bench.workshop, top=disk)
+        assert "No space left on device" in await bench.failure(bench.job(commit))
+        assert bench.left == []
 
 
 def _all_gone(tools: BuildTools) -> None:

@@ -17,6 +17,7 @@ import pytest
 
 from tests.lab.agent import AGENT, Agent, Plane
 from tests.lab.podman_store import PodmanStore
+from tests.lab.small_disk import small_disk
 from tests.lab.wait import wait_for
 
 pytestmark = pytest.mark.real
@@ -167,14 +168,9 @@ def test_few_files_and_a_wrong_clock(store: PodmanStore, tmp_path: Path) -> None
 
 def test_a_full_disk(store: PodmanStore, plane: Plane, tmp_path: Path) -> None:
     """Said before anything cannot be written."""
-    (tmp_path / "data").mkdir()
-    subprocess.run(("mount", "-t", "tmpfs", "-o", "size=1m", "none", str(tmp_path / "data")), check=True, timeout=10)
-    try:
-        (tmp_path / "data").chmod(0o700)
-        (tmp_path / "data" / "filling").write_bytes(bytes(1024**2 - 16384))
-        _, found = examined(store, plane, tmp_path / "data")
-    finally:
-        subprocess.run(("umount", str(tmp_path / "data")), check=True, timeout=10)
+    with small_disk(tmp_path / "data", "size=1m") as disk:
+        (disk / "filling").write_bytes(bytes(1024**2 - 16384))
+        _, found = examined(store, plane, disk)
     assert found["disk"]["level"] == "warning" and "make room" in found["disk"]["todo"]
 
 

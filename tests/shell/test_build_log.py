@@ -11,12 +11,12 @@ import anyio
 import pytest
 from structlog.testing import capture_logs
 
-from shell import files
 from shell.adapters.victorialogs import LogsError, VictoriaLogs
 from shell.building import log
 from shell.building.log import BuildLog
 from shell.failure import CommandError
 from tests.lab.odd_server import OddServer, answer
+from tests.lab.small_disk import fill, fill_inodes, small_disk
 
 pytestmark = pytest.mark.anyio
 
@@ -156,16 +156,14 @@ async def test_a_line_that_is_refused(tmp_path: Path, opened: Open) -> None:
     assert [one["_msg"] for one in store.lines] == ["good", "better", "best"]
 
 
-async def test_a_disk_that_keeps_no_place(tmp_path: Path, opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_disk_that_keeps_no_place(tmp_path: Path, opened: Open) -> None:
     """How far was sent is known in this process, too: nothing is sent twice."""
-
-    def full(path: Path, content: bytes) -> None:
-        raise OSError(28, "No space left on device")
-
-    made, store = opened(tmp_path), Store()
-    made.say("one")
-    monkeypatch.setattr(files, "write_atomic", full)
-    assert await shipped(tmp_path, store, 4) == ["build logs not sent", "build logs go out again"]
+    store = Store()
+    with small_disk(tmp_path / "disk", "size=64k") as disk:
+        made = opened(disk)
+        made.say("one")
+        fill(disk)
+        assert await shipped(disk, store, 4) == ["build logs not sent", "build logs go out again"]
     assert [one["_msg"] for one in store.lines] == ["one"]
 
 
@@ -243,12 +241,10 @@ def test_what_is_no_endpoint(url: str) -> None:
     assert "secret" not in str(caught.value)
 
 
-def test_a_start_on_a_disk_without_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_start_on_a_disk_without_room(tmp_path: Path) -> None:
     """L16: no inode is left for the mark of a log whose build has ended; the agent starts all the same."""
-    (tmp_path / "x.jsonl").touch()
-
-    def full(path: Path, mode: int = 0) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(Path, "touch", full)
-    log.close_left_over(tmp_path)
+    with small_disk(tmp_path / "disk", "nr_inodes=10") as disk:
+        (disk / "x.jsonl").touch()
+        fill_inodes(disk)
+        log.close_left_over(disk)
+        assert left(disk, "x.*") == [disk / "x.jsonl"]
