@@ -1,4 +1,4 @@
-"""How the properties of the core are tried out: few enough examples for every run, no time limit for a single one."""
+"""How the properties are tried out: few enough examples for every run, no time limit for a single one."""
 
 import os
 
