@@ -210,8 +210,10 @@ def _env_fault(env: dict[str, str]) -> Fault | None:
 
 
 def _health_fault(check: WireHealthCheck) -> Fault | None:
-    if not check.cmd.strip() or has_control(check.cmd.replace("\n", "").replace("\t", "")):
-        return Fault("healthCheck.cmd", "is empty or has a control character")
+    if not check.cmd.strip():
+        return Fault("healthCheck.cmd", "is empty")
+    if has_control(check.cmd.replace("\n", "").replace("\t", "")):
+        return Fault("healthCheck.cmd", "has a control character other than tabs and line feeds")
     numbers = (("interval", check.interval), ("timeout", check.timeout), ("retries", check.retries))
     for field, number in numbers:
         if not 0 < number <= _MAX_COUNT:

@@ -142,6 +142,8 @@ _MISSING = re.compile(r"Object missing required field `(?P<field>.*)`")
 
 def decode(raw: bytes, kind: type[Document]) -> Result[Document, ShapeFault]:
     """Decode one document of the given kind."""
+    if not raw or raw.isspace():
+        return Failure(ShapeFault("", "is empty"))
     try:
         return Success(msgspec.json.decode(raw, type=kind))
     except msgspec.ValidationError as error:

@@ -28,6 +28,7 @@ from core.state import ActualState, Document, ExpectedState, NodeType
 from shell import assembly, collector, reloading, resources, service_manager, status_socket, version
 from shell.adapters.public_address import PublicAddressService
 from shell.building import log as build_log
+from shell.ever_up import EverUp
 from shell.failure import AdapterError
 from shell.figures import FIGURES
 from shell.gather import Gather
@@ -110,8 +111,10 @@ class Daemon:
     ) -> None:
         in_force = node.last_good.load()
         left_out = node.components.left_out()
+        self._ever_up = EverUp(node.data_dir)
         memory = Memory(
             node_type=node.node_type,
+            ever_up=self._ever_up.known,
             in_force=None if in_force is None else state.without(in_force, left_out),
             seed=node.identity.server_id,
             idle_since=time.monotonic(),
@@ -153,6 +156,7 @@ class Daemon:
         # A change that never ends stops all others: then the watchdog has its turn. One that waits for a work item's end is none.
         if state.memory.unfinished is None or self._turns.is_changing:
             self._pulse.beat("reconcile", _RECONCILE_LIMIT_S)
+        self._ever_up.keep(state.memory.ever_up)
         self._watching(state, effects)
         if not self._is_ready and any(isinstance(one, Report) for one in effects):
             self._is_ready = True
@@ -189,6 +193,7 @@ class Daemon:
             )
             await tasks.start(self._reports.run)
             tasks.start_soon(event_loop.run, self._ear())
+            tasks.start_soon(self._ever_up.run)
             if self._ledger is not None:
                 self._start_beside(tasks, self._ledger, pulls)
             await self.reconcile.run(

@@ -59,6 +59,7 @@ BAD: list[tuple[str, dict[str, Any]]] = [
     ("env", {"env": {"A\n": "x"}}),
     ("healthCheck.cmd", {"healthCheck": a_health_check_entry(cmd=" ")}),
     ("healthCheck.cmd", {"healthCheck": a_health_check_entry(cmd="a\x00")}),
+    ("healthCheck.cmd", {"healthCheck": a_health_check_entry(cmd="a\r\nb")}),
     ("healthCheck.interval", {"healthCheck": a_health_check_entry(interval=0)}),
     ("healthCheck.timeout", {"healthCheck": a_health_check_entry(timeout=-1)}),
     ("healthCheck.retries", {"healthCheck": a_health_check_entry(retries=2**31)}),

@@ -149,3 +149,9 @@ def test_what_an_actual_container_must_have(name: str) -> None:
 def test_what_is_no_actual_state(document: dict[str, Any]) -> None:
     """The containers must be listed, and a component that is there must be whole."""
     assert str(actual_fault(document))
+
+
+@pytest.mark.parametrize("raw", [b"", b" \n\t"])
+def test_an_empty_document_is_called_so(raw: bytes) -> None:
+    """As a file that a full disk left behind."""
+    assert fault(raw) == ShapeFault("", "is empty")

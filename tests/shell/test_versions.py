@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from shell.ever_up import EverUp
 from shell.failure import CommandError
 from shell.image_ledger import ImageLedger
 from shell.ledger import Ledger
@@ -15,6 +16,7 @@ from shell.logs.positions import Positions
 FILES: dict[str, tuple[dict[str, Any], Callable[[Path], object]]] = {
     "work-done.json": ({"version": 99, "done": []}, Ledger),
     "images.json": ({"version": 99, "pulled": {}}, lambda folder: ImageLedger(folder, lambda: 0.0)),
+    "ever-up.json": ({"version": 99, "containers": []}, EverUp),
     "positions.json": ({"version": 99, "positions": {}}, lambda folder: Positions(folder / "positions.json")),
 }
 
