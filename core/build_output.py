@@ -1,6 +1,7 @@
 """A tool's output on its way to people: bytes to lines of bounded length, secrets masked, the last useful lines kept.
 
-Lines of any length arrive in pieces of at most `LONGEST`; memory is bounded whatever a tool prints.
+Lines of any length arrive in pieces of at most `LONGEST`; memory is bounded whatever a tool prints. Colours and other control sequences go
+first: tools that highlight put them in the middle of words, and a secret that has one inside would be whole again without it.
 """
 
 import re
@@ -13,7 +14,12 @@ from core.secrets import mask
 LONGEST: Final = 16 * 1024
 _KEPT_LINES: Final = 20
 _KEPT_CHARACTERS: Final = 4000
-_CONTROL: Final = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b\][^\x07]*\x07|[\x00-\x08\x0b-\x1f\x7f]")
+_CONTROL_TEXT: Final = r"\x1b\[[0-9;?]*[A-Za-z]|\x1b\][^\x07]*\x07|[\x00-\x08\x0b-\x1f\x7f]"
+_CONTROL: Final = re.compile(_CONTROL_TEXT.encode())
+_CONTROL_IN_SECRET: Final = re.compile(_CONTROL_TEXT)
+_BEGUN: Final = re.compile(
+    rb"\x1b(?:\[[0-9;?]{0,256}|\][^\x07]{0,256})?\Z"
+)  # a control sequence whose end has not come yet
 _MARK: Final = " …"
 
 
@@ -21,7 +27,8 @@ class Lines:
     """Bytes in, lines out. A line that is too long is cut where no secret is cut in two."""
 
     def __init__(self, secrets: tuple[str, ...] = ()) -> None:
-        self._secrets = tuple(one for one in secrets if one)
+        plain = (_CONTROL_IN_SECRET.sub("", one.replace("\r", "\n")) for one in secrets)
+        self._secrets = tuple(one for one in plain if one)
         words = {line.encode() for one in self._secrets for line in (one, *one.splitlines()) if line}
         self._words = tuple(sorted(words, key=len, reverse=True))
         self._overlap = max((len(one) for one in self._words), default=0)
@@ -31,15 +38,24 @@ class Lines:
         """The lines that are whole now."""
         *whole, self._left = (self._left + chunk).replace(b"\r", b"\n").split(b"\n")
         for line in whole:
-            yield from self._pieces(line)
-        while len(self._left) > LONGEST + self._overlap:
-            piece, self._left = self._cut(self._left)
-            yield self._shown(piece) + _MARK
+            yield from self._pieces(_CONTROL.sub(b"", line))
+        if len(self._left) > LONGEST:
+            yield from self._from_long_line()
 
     def end(self) -> Iterator[str]:
         """What is left when the output ends."""
         left, self._left = self._left, b""
-        yield from self._pieces(left)
+        yield from self._pieces(_CONTROL.sub(b"", left))
+
+    def _from_long_line(self) -> Iterator[str]:
+        """Pieces of a line that goes on; a control sequence whose end may still come is left for then."""
+        begun = _BEGUN.search(self._left)
+        at = begun.start() if begun else len(self._left)
+        plain, rest = _CONTROL.sub(b"", self._left[:at]), self._left[at:]
+        while len(plain) > LONGEST + self._overlap:
+            piece, plain = self._cut(plain)
+            yield self._shown(piece) + _MARK
+        self._left = plain + rest
 
     def _pieces(self, line: bytes) -> Iterator[str]:
         while len(line) > LONGEST:
@@ -61,7 +77,7 @@ class Lines:
         return line[:at], line[at:]
 
     def _shown(self, raw: bytes) -> str:
-        return _CONTROL.sub("", mask(raw.decode("utf-8", "replace"), self._secrets)).rstrip()
+        return mask(raw.decode("utf-8", "replace"), self._secrets).rstrip()
 
 
 class Tail:

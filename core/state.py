@@ -245,13 +245,16 @@ def _actual(document: WireActual) -> ActualState:
     )
 
 
-def without(expected: ExpectedState, left_out: frozenset[Component]) -> ExpectedState:
-    """The expected state with whole components left out, for those that this server does not manage."""
+Side = TypeVar("Side", ExpectedState, ActualState)
+
+
+def without(side: Side, left_out: frozenset[Component]) -> Side:
+    """An expected or actual state with whole components left out, for those that this server does not manage."""
     return replace(
-        expected,
-        dns=() if "dns" in left_out else expected.dns,
-        caddy=() if "caddy" in left_out else expected.caddy,
-        wireguard=() if "wireguard" in left_out else expected.wireguard,
+        side,
+        dns=() if "dns" in left_out else side.dns,
+        caddy=() if "caddy" in left_out else side.caddy,
+        wireguard=() if "wireguard" in left_out else side.wireguard,
     )
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import anyio
 
-from core.state import ActualState, ExpectedState, NodeType
+from core.state import ActualState, ExpectedState, NodeType, without
 from shell.daemon import Expected
 from shell.gather import Gather
 from shell.node import Node
@@ -26,7 +26,9 @@ async def _complete(
 ) -> tuple[ExpectedState, ActualState, NodeType]:
     try:
         wanted = await Expected(node).fetch() if expected is None else Expected(node).meaning(expected)
-        there = actual if actual is not None else await Gather(node.components)(time.time())
+        # What is left alone here is nothing on either side: a document that was given may have it all the same.
+        left_out = node.components.left_out()
+        there = await Gather(node.components)(time.time()) if actual is None else without(actual, left_out)
     finally:
         await node.aclose()
     return wanted, there, node.node_type

@@ -20,7 +20,7 @@ from shell.failure import AdapterError
 from shell.figures import FIGURES
 from shell.log import logger
 
-HEARTBEAT_S = 20.0  # the control plane wants one every 30 s at least
+HEARTBEAT_S = 12.0  # with a look and the spacing 28 s: the control plane wants a report every 30 s at least
 LOOK_AGAIN_S = 5.0  # after a listing that failed, so that one hiccup does not make the server look offline
 LEAST_SPACING_S = 1.0
 LOOK_LIMIT_S = 15.0

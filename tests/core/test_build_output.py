@@ -69,6 +69,21 @@ def test_no_secret_is_cut_in_two(before: int, chunk: int) -> None:
     assert shown.count("x") == before
 
 
+@pytest.mark.parametrize("control", [b"\x1b[31m", b"\x1b[0;1m\x1b[K", b"\x08", b"\0", b"\x1b]0;a title\x07"])
+@pytest.mark.parametrize("before", [0, LONGEST - 10, 2 * LONGEST])
+def test_a_secret_with_colours_in_it_is_masked(control: bytes, before: int) -> None:
+    """L37: what highlights a part of it makes it no other word, wherever the bytes are cut; the secret itself may have some, too."""
+    for at in range(1, len(SECRET)):
+        coloured = SECRET[:at].encode() + control + SECRET[at:].encode()
+        text = b"x" * before + coloured + b"\x1b[0m, and more" + b"y" * LONGEST
+        for cut in {before + at, before + at + 1, before + at + len(control) - 1}:
+            shown = "".join(lines(text[:cut], text[cut:], secrets=(SECRET[:4] + "\x1b[1m" + SECRET[4:],)))
+            assert SECRET[:at] not in shown.replace("x", "") or at < 2
+            assert SECRET[at:] not in shown or at > len(SECRET) - 3
+            assert "***, and more" in shown.replace(" …", "")
+            assert "[" not in shown
+
+
 @given(st.lists(st.binary(), max_size=20))
 def test_any_bytes(chunks: list[bytes]) -> None:
     """Printable lines, never an exception."""

@@ -161,11 +161,10 @@ def test_a_reboot_without_the_control_plane(fleet: Fleet) -> None:
 def test_after_a_power_cut_no_report_leaves_out_what_had_run(fleet: Fleet) -> None:
     """L31: Podman knows no end of those containers; left out before they run again, they would count as gone."""
     worker = fleet.node("worker-1")
-    server = next(one["id"] for one in fleet.plane.lab("servers") if one["name"] == "worker-1")
     running = len(worker.run("podman", "ps", "-q").split())
 
     def reports() -> list[list[str]]:
-        found = fleet.plane.lab(f"reports?limit=1000&kind=status&server={server}")
+        found = fleet.plane.lab("reports?limit=1000&kind=status&server=worker-1")
         return [[entry["status"] for entry in one["body"]["containers"]] for one in found]
 
     wait_for(lambda: reports()[-1] == ["running"] * running, 60, "a report of everything")

@@ -15,7 +15,7 @@ import pytest
 
 from shell.commands import applying, running, serving
 from shell.failure import AdapterError
-from tests.builders import a_container_entry, an_expected_document, nothing_there
+from tests.builders import a_container_entry, a_peer_entry, an_actual_entry, an_expected_document, labels, nothing_there
 from tests.lab.agent import AGENT
 from tests.lab.ports import free_port
 from tests.shell.command_line import agent, daemon
@@ -77,6 +77,20 @@ def test_an_answer_that_cannot_be_written(documents: list[object], lines: int) -
         done = installed("plan", *documents, *(["--all"] if lines > 1 else []), stdout=full)
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
     assert "No space left" in done.stderr
+
+
+def test_a_name_that_the_locale_cannot_spell(tmp_path: Path) -> None:
+    """The answer is whole, and its status is the usual one."""
+    expected, actual = tmp_path / "expected.json", tmp_path / "actual.json"
+    expected.write_text(json.dumps(an_expected_document([], [], [], [])))
+    actual.write_text(
+        json.dumps(nothing_there() | {"containers": [an_actual_entry(name="\u4f8b", labels=labels("x"))]})
+    )
+    argv = [str(AGENT), "plan", "--expected", str(expected), "--actual", str(actual), "--all", "--detailed-exitcode"]
+    env = ENV | {"PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(argv, capture_output=True, text=True, env=env, timeout=LIMIT_S, check=False)
+    assert (done.returncode, "Traceback" in done.stderr) == (2, False)
+    assert "\\u4f8b" in done.stdout
 
 
 @pytest.mark.parametrize("arguments", [("--help",), ("-h",), *((one, "--help") for one in COMMANDS)], ids=" ".join)
@@ -277,9 +291,9 @@ def registered(data_dir: Path, url: str, *, is_proxy: bool) -> Path:
 
 @pytest.mark.parametrize("is_proxy", [True, False], ids=["proxy", "worker"])
 def test_a_plan_with_the_expected_state_fetched(tmp_path: Path, plane: str, is_proxy: bool) -> None:
-    """The node type is the registered one unless told otherwise; the actual state is the given document's."""
+    """The node type is the registered one unless told otherwise; the given document counts, but for what is left alone here."""
     actual = tmp_path / "actual.json"
-    actual.write_text(json.dumps(nothing_there()))
+    actual.write_text(json.dumps(nothing_there() | {"wireguard": {"peers": [a_peer_entry()]}}))
     data_dir = registered(tmp_path / "data", plane, is_proxy=is_proxy)
     common = (
         "plan",

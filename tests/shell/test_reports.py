@@ -15,7 +15,7 @@ from core.memory import Memory
 from core.state import NodeType
 from core.status import Entry, Resources
 from shell.failure import AdapterError
-from shell.loops.reports import HEARTBEAT_S, LEAST_SPACING_S, Reports
+from shell.loops.reports import HEARTBEAT_S, LEAST_SPACING_S, LOOK_LIMIT_S, Reports
 from tests.builders import CONTAINER, DEPLOYMENT, an_actual_container
 from tests.shell import virtual_time
 from tests.shell.stand_ins import Podman, Script, failing, hanging, taking
@@ -120,6 +120,19 @@ def test_silence_is_filled_by_looking() -> None:
     assert [body["containers"] for _, body in plane.got] == [[SEEN]] * len(plane.got)
     assert all(later - sooner <= LONGEST_SILENCE_S for sooner, later in pairwise([0.0, *plane.times, 600.0]))
     assert len(plane.got) <= 600 / HEARTBEAT_S
+
+
+def test_a_podman_that_is_slow_delays_no_heartbeat_too_long() -> None:
+    """L12: also one that takes nearly as long as it may, and a control plane that takes its second."""
+
+    async def scene(reports: Reports, plane: Plane, podman: Podman) -> None:
+        podman.scripts["containers"] = taking(LOOK_LIMIT_S - 0.5)
+        plane.script = taking(1)
+        await anyio.sleep(600)
+
+    plane, said = play(scene)
+    assert max(later - sooner for sooner, later in pairwise([0.0, *plane.times])) <= LONGEST_SILENCE_S
+    assert said == []
 
 
 def test_a_heartbeat_is_what_is_seen_now() -> None:
