@@ -21,6 +21,7 @@ from core import caddy, digest, dns, machine, plan, podman_answers, state, statu
 from core.action import Action, Redeploy
 from core.events import Fetched, Looked, Reported, Tick
 from core.memory import POLL_S, Memory
+from core.phases import State
 from core.podman_answers import Listing
 from core.state import ActualState, Document, ExpectedState, NodeType
 from shell import collector
@@ -280,7 +281,7 @@ def _transitions(one: Subject, size: int, j: Times) -> Figure:
     actual = one.actual()
     begun, _ = machine.start(Memory(NodeType.PROXY), 0.0)
 
-    def rounds(count: int) -> machine.State:
+    def rounds(count: int) -> State:
         now, at = 0.0, begun
         for _ in range(count):
             for event in (Tick(), Fetched(one.expected), Looked(actual), Reported()):

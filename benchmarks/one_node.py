@@ -8,8 +8,8 @@ import anyio
 
 from core import state
 from core.events import Effect
-from core.machine import Closing, State, Waiting
 from core.memory import Memory
+from core.phases import Closing, State, Waiting
 from core.render import Json
 from core.state import ExpectedState, NodeType
 from shell import resources

@@ -9,12 +9,10 @@ in with every event. A fetch that fails leaves the last good expected state in f
 since a listing that failed must never be taken for an empty server; names, routes and the tunnel, which need no listing, are kept up.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TypeAlias
 
 from core import guard, plan, retry, saying, status
-from core.action import Action
-from core.containers import DeploymentId
 from core.events import (
     ActionDone,
     Effect,
@@ -39,97 +37,15 @@ from core.events import (
 )
 from core.memory import DEADLINE_S, Ending, Memory, doomed_by, is_doubtful, next_poll_at, pull_ended, ready, record
 from core.pause import Pause
-from core.state import ActualState, ExpectedState
+from core.phases import Changing, Closing, Fetching, Idle, Looking, LookingAgain, Processing, State, Waiting
+from core.state import ActualState
 
-
-@dataclass(frozen=True, slots=True)
-class Waiting:
-    """Until the next poll; before that a look, when a container is about to count as up."""
-
-    poll_at: float
-    look_at: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Fetching:
-    """The expected state has been asked for; `removed` are the deployments that work items had taken away before."""
-
-    removed: frozenset[DeploymentId] = frozenset()
-
-
-@dataclass(frozen=True, slots=True)
-class Looking:
-    """The server is being looked at, to compare it with `expected`; None: only to report.
-
-    `removed` are the deployments that this state no longer has, since work items had taken them away before it was asked for.
-    """
-
-    expected: ExpectedState | None
-    fresh: bool = False
-    removed: frozenset[DeploymentId] = frozenset()
-
-
-@dataclass(frozen=True, slots=True)
-class Idle:
-    """No change is being made."""
-
-    memory: Memory
-    phase: Waiting | Fetching | Looking
-
-
-@dataclass(frozen=True, slots=True)
-class LookingAgain:
-    """After a change, before the next."""
-
-
-@dataclass(frozen=True, slots=True)
-class Changing:
-    """One action is being performed."""
-
-    action: Action
-
-
-@dataclass(frozen=True, slots=True)
-class Closing:
-    """The last look and the last report of this round; `looked` tells which of the two is awaited.
-
-    `soon`: a change failed and others remain, so the next poll follows at once. `look_at`: when a container will count as up.
-    """
-
-    ending: Ending
-    looked: bool = False
-    soon: bool = False
-    look_at: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Processing:
-    """Working on a snapshot since `began_at`."""
-
-    memory: Memory
-    snapshot: ExpectedState
-    began_at: float
-    phase: LookingAgain | Changing | Closing
-
-
-State: TypeAlias = Idle | Processing
 Step: TypeAlias = tuple[State, tuple[Effect, ...]]
 
 
 def start(memory: Memory, now: float) -> Step:
     """The first state: the first poll is due now."""
     return Idle(memory, Waiting(now)), ()
-
-
-def wake_at(state: State) -> float | None:
-    """When a Tick is due if nothing else happens before; None when an answer is awaited that comes by itself."""
-    match state:
-        case Idle(phase=Waiting(poll_at=poll_at, look_at=look_at)):
-            return poll_at if look_at is None else min(poll_at, look_at)
-        case Processing(phase=Changing(), began_at=began_at):
-            return began_at + DEADLINE_S
-        case _:
-            return None
 
 
 def step(state: State, event: Event, now: float) -> Step:

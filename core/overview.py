@@ -10,9 +10,9 @@ from typing import Final
 
 from core import render, retry
 from core.containers import ActualContainer
-from core.machine import Changing, Closing, Fetching, Looking, Processing, State, Waiting
 from core.memory import Memory, next_poll_at
 from core.pause import Pause
+from core.phases import Changing, Closing, Fetching, Looking, Processing, State, Waiting
 from core.render import Json
 from core.retry import RetryKey
 

@@ -20,9 +20,9 @@ from core import health, overview, overview_text, state
 from core.action import Action
 from core.containers import DeploymentId
 from core.events import Effect, Report
-from core.machine import State
 from core.memory import Memory
 from core.overview import Exchange
+from core.phases import State
 from core.render import Json
 from core.state import ActualState, Document, ExpectedState, NodeType
 from shell import assembly, collector, reloading, resources, service_manager, status_socket, version

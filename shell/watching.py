@@ -6,7 +6,7 @@ from typing import Final
 
 from core import render
 from core.events import Effect, Note, Perform
-from core.machine import State
+from core.phases import State
 from shell.figures import Figures
 
 _OUTCOMES: Final = {"applied": "applied", "waiting for image": "deferred", "not begun": "withheld", "failed": "failed"}

@@ -13,8 +13,8 @@ from rich.text import Text
 
 from core import render
 from core.events import Effect, Fetch, Note, Perform, Report
-from core.machine import Idle, State, Waiting
 from core.memory import Memory, ready
+from core.phases import Idle, State, Waiting
 from shell import log
 from shell.daemon import Daemon, run_until_stopped
 from shell.failure import CommandError

@@ -13,7 +13,7 @@ from typing import assert_never
 import anyio
 import anyio.abc
 
-from core import machine
+from core import machine, phases
 from core.action import Action
 from core.containers import DeploymentId
 from core.events import (
@@ -40,9 +40,9 @@ from core.events import (
     Woken,
 )
 from core.image import Image
-from core.machine import State
 from core.memory import Memory, is_overtaken
 from core.pause import Pause
+from core.phases import Idle, State, Waiting
 from core.state import ActualState, ExpectedState
 from core.status import Entry
 from shell import collector
@@ -77,7 +77,7 @@ class Reconcile:
         self, memory: Memory, observe: Callable[[State, tuple[Effect, ...]], None] = lambda state, effects: None
     ) -> None:
         self._send, self._receive = anyio.create_memory_object_stream[Event](_QUEUE)
-        self._state: State = machine.Idle(memory, machine.Waiting(-math.inf))
+        self._state: State = Idle(memory, Waiting(-math.inf))
         self._observe = observe
 
         self._removed: frozenset[DeploymentId] = frozenset()
@@ -128,7 +128,7 @@ class Reconcile:
     async def _next_event(self, world: World) -> Event:
         if (pause := world.pause()) != self._state.memory.paused:
             return PauseSeen(pause)
-        wake_at = machine.wake_at(self._state)
+        wake_at = phases.wake_at(self._state)
         wait_s = math.inf if wake_at is None else max(0.0, wake_at - anyio.current_time())
         with anyio.move_on_after(wait_s):
             return await self._receive.receive()

@@ -12,7 +12,7 @@ from typing import Any
 
 from msgspec import structs
 
-from core import guard, machine, plan, retry
+from core import guard, machine, phases, plan, retry
 from core.action import Action, kind, subject
 from core.containers import ContainerId, DeploymentId, ExpectedContainer
 from core.events import (
@@ -38,8 +38,8 @@ from core.events import (
     Tick,
 )
 from core.image import Image
-from core.machine import Processing, State
 from core.memory import Memory
+from core.phases import Processing, State
 from core.state import ActualState, ExpectedState, NodeType
 from tests.builders import an_actual_container, an_expected_container, an_image
 
@@ -91,7 +91,7 @@ class Server:
         """Let time pass."""
         until = self.now + seconds
         for _ in range(MOST_EVENTS):
-            due = machine.wake_at(self.state)
+            due = phases.wake_at(self.state)
             first = self._queue[0][0] if self._queue else float("inf")
             when = min(first, float("inf") if due is None else max(due, self.now))
             if when > until or self.finished:

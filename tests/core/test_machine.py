@@ -6,7 +6,7 @@ import pytest
 
 from core.action import Deploy, subject
 from core.events import Applied, Deferred, Failed, Fetch, Look, Outcome, Perform, Report, Woken
-from core.machine import Idle, Processing
+from core.phases import Idle, Processing
 from tests.core.simulated_server import SLOW, Server, failing, taking, there, want
 
 

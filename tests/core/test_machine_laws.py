@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from msgspec import structs
 
-from core import machine, plan, retry
+from core import machine, phases, plan, retry
 from core.action import Action, subject
 from core.containers import ContainerId, DeploymentId
 from core.events import (
@@ -34,8 +34,8 @@ from core.events import (
     Woken,
 )
 from core.image import Image
-from core.machine import Changing, Idle, Processing
 from core.memory import Memory
+from core.phases import Changing, Idle, Processing, State, Waiting
 from core.state import ActualState, ExpectedState, NodeType
 from tests.builders import an_actual_container, an_expected_container, an_image
 from tests.core.simulated_server import Server, want
@@ -88,7 +88,7 @@ class Rounds(RuleBasedStateMachine):
         self.last_seen: ActualState | None = None
         self.fetched_at = float("-inf")
         self.finished = False
-        self.state: machine.State = Idle(Memory(NodeType.WORKER), machine.Waiting(0.0))
+        self.state: State = Idle(Memory(NodeType.WORKER), Waiting(0.0))
 
     @initialize(known=st.none() | WANTED)
     def begin(self, known: ExpectedState | None) -> None:
@@ -196,7 +196,7 @@ class Rounds(RuleBasedStateMachine):
     @invariant()
     def something_will_happen(self) -> None:
         """Never stuck: an answer is awaited, or a time is set."""
-        assert self.awaited or self.performing is not None or machine.wake_at(self.state) is not None
+        assert self.awaited or self.performing is not None or phases.wake_at(self.state) is not None
 
     @invariant()
     def what_runs_is_known(self) -> None:
@@ -240,7 +240,7 @@ def test_the_machine_is_total(events: list[tuple[Event, float]]) -> None:
     for event, pause in events:
         now += pause
         state, _ = machine.step(state, event, now)
-        due = machine.wake_at(state)
+        due = phases.wake_at(state)
         assert due is None or due >= 0.0
 
 

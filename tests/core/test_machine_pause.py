@@ -1,8 +1,8 @@
 """`core.machine` while it is paused: it looks and reports, and changes nothing. And what it says once about things that go on."""
 
 from core.events import Fetch, PauseSeen, Perform, Report, Woken
-from core.machine import Idle, Processing
 from core.pause import Pause
+from core.phases import Idle, Processing
 from tests.core.simulated_server import Server, failing, taking, there, want
 
 PAUSED = PauseSeen(Pause(0.0, None, "moving the disk"))

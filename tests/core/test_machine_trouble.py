@@ -27,8 +27,8 @@ from core.events import (
     Tick,
     Woken,
 )
-from core.machine import Changing, Closing, Fetching, Idle, Looking, LookingAgain, Processing, State, Waiting
 from core.memory import Memory
+from core.phases import Changing, Closing, Fetching, Idle, Looking, LookingAgain, Processing, State, Waiting
 from core.state import ActualState, ExpectedState, Held, NodeType
 from tests.builders import a_container_entry, an_expected_document, an_image, expected_of
 from tests.core.simulated_server import SLOW, Server, taking, there, want

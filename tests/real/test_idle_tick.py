@@ -8,7 +8,7 @@ import anyio
 import pytest
 
 from core.events import Effect, Fetch, Report
-from core.machine import Idle, State, Waiting
+from core.phases import Idle, State, Waiting
 from shell.daemon import Daemon
 from shell.opening import registered_now
 from shell.options import Options

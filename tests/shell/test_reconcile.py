@@ -12,8 +12,8 @@ from core import plan
 from core.action import Action, Deploy, subject
 from core.events import Applied, Deferred, Effect, Failed, Note, Outcome
 from core.image import Image
-from core.machine import Idle, Processing, State
 from core.memory import DEADLINE_S, POLL_S, Memory
+from core.phases import Idle, Processing, State
 from core.state import ActualState, ExpectedState, NodeType
 from core.status import Entry
 from shell.failure import AdapterError
