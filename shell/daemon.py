@@ -193,7 +193,7 @@ class Daemon:
             )
             await tasks.start(self._reports.run)
             tasks.start_soon(event_loop.run, self._ear())
-            tasks.start_soon(self._ever_up.run)
+            tasks.start_soon(self._ever_up.file.run)
             if self._ledger is not None:
                 self._start_beside(tasks, self._ledger, pulls)
             await self.reconcile.run(

@@ -3,6 +3,7 @@
 import fcntl
 import os
 import re
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -24,10 +25,11 @@ def make_private_dir(path: Path) -> None:
         raise CommandError(f"{path} cannot be used as a folder: {error.strerror}") from error
 
 
-def write_atomic(path: Path, content: bytes, mode: int = PRIVATE_FILE) -> None:
+def write_atomic(path: Path, content: bytes, mode: int = PRIVATE_FILE, *, is_synced: bool = True) -> None:
     """Replace a file: after a crash there is the old content or the new, never a part. Raises OSError.
 
-    The new content is on the disk before its name is, and the name is before this returns.
+    The new content is on the disk before its name is, and the name is before this returns; without `is_synced` that holds for a process
+    that is killed, and not for a power cut.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
     try:
@@ -36,12 +38,14 @@ def write_atomic(path: Path, content: bytes, mode: int = PRIVATE_FILE) -> None:
             os.fchmod(file.fileno(), mode)
             file.write(content)
             file.flush()
-            os.fsync(file.fileno())
+            if is_synced:
+                os.fsync(file.fileno())
         temporary.replace(path)
     except BaseException:  # a signal's too: it may hold a key
         temporary.unlink(missing_ok=True)
         raise
-    sync_dir(path.parent)
+    if is_synced:
+        sync_dir(path.parent)
 
 
 def refuse_newer(path: Path, version: int, known: int) -> None:
@@ -64,7 +68,8 @@ def remove_unfinished(folder: Path) -> None:
     """Remove what writers that were killed left half-written; only while no other one can be writing here."""
     for path in folder.iterdir():
         if _UNFINISHED.fullmatch(path.name):
-            path.unlink(missing_ok=True)
+            with suppress(IsADirectoryError):  # nothing that a writer of ours has made
+                path.unlink(missing_ok=True)
 
 
 def move_aside(path: Path) -> Path:

@@ -3,14 +3,12 @@
 from pathlib import Path
 
 import anyio
-import anyio.to_thread
 import pytest
-from structlog.testing import capture_logs
 
 from core.containers import ContainerId, DeploymentId
 from shell import files
 from shell.daemon import Daemon
-from shell.ever_up import AGAIN_S, NAME, EverUp
+from shell.ever_up import NAME, EverUp
 from tests.builders import an_actual_container
 from tests.shell import virtual_time
 from tests.shell.scenery import Scenery, wanting
@@ -25,7 +23,7 @@ def kept(folder: Path, *known: frozenset[ContainerId]) -> None:
 
     async def main() -> None:
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(ever_up.run)
+            tasks.start_soon(ever_up.file.run)
             for one in known:
                 ever_up.keep(one)
                 await anyio.sleep(1)
@@ -50,45 +48,6 @@ def test_what_has_not_changed_is_not_written_again(tmp_path: Path) -> None:
     before = (tmp_path / NAME).stat().st_ino
     kept(tmp_path, frozenset({ONE}), frozenset({ONE}))
     assert (tmp_path / NAME).stat().st_ino == before
-
-
-@pytest.mark.parametrize("content", [b"", b"{}", b"null", b"\xff", b"[" * 100_000, b'{"version":1,"containers":[1]}'])
-def test_a_torn_file_is_moved_aside(tmp_path: Path, content: bytes) -> None:
-    """L24: not fatal, not lost, said once."""
-    (tmp_path / NAME).write_bytes(content)
-    with capture_logs() as said:
-        assert EverUp(tmp_path).known == frozenset()
-        assert EverUp(tmp_path).known == frozenset()
-    assert [one["event"] for one in said] == ["containers that have run not known"]
-    assert (tmp_path / f"{NAME}.corrupt-1").read_bytes() == content
-
-
-def test_what_cannot_be_read_is_not_fatal(tmp_path: Path) -> None:
-    """L16: one line, and the start goes on."""
-    (tmp_path / NAME).mkdir()
-    with capture_logs() as said:
-        assert EverUp(tmp_path).known == frozenset()
-    assert [one["why"] for one in said] == ["Is a directory"]
-
-
-def test_a_disk_that_takes_it_later_gets_it(tmp_path: Path) -> None:
-    """Said once, and tried until it works."""
-    folder = tmp_path / "missing"
-    ever_up = EverUp(folder)
-
-    async def main() -> None:
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(ever_up.run)
-            ever_up.keep(frozenset({ONE}))
-            await anyio.sleep(2.5 * AGAIN_S)
-            await anyio.to_thread.run_sync(folder.mkdir)
-            await anyio.sleep(AGAIN_S)
-            tasks.cancel_scope.cancel()
-
-    with capture_logs() as said:
-        virtual_time.run(main)
-    assert [one["event"] for one in said] == ["containers that have run not kept"]
-    assert EverUp(folder).known == {ONE}
 
 
 def reported(folder: Path, state: str) -> list[list[str]]:
