@@ -97,7 +97,7 @@ class Expected:
     async def remember(self) -> None:
         """Keep the document that was fetched last as the one in force."""
         if self._document is not None:
-            await self._node.last_good.save(self._document.raw)
+            await self._node.last_good.save(self._document)
 
 
 class Daemon:

@@ -10,8 +10,7 @@ from core import image_gc
 from core.image import Image
 from core.image_gc import Pulled, Store
 from core.state import ExpectedState
-from shell import files
-from shell.log import logger
+from shell.state_file import StateFile, json_format
 
 NAME: Final = "images.json"
 VERSION: Final = 1
@@ -22,13 +21,23 @@ class _File(msgspec.Struct, frozen=True):
     pulled: dict[str, Pulled]
 
 
+_FORMAT: Final = json_format(
+    _File,
+    "image ledger",
+    lost="images pulled so far stay for ever",
+    unwritten="images pulled meanwhile may stay for ever",
+    version=VERSION,
+)
+
+
 class ImageLedger:
-    """The images that this agent has pulled."""
+    """The images that this agent has pulled. What changes is written by `file.run`."""
 
     def __init__(self, data_dir: Path, wall_clock: Callable[[], float]) -> None:
-        self._path = data_dir / NAME
+        self.file = StateFile(data_dir / NAME, _FORMAT)
         self._wall_clock = wall_clock
-        self.entries = self._load()
+        found = self.file.load()
+        self.entries = {} if found is None else found.pulled
 
     def pulled(self, image: Image) -> None:
         """An image has come."""
@@ -43,23 +52,6 @@ class ImageLedger:
         self._keep(image_gc.present(self.entries, store, self._wall_clock()))
 
     def _keep(self, entries: dict[str, Pulled]) -> None:
-        if entries == self.entries:
-            return
-        self.entries = entries
-        try:
-            files.write_atomic(self._path, msgspec.json.encode(_File(VERSION, entries)))
-        except OSError as error:
-            logger().warning("image ledger not written", why=str(error), then="some images may stay for ever")
-
-    def _load(self) -> dict[str, Pulled]:
-        try:
-            found = msgspec.json.decode(self._path.read_bytes(), type=_File)
-        except FileNotFoundError:
-            return {}
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            moved = files.move_aside(self._path)
-            then = f"moved to {moved}; images pulled so far stay for ever"
-            logger().warning("image ledger makes no sense", path=str(self._path), why=str(error), then=then)
-            return {}
-        files.refuse_newer(self._path, found.version, VERSION)
-        return found.pulled
+        if entries != self.entries:
+            self.entries = entries
+            self.file.put(_File(VERSION, entries))

@@ -11,8 +11,7 @@ from typing import Final
 
 import msgspec
 
-from shell import files
-from shell.log import logger
+from shell.state_file import StateFile, json_format
 
 NAME: Final = "work-done.json"
 VERSION: Final = 2  # 2 added `begun`; a file of version 1 is read as it is
@@ -35,12 +34,21 @@ class _File(msgspec.Struct, frozen=True):
     begun: tuple[_Begun, ...] = ()
 
 
+_FORMAT: Final = json_format(
+    _File,
+    "work ledger",
+    lost="an item that was done and not acknowledged may be done twice",
+    unwritten="should the agent be killed before, an item may be done twice",
+    version=VERSION,
+)
+
+
 class Ledger:
     """The items that are done, with the error of those that failed, and those that are begun."""
 
     def __init__(self, data_dir: Path) -> None:
-        self._path = data_dir / NAME
-        found = self._load()
+        self.file = StateFile(data_dir / NAME, _FORMAT)
+        found = self.file.load() or _File()
         self._done = {entry.id: entry for entry in found.done}
         self._begun = {entry.id: entry for entry in found.begun}
         self._pending: Set[str] = frozenset()
@@ -61,35 +69,20 @@ class Ledger:
         """The items that the control plane asks for now: these are not forgotten."""
         self._pending = item_ids
 
-    def begin(self, item_id: str, mark: str) -> None:
-        """Remember that an item is about to be done. Raises OSError when the disk does not take it; then only this run knows."""
+    async def begin(self, item_id: str, mark: str) -> None:
+        """Remember that an item is about to be done. Raises OSError while the disk does not take it; until then only this run knows."""
         self._begun[item_id] = _Begun(id=item_id, mark=mark)
-        self._write()
+        await self._write()
 
-    def add(self, item_id: str, error: str | None) -> None:
-        """Remember that an item is done. Raises OSError when the disk does not take it; then only this run knows."""
+    async def add(self, item_id: str, error: str | None) -> None:
+        """Remember that an item is done. Raises OSError while the disk does not take it; until then only this run knows."""
         self._done.pop(item_id, None)
         self._done[item_id] = _Entry(id=item_id, error=error)
         old = [one for one in self._done if one not in self._pending and one != item_id]
         for one in old[: max(0, len(old) - _KEPT)]:
             del self._done[one]
         self._begun = {one: mark for one, mark in self._begun.items() if one != item_id and one in self._pending}
-        self._write()
+        await self._write()
 
-    def _write(self) -> None:
-        content = _File(done=tuple(self._done.values()), begun=tuple(self._begun.values()))
-        files.write_atomic(self._path, msgspec.json.encode(content))
-
-    def _load(self) -> _File:
-        try:
-            found = msgspec.json.decode(self._path.read_bytes(), type=_File)
-        except FileNotFoundError:
-            return _File()
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            moved = files.move_aside(self._path)
-            logger().warning(
-                "work ledger makes no sense", path=str(self._path), why=str(error), then=f"moved to {moved}"
-            )
-            return _File()
-        files.refuse_newer(self._path, found.version, VERSION)
-        return found
+    async def _write(self) -> None:
+        await self.file.save(_File(done=tuple(self._done.values()), begun=tuple(self._begun.values())))

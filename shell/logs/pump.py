@@ -122,7 +122,7 @@ class Pump:
                 await self._hand_over()
             await self._note_safe()
             if not self._size and self._on_its_way is None:
-                self._drop(self._complete())
+                await self._drop(self._complete())
                 self._answer()
             if not has_more:
                 with anyio.move_on_after(BUSY_PAUSE_S if self._size or self._on_its_way else IDLE_PAUSE_S):
@@ -222,8 +222,8 @@ class Pump:
         """Keep the positions that the last batch has reached, once it is safe."""
         if self._on_its_way is not None and self._on_its_way.entry.safe.is_set():
             handed, self._on_its_way = self._on_its_way, None
-            await anyio.to_thread.run_sync(self.positions.keep, handed.reached)
-            self._drop(handed.complete)
+            await self.positions.keep(handed.reached)
+            await self._drop(handed.complete)
             for one in handed.waiting:
                 one.set()
 
@@ -243,7 +243,7 @@ class Pump:
             one.set()
         self._answered = []
 
-    def _drop(self, keys: tuple[str, ...]) -> None:
+    async def _drop(self, keys: tuple[str, ...]) -> None:
         """Leave these logs."""
         forgotten: dict[str, Position | None] = {}
         for key in keys:
@@ -251,7 +251,7 @@ class Pump:
             log.tail.close()
             forgotten[str(log.tail.path)] = None
         if forgotten:
-            self.positions.keep(forgotten)
+            await self.positions.keep(forgotten)
 
     def figures(self) -> Mapping[str, int]:
         """What a person may want to know."""

@@ -69,7 +69,7 @@ class Tail:
         start, self._start = self._start, None
         self._descriptor, self._device, self._inode, self._offset = descriptor, found.st_dev, found.st_ino, 0
         if start is not None:
-            if (start.device, start.inode) == (found.st_dev, found.st_ino) and start.offset <= found.st_size:
+            if (start.device, start.inode) == (found.st_dev, found.st_ino) and 0 <= start.offset <= found.st_size:
                 self._offset = start.offset
             else:
                 self.missed += 1

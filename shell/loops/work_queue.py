@@ -5,6 +5,7 @@ is acknowledged as failed, and never holds up the next. An item that is done is 
 """
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Final, Protocol, assert_never
@@ -127,7 +128,10 @@ async def _item(hands: Hands, item: WorkItem, acknowledge: bool) -> None:
     """One item; AdapterError when it is to be tried again: nothing is known of what it would touch."""
     if item.id not in hands.ledger:
         error = await _do(hands, item)
-        _note(hands, partial(hands.ledger.add, item.id, error))
+        with suppress(
+            OSError
+        ):  # a disk that does not take it holds nothing up: the agent knows by itself for as long as it lives
+            await hands.ledger.add(item.id, error)
         known = item.type if item.type in _TYPES else "other"
         FIGURES.add("techulus_work_items", type=known, outcome="completed" if error is None else "failed")
     if acknowledge:
@@ -175,7 +179,8 @@ async def _decided(hands: Hands, item: WorkItem, task: Task) -> Now:
 
 async def _change(hands: Hands, item: WorkItem, step: Now) -> str | None:
     if isinstance(step, RestartContainer):
-        _note(hands, partial(hands.ledger.begin, item.id, step.mark))
+        with suppress(OSError):
+            await hands.ledger.begin(item.id, step.mark)
     with bound_contextvars(source="work item", item=item.id, why=f"{item.type} was asked for"):
         error = await _carry_out(hands, step)
     await hands.wake(work.touched(step))  # before another writer could bring it back
@@ -219,19 +224,10 @@ async def _remove(hands: Hands, containers: tuple[ActualContainer, ...], by_forc
     return "; ".join(failures) or None
 
 
-def _note(hands: Hands, write: Callable[[], None]) -> None:
-    """Write to the ledger. A disk that does not take it holds nothing up: the agent knows by itself for as long as it lives."""
-    try:
-        write()
-    except OSError as error:
-        then = "should the agent be killed now, an item may be done twice"
-        _complain(hands, "the ledger", "work ledger not written", str(error), then)
-
-
-def _complain(hands: Hands, about: str, event: str, why: str, then: str = "tried again") -> None:
+def _complain(hands: Hands, about: str, event: str, why: str) -> None:
     if hands.complaints.get(about) != why:
         hands.complaints[about] = why
-        logger().warning(event, item=about, why=why, then=then)
+        logger().warning(event, item=about, why=why, then="tried again")
 
 
 def _forget_complaints(hands: Hands, still_there: frozenset[str]) -> None:

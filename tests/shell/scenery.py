@@ -13,11 +13,10 @@ import anyio
 from core.containers import ContainerId, ExpectedContainer
 from core.secrets import EncryptionKey, encrypt
 from core.state import NodeType
-from shell import files
 from shell.adapters.control_plane import ControlPlane
 from shell.components import Components
 from shell.identity import Identity, Keys
-from shell.last_good import NAME, LastGood
+from shell.last_good import LastGood
 from shell.node import Node
 from tests.builders import Document, a_container_entry, an_actual_container, an_expected_document
 from tests.shell.stand_ins import Podman, Script, Stage
@@ -56,19 +55,6 @@ class Plane(ControlPlane):
         self.closed = True
 
 
-class Kept(LastGood):
-    """Writes in this thread, since virtual time does not wait for another."""
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder, 3)
-        self._file = folder / NAME
-
-    async def save(self, raw: bytes) -> None:
-        """As the real one does."""
-        await anyio.lowlevel.checkpoint()
-        files.write_atomic(self._file, raw)
-
-
 class Making(Podman):
     """An engine whose new containers run."""
 
@@ -105,7 +91,7 @@ class Scenery:
         """The node as `shell.node` would build it."""
         parts = self.stage.components if self.managed else Components(self.stage.podman)
         identity = Identity("server", 3, "10.100.3.1", False, self.plane.url, Keys(bytes(32), bytes(32)), KEY)
-        return Node(identity, self.node_type, self.plane, parts, Kept(self.folder), None, self.folder)
+        return Node(identity, self.node_type, self.plane, parts, LastGood(self.folder, 3), None, self.folder)
 
     @property
     def made(self) -> list[str]:

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import anyio
 import pytest
 
 from shell.ledger import NAME, Ledger
@@ -11,8 +12,8 @@ from shell.ledger import NAME, Ledger
 def test_what_is_done_is_known_to_the_next_run(tmp_path: Path) -> None:
     """L26: with the error of what failed."""
     ledger = Ledger(tmp_path)
-    ledger.add("good", None)
-    ledger.add("bad", "it would not")
+    anyio.run(ledger.add, "good", None)
+    anyio.run(ledger.add, "bad", "it would not")
     later = Ledger(tmp_path)
     assert "good" in later
     assert later.error_of("good") is None
@@ -24,12 +25,12 @@ def test_what_is_begun_is_known_until_it_is_done(tmp_path: Path) -> None:
     """L26: killed in the middle, the next run has the mark."""
     ledger = Ledger(tmp_path)
     ledger.still_pending({"one", "two"})
-    ledger.begin("one", "pid 7")
-    ledger.begin("two", "pid 8")
+    anyio.run(ledger.begin, "one", "pid 7")
+    anyio.run(ledger.begin, "two", "pid 8")
     later = Ledger(tmp_path)
     later.still_pending({"one", "two"})
     assert later.mark_of("one") == "pid 7"
-    later.add("one", None)
+    anyio.run(later.add, "one", None)
     assert later.mark_of("one") is None
     assert Ledger(tmp_path).mark_of("two") == "pid 8"
 
@@ -38,9 +39,9 @@ def test_marks_of_items_that_vanished_are_forgotten(tmp_path: Path) -> None:
     """An aborted rollout takes its items away; the file does not grow for ever."""
     ledger = Ledger(tmp_path)
     ledger.still_pending({"one"})
-    ledger.begin("one", "pid 7")
+    anyio.run(ledger.begin, "one", "pid 7")
     ledger.still_pending(set())
-    ledger.add("other", None)
+    anyio.run(ledger.add, "other", None)
     assert json.loads((tmp_path / NAME).read_text())["begun"] == []
 
 
@@ -50,10 +51,10 @@ def test_only_what_is_asked_for_no_longer_is_forgotten(tmp_path: Path) -> None:
     (tmp_path / NAME).write_text(json.dumps({"version": 2, "done": [{"id": one} for one in ids]}))
     ledger = Ledger(tmp_path)
     ledger.still_pending(frozenset(ids))
-    ledger.add("new", None)
+    anyio.run(ledger.add, "new", None)
     assert all(one in Ledger(tmp_path) for one in ids)
     ledger.still_pending(frozenset())
-    ledger.add("newer", None)
+    anyio.run(ledger.add, "newer", None)
     later = Ledger(tmp_path)
     assert ids[0] not in later
     assert ids[-1] in later
@@ -71,7 +72,7 @@ def test_a_file_that_makes_no_sense_is_moved_aside(tmp_path: Path, content: str)
     """L24: the agent starts, and a person finds what was there."""
     (tmp_path / NAME).write_text(content)
     ledger = Ledger(tmp_path)
-    ledger.add("w", None)
+    anyio.run(ledger.add, "w", None)
     assert "w" in Ledger(tmp_path)
     assert [one.read_text() for one in tmp_path.iterdir() if one.name != NAME] == [content]
 
@@ -83,5 +84,5 @@ def test_a_disk_that_takes_nothing(tmp_path: Path) -> None:
     ledger = Ledger(folder)
     folder.rmdir()
     with pytest.raises(OSError, match="gone"):
-        ledger.add("w", "why")
+        anyio.run(ledger.add, "w", "why")
     assert ledger.error_of("w") == "why"

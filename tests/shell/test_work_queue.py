@@ -196,7 +196,7 @@ def test_a_disk_that_takes_nothing(tmp_path: Path) -> None:
     folder.rmdir()
     bench.queue.lost = 1
     said = rounds(bench, 3)
-    assert "work ledger not written" in [one["event"] for one in said]
+    assert "state file not written" in [one["event"] for one in said]
     assert bench.podman.journal == [("restart", ONE.id)]
     assert bench.queue.heard == [("r", None)]
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import anyio
 import pytest
 from structlog.testing import capture_logs
 
@@ -101,8 +102,8 @@ def test_read_on_after_a_restart(tail: Tail, log: Path) -> None:
 def test_positions_outlive_the_agent(tmp_path: Path) -> None:
     """Kept, changed, forgotten."""
     one, two = Position(1, 2, 3, 4), Position(1, 2, 9, 4, (("stderr", b"half \xff"),))
-    Positions(tmp_path / "p.json").keep({"/a": one, "/b": one})
-    Positions(tmp_path / "p.json").keep({"/a": two, "/b": None})
+    anyio.run(Positions(tmp_path / "p.json").keep, {"/a": one, "/b": one})
+    anyio.run(Positions(tmp_path / "p.json").keep, {"/a": two, "/b": None})
     found = Positions(tmp_path / "p.json")
     assert found.get(Path("/a")) == two
     assert found.get(Path("/b")) is None
@@ -114,11 +115,11 @@ def test_positions_that_make_no_sense(tmp_path: Path, content: str) -> None:
     (tmp_path / "p.json").write_text(content)
     with capture_logs() as said:
         assert Positions(tmp_path / "p.json").get(Path("/a")) is None
-    assert [one["event"] for one in said] == ["log positions make no sense"]
+    assert [one["event"] for one in said] == ["state file not usable"]
 
 
 def test_positions_that_cannot_be_written(tmp_path: Path) -> None:
     """Shipping goes on."""
     with capture_logs() as said:
-        Positions(tmp_path / "missing" / "p.json").keep({"/a": Position(1, 2, 3)})
-    assert [one["event"] for one in said] == ["log positions not written"]
+        anyio.run(Positions(tmp_path / "missing" / "p.json").keep, {"/a": Position(1, 2, 3)})
+    assert [one["event"] for one in said] == ["state file not written"]
