@@ -15,11 +15,13 @@ from core.state import ExpectedState, NodeType
 from shell import resources
 from shell.adapters.podman import Podman, PodmanSettings
 from shell.components import Components
+from shell.deployment_images import DeploymentImages
 from shell.gather import Gather
+from shell.image_fetching import FetchSettings, ImageFetching
 from shell.loops.reconcile import Reconcile, World
 from shell.loops.reports import Reports
 from shell.perform import Perform
-from shell.pulls import Pulls
+from shell.turns import Turns
 from tests.lab.podman_store import PodmanStore
 
 
@@ -80,9 +82,13 @@ async def converge_once(store: PodmanStore, expected: ExpectedState) -> int:
     gather = Gather(components)
     reports = Reports(send, podman, lambda: reconcile.state.memory, resources.fetch, time.time)
     async with anyio.create_task_group() as tasks:
-        perform = Perform(components, Pulls(podman, tasks, reconcile.pull_ended), None, anyio.Lock())
+        kept, turns = DeploymentImages(Path(store.directory)), Turns()
+        fetching = ImageFetching(podman, kept, tasks, reconcile.image_fetched, turns, FetchSettings())
+        perform = Perform(components, kept.id_of, None, turns.lock)
         await tasks.start(reports.run)
-        world = World(fetch, lambda: gather(time.time()), perform, reports.post, reports.deliver, remember)
+        world = World(
+            fetch, lambda: gather(time.time()), perform, fetching.begin, reports.post, reports.deliver, remember
+        )
         tasks.start_soon(reconcile.run, world)
         await at_rest.wait()
         tasks.cancel_scope.cancel()

@@ -23,6 +23,7 @@ LABEL_PREFIX = "techulus."
 DEPLOYMENT_LABEL = "techulus.deployment.id"
 SERVICE_LABEL = "techulus.service.id"
 SERVICE_NAME_LABEL = "techulus.service.name"
+IMAGE_LABEL = "techulus.agent.image"  # the reference that a container was asked to be made from, completed
 _HAS_PREFIX = methodcaller("startswith", LABEL_PREFIX)
 
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")  # Podman's rule for container names
@@ -75,7 +76,8 @@ class ExpectedContainer(msgspec.Struct, frozen=True, gc=False):
 class ActualContainer(msgspec.Struct, frozen=True, gc=False):
     """One container of this server that carries a label of ours.
 
-    `image` is None when its reference cannot be parsed (an image that has lost its name). `state` is Podman's word in lower case.
+    `image` is the reference that it was asked to be made from, by our label, else by Podman's text (`image_text`); None when that cannot be
+    parsed (an image that has lost its name). `image_id` is what it was really made from. `state` is Podman's word in lower case.
     `created` is in seconds since the epoch. `running_for_s` is how long the present start has lasted, as far as that is of interest,
     `lived_s` how long the last one did; both None when not known. `pid` is the first process's, 0 when it does not run or is not known.
     """
@@ -94,6 +96,7 @@ class ActualContainer(msgspec.Struct, frozen=True, gc=False):
     lived_s: float | None = None
     exit_code: int = 0
     pid: int = 0
+    image_id: str = ""
 
 
 def normalise_expected(entry: WireContainer, subnet_id: int | None = None) -> ExpectedContainer | Fault:
@@ -124,7 +127,7 @@ def normalise_actual(entry: WireActualContainer) -> ActualContainer:
     return ActualContainer(
         id=ContainerId(entry.id),
         name=entry.name,
-        image=image.parse(entry.image),
+        image=made_from(entry.labels, entry.image),
         image_text=entry.image,
         state=entry.state.lower(),
         created=entry.created,
@@ -144,6 +147,16 @@ def deployment_of(labels: dict[str, str]) -> DeploymentId | None:
     """The deployment that labels name; none when the label is missing or empty."""
     found = labels.get(DEPLOYMENT_LABEL)
     return DeploymentId(found) if found else None
+
+
+def made_from(labels: dict[str, str], text: str) -> Image | None:
+    """The reference that a container was asked to be made from.
+
+    Our own label keeps it, so that what the engine makes of the text later (an id, another tag) is never drift. A container without the
+    label, another agent's, is judged by the engine's text.
+    """
+    asked = labels.get(IMAGE_LABEL)
+    return (image.parse(asked) if asked else None) or image.parse(text)
 
 
 def image_matches(expected: ExpectedContainer, actual: ActualContainer) -> bool:

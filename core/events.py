@@ -5,7 +5,7 @@ from typing import Literal, TypeAlias
 
 from core.action import Action
 from core.containers import DeploymentId
-from core.image import Image
+from core.fetching import ImageRequest
 from core.pause import Pause
 from core.state import ActualState, ExpectedState
 from core.status import Entry
@@ -24,20 +24,13 @@ class Failed:
 
 
 @dataclass(frozen=True, slots=True)
-class Deferred:
-    """The action waits for an image that is still being pulled; nothing has been changed."""
-
-    image: Image
-
-
-@dataclass(frozen=True, slots=True)
 class Withheld:
     """The action was not begun, since something came between its choice and its turn; it is no failure of the action's."""
 
     why: str
 
 
-Outcome: TypeAlias = Applied | Failed | Deferred | Withheld
+Outcome: TypeAlias = Applied | Failed | Withheld
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,10 +98,10 @@ class ActionDone:
 
 
 @dataclass(frozen=True, slots=True)
-class PullEnded:
-    """A pull that actions were waiting for has ended; `failure` is None when the image is here."""
+class ImageFetched:
+    """A request for an image has been answered; `failure` is None when the image is here."""
 
-    image: Image
+    request: ImageRequest
     failure: str | None
 
 
@@ -127,7 +120,7 @@ Event: TypeAlias = (
     | Looked
     | LookFailed
     | ActionDone
-    | PullEnded
+    | ImageFetched
     | Reported
 )
 
@@ -148,6 +141,13 @@ class Perform:
 
     action: Action
     expected: ExpectedState
+
+
+@dataclass(frozen=True, slots=True)
+class FetchImages:
+    """Have these images here, in this order, several at a time; answer each with ImageFetched."""
+
+    requests: tuple[ImageRequest, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,4 +178,4 @@ class Finish:
     """Nothing more will be done; the loop may end."""
 
 
-Effect: TypeAlias = Fetch | Look | Perform | Report | Remember | Note | Finish
+Effect: TypeAlias = Fetch | Look | Perform | FetchImages | Report | Remember | Note | Finish

@@ -10,6 +10,7 @@ from functools import lru_cache
 import msgspec
 
 DEFAULT_REGISTRY = "docker.io"
+LOCAL = "localhost"
 _MAX_NAME = 255  # registries refuse longer repository names
 
 _HOST = re.compile(
@@ -55,13 +56,21 @@ def parse(text: str) -> Image | None:
     return Image(registry, repository, tag or "latest", digest or None, tag is not None or not digest)
 
 
-def same(one: Image, other: Image) -> bool:
-    """Whether two references mean one image: equal names, then the digests where both have one, otherwise the tags."""
-    if (one.registry, one.repository) != (other.registry, other.repository):
+def same(expected: Image, actual: Image) -> bool:
+    """Whether what a container was made from is what is expected: equal names, then the digest if one is expected, else the tags."""
+    if (expected.registry, expected.repository) != (actual.registry, actual.repository):
         return False
-    if one.digest is not None and other.digest is not None:
-        return one.digest == other.digest
-    return one.tag == other.tag
+    return expected.digest == actual.digest if expected.digest is not None else expected.tag == actual.tag
+
+
+def is_local(image: Image) -> bool:
+    """Whether it is an image of this server's own, which no registry has: `localhost/…`, without a port."""
+    return image.registry == LOCAL
+
+
+def pinned(image: Image, digest: str) -> Image:
+    """The reference by which exactly one image of that name is fetched, wherever its tag has moved."""
+    return Image(image.registry, image.repository, image.tag, digest, tagged=False)
 
 
 def _split_tag(name: str) -> tuple[str, str | None]:
@@ -73,7 +82,7 @@ def _split_tag(name: str) -> tuple[str, str | None]:
 
 def _split_registry(path: str) -> tuple[str, str]:
     first, slash, rest = path.partition("/")
-    if not slash or not ("." in first or ":" in first or first == "localhost"):
+    if not slash or not ("." in first or ":" in first or first == LOCAL):
         registry, repository = DEFAULT_REGISTRY, path
     else:
         registry, repository = first, rest

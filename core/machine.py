@@ -9,10 +9,12 @@ in with every event. A fetch that fails leaves the last good expected state in f
 since a listing that failed must never be taken for an empty server; names, routes and the tunnel, which need no listing, are kept up.
 """
 
+import math
 from dataclasses import replace
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
-from core import guard, plan, retry, saying, status
+from core import fetching, guard, plan, retry, saying, status
+from core.action import Action, Update
 from core.events import (
     ActionDone,
     Effect,
@@ -21,24 +23,55 @@ from core.events import (
     Fetch,
     Fetched,
     FetchFailed,
+    FetchImages,
     Finish,
+    ImageFetched,
     Look,
     Looked,
     LookFailed,
     Note,
     PauseSeen,
     Perform,
-    PullEnded,
     Report,
     Reported,
     StopAsked,
     Tick,
     Woken,
 )
-from core.memory import DEADLINE_S, Ending, Memory, doomed_by, is_doubtful, next_poll_at, pull_ended, ready, record
+from core.memory import (
+    DEADLINE_S,
+    Ending,
+    Memory,
+    doomed_by,
+    image_fetched,
+    image_requests,
+    is_doubtful,
+    next_poll_at,
+    ready,
+    record,
+)
 from core.pause import Pause
-from core.phases import Changing, Closing, Fetching, Idle, Looking, LookingAgain, Processing, State, Waiting
+from core.phases import (
+    AwaitingImages,
+    Changing,
+    Closing,
+    Fetching,
+    Idle,
+    Looking,
+    LookingAgain,
+    Processing,
+    State,
+    Waiting,
+)
 from core.state import ActualState
+
+IN_ORDER_S: Final = (
+    2.0  # names, routes and peers wait so long for containers whose images are about to come: most come within a second
+)
+IMAGE_PATIENCE_S: Final = (
+    10.0  # since the last image came: a round that goes on costs less than the next poll and its round
+)
+
 
 Step: TypeAlias = tuple[State, tuple[Effect, ...]]
 
@@ -55,8 +88,8 @@ def step(state: State, event: Event, now: float) -> Step:
             return _stop(state)
         case PauseSeen(pause=pause):
             return _paused(state, pause, now)
-        case PullEnded(image=image, failure=failure):
-            return _again(replace(state, memory=pull_ended(state.memory, image, failure, now)), now)
+        case ImageFetched():
+            return _image_fetched(state, event, now)
         case ActionDone(action=action) if state.memory.unfinished == retry.key(action):
             memory = replace(record(state.memory, action, event.outcome, now), unfinished=None, woken=True)
             return _noting(_again(replace(state, memory=memory), now), saying.said(memory, event, now))
@@ -71,7 +104,7 @@ def _stop(state: State) -> Step:
     memory = replace(state.memory, stopping=True)
     if isinstance(state, Idle):
         return Idle(memory, state.phase), (Finish(),)
-    return replace(state, memory=memory), ()
+    return _no_longer_awaiting(replace(state, memory=memory))
 
 
 def _paused(state: State, pause: Pause | None, now: float) -> Step:
@@ -88,7 +121,27 @@ def _again(state: State, now: float) -> Step:
     """Bring the next poll forward when something woke us while waiting."""
     if isinstance(state, Idle) and isinstance(state.phase, Waiting) and state.memory.woken:
         return replace(state, phase=replace(state.phase, poll_at=next_poll_at(state.memory, now))), ()
+    return _no_longer_awaiting(state) if state.memory.woken else (state, ())
+
+
+def _no_longer_awaiting(state: State) -> Step:
+    """Something else is to be done than wait for images: look again and see."""
+    if isinstance(state, Processing) and isinstance(state.phase, AwaitingImages):
+        return replace(state, phase=LookingAgain()), (Look(),)
     return state, ()
+
+
+def _image_fetched(state: State, event: ImageFetched, now: float) -> Step:
+    """What waited for the image can go on: at once, or, once the round has ended, with a poll that follows at once."""
+    memory = image_fetched(state.memory, event.request, event.failure, now)
+    if memory is state.memory:
+        return state, ()
+    notes = saying.image_answer(memory, event, now)
+    if isinstance(state, Processing) and not isinstance(state.phase, Closing):
+        came = now if event.failure is None else state.image_at
+        return _noting(_no_longer_awaiting(replace(state, memory=memory, image_at=came)), *notes)
+    memory = replace(memory, woken=memory.woken or event.failure is None)
+    return _noting(_again(replace(state, memory=memory), now), *notes)
 
 
 def _idle(state: Idle, event: Event, now: float) -> Step:
@@ -137,10 +190,12 @@ def _compare(memory: Memory, phase: Looking, actual: ActualState, now: float) ->
         return _noting(_rest(memory, actual, now), *notes)
     round_ = Processing(replace(memory, retries=retry.forget_old(memory.retries, now)), expected, now, LookingAgain())
     following, effects = _choose(round_, actual, now)
-    if isinstance(following.phase, Changing):
+    if isinstance(following.phase, Changing | AwaitingImages):
         return following, (*notes, Note("info", "drift found", (("changes", len(following.memory.drift)),)), *effects)
-    said = tuple(effect for effect in effects if isinstance(effect, Note))
-    return _noting(_rest(following.memory, actual, now), *notes, *said)
+    others = tuple(
+        effect for effect in effects if isinstance(effect, Note | FetchImages)
+    )  # all but the report, which `_rest` makes
+    return _noting(_rest(following.memory, actual, now), *notes, *others)
 
 
 def _beside(memory: Memory, phase: Looking, beside: ActualState | None, now: float) -> Step:
@@ -165,7 +220,7 @@ def _choose_beside(state: Processing, beside: ActualState, now: float) -> tuple[
     drift = plan.beside_containers(state.snapshot, beside, state.memory.node_type)
     memory = replace(state.memory, retries=retry.seen_in_force(state.memory.retries, drift))
     if _over(memory, state.began_at, now) is None:
-        for action in ready(memory, drift, now):
+        for action in ready(memory, state.snapshot, drift, now):
             if guard.breach(action, state.snapshot, beside, memory.node_type) is None:
                 following = replace(state, memory=replace(memory, drift=drift), phase=Changing(action))
                 return following, (Perform(action, state.snapshot),)
@@ -185,6 +240,8 @@ def _processing(state: Processing, event: Event, now: float) -> Step:
         case Changing(action=action), Tick() if now >= state.began_at + DEADLINE_S:
             memory = replace(state.memory, unfinished=retry.key(action))
             return replace(state, memory=memory, phase=Closing(Ending.TIMED_OUT)), (Look(),)
+        case AwaitingImages(until=until), Tick() if now >= until:
+            return _no_longer_awaiting(state)
         case LookingAgain(), Looked(actual=actual):
             memory = replace(state.memory, ever_up=status.now_up(actual.containers, state.memory.ever_up))
             if memory.look_failure is not None:
@@ -194,29 +251,36 @@ def _processing(state: Processing, event: Event, now: float) -> Step:
         case Closing(looked=False), Looked(actual=actual):
             return _last_report(state, state.phase, actual, now)
         case ((LookingAgain() | Closing(looked=False)), LookFailed(why=why, beside=beside)):
-            memory, notes = saying.blind(state.memory, why)
-            if isinstance(state.phase, LookingAgain) and beside is not None and not memory.stopping:
-                following, effects = _choose_beside(replace(state, memory=memory), beside, now)
-                if isinstance(following.phase, Changing):
-                    return following, (*notes, *effects)
-                memory = following.memory
-            return _noting(_end(replace(state, memory=memory), Ending.BLIND, Closing(Ending.BLIND), now), *notes)
+            return _blind(state, why, beside, now)
         case Closing(looked=True), Reported():
             return _end(state, state.phase.ending, state.phase, now)
         case _:
             return state, ()
 
 
+def _blind(state: Processing, why: str, beside: ActualState | None, now: float) -> Step:
+    memory, notes = saying.blind(state.memory, why)
+    if isinstance(state.phase, LookingAgain) and beside is not None and not memory.stopping:
+        following, effects = _choose_beside(replace(state, memory=memory), beside, now)
+        if isinstance(following.phase, Changing):
+            return following, (*notes, *effects)
+        memory = following.memory
+    return _noting(_end(replace(state, memory=memory), Ending.BLIND, Closing(Ending.BLIND), now), *notes)
+
+
 def _choose(state: Processing, actual: ActualState, now: float) -> tuple[Processing, tuple[Effect, ...]]:
-    """The next change that may be made now, or the end of this round."""
+    """The next change that may be made now, or the wait for an image, or the end of this round."""
     drift = plan.outstanding(state.snapshot, actual, state.memory.node_type)
-    memory = replace(state.memory, drift=drift, retries=retry.seen_in_force(state.memory.retries, drift))
-    notes: list[Effect] = []
-    for action in ready(memory, drift, now):
+    retries = retry.seen_in_force(state.memory.retries, drift)
+    images = state.memory.images.among(fetching.needed_by(drift), retries)
+    memory = replace(state.memory, drift=drift, retries=retries, images=images)
+    state, asking = _ask_for_images(replace(state, memory=memory), now)
+    memory, notes = state.memory, [*asking]
+    for action in ready(memory, state.snapshot, drift, now):
         if (ending := _over(memory, state.began_at, now)) is not None:
-            closing, effects = _close(replace(state, memory=memory), actual, now, ending)
+            closing, effects = _close(state, actual, now, ending)
             return closing, (*saying.idle_hands(memory), *effects)
-        if plan.awaits_a_refused_one(action, state.snapshot, actual):
+        if plan.awaits_a_refused_one(action, state.snapshot, actual) or _is_early(state, action, now):
             continue
         fault = guard.breach(action, state.snapshot, actual, memory.node_type)
         if fault is None:
@@ -226,8 +290,44 @@ def _choose(state: Processing, actual: ActualState, now: float) -> tuple[Process
         notes.append(
             Note("error", "action refused, this is a fault of the agent", (*saying.about(action), ("why", fault)))
         )
-    ended, effects = _close(replace(state, memory=memory), actual, now, Ending.WAITING if drift else Ending.CONVERGED)
+    state = replace(state, memory=memory)
+    if (until := _awaited_until(state, now)) is not None:
+        return replace(state, phase=AwaitingImages(until)), (*notes, _report(memory, actual))
+    ended, effects = _close(state, actual, now, Ending.WAITING if drift else Ending.CONVERGED)
     return ended, (*notes, *(saying.idle_hands(memory) if drift else ()), *effects)
+
+
+def _ask_for_images(state: Processing, now: float) -> tuple[Processing, tuple[Effect, ...]]:
+    """All that are missing at once, so that none waits for a change that it has nothing to do with."""
+    memory = state.memory
+    if _over(memory, state.began_at, now) is not None:
+        return state, ()
+    requests = image_requests(memory, state.snapshot, memory.drift, now)
+    if not requests:
+        return state, ()
+    tried = retry.attempts(
+        memory.retries
+    )  # what failed before must not make names and routes wait again with each attempt
+    is_first = math.isinf(state.asked_at) and any(one.deployment_id not in tried for one in requests)
+    asked_at = now if is_first else state.asked_at
+    asked = replace(memory, images=memory.images.asked(requests))
+    return replace(state, memory=asked, asked_at=asked_at, image_at=now), (FetchImages(requests),)
+
+
+def _is_early(state: Processing, action: Action, now: float) -> bool:
+    """Whether containers come first whose images are about to come."""
+    is_later_kind = isinstance(action, Update)
+    return is_later_kind and bool(state.memory.images.on_the_way) and now < state.asked_at + IN_ORDER_S
+
+
+def _awaited_until(state: Processing, now: float) -> float | None:
+    """How long this round waits for images, None when it does not."""
+    memory = state.memory
+    if not memory.images.on_the_way or memory.woken or _over(memory, state.began_at, now) is not None:
+        return None
+    in_order = state.asked_at + IN_ORDER_S
+    until = in_order if now < in_order else min(state.image_at + IMAGE_PATIENCE_S, state.began_at + DEADLINE_S)
+    return until if now < until else None
 
 
 def _over(memory: Memory, began_at: float, now: float) -> Ending | None:
@@ -257,7 +357,7 @@ def _last_report(state: Processing, phase: Closing, actual: ActualState, now: fl
 
 def _close(state: Processing, actual: ActualState, now: float, ending: Ending) -> tuple[Processing, tuple[Effect, ...]]:
     memory = state.memory
-    soon = ending in (Ending.FAILED, Ending.TIMED_OUT) and any(ready(memory, memory.drift, now))
+    soon = ending in (Ending.FAILED, Ending.TIMED_OUT) and any(ready(memory, state.snapshot, memory.drift, now))
     phase = Closing(ending, looked=True, soon=soon, look_at=_look_at(actual, now))
     return replace(state, phase=phase), (_report(memory, actual, final=True),)
 

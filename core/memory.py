@@ -4,7 +4,7 @@ Refuses to know in which phase the machine is.
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Final, assert_never
@@ -12,8 +12,8 @@ from typing import Final, assert_never
 from core import retry
 from core.action import KINDS, Action, CouldNotBeRead, Deploy, Redeploy, Start, StopOrphan, UpdateCaddy
 from core.containers import ContainerId, DeploymentId
-from core.events import Applied, Deferred, Failed, Outcome, Withheld
-from core.image import Image
+from core.events import Applied, Failed, Outcome, Withheld
+from core.fetching import ImageRequest, Images
 from core.pause import Pause
 from core.plan import orphans
 from core.retry import Retries, RetryKey
@@ -44,8 +44,7 @@ class Memory:
     """Survives both states.
 
     `in_force` is the last good expected state; `beside` a later one that could not yet be held against a listing of the containers, and
-    counts for what needs none; `retries` and `pulling` say what is put aside; `pulled` what need not wait for the same
-    image again, so that a pull that brings nothing cannot go round in circles; `doubted` holds the containers that a
+    counts for what needs none; `retries` and `images` say what is put aside; `doubted` holds the containers that a
     suspicious expected state would remove, until the next poll says the same; `unfinished` is the key of an action that still ran when
     its PROCESSING ended; `drift` is what the last look found to be done, put aside or not;
     `removed` are deployments that work items took away since the last answered poll; `poll_failure` says why the last poll failed and
@@ -56,15 +55,13 @@ class Memory:
     in_force: ExpectedState | None = None
     beside: ExpectedState | None = None
     retries: Retries = field(default_factory=dict)
-    pulling: Mapping[RetryKey, Image] = field(default_factory=dict)
-    pulled: frozenset[tuple[RetryKey, Image]] = frozenset()
+    images: Images = field(default_factory=Images)
     doubted: frozenset[ContainerId] | None = None
     unfinished: RetryKey | None = None
     ever_up: frozenset[ContainerId] = frozenset()
     drift: tuple[Action, ...] = ()
     woken: bool = False
     stopping: bool = False
-    ended_early: frozenset[Image] = frozenset()
     removed: frozenset[DeploymentId] = frozenset()
     polls: int = 0
     last_poll_at: float = float("-inf")
@@ -106,22 +103,22 @@ def is_doubtful(expected: ExpectedState, before: ExpectedState | None) -> bool:
     return dropped >= _FEW and 2 * dropped > len(before.containers)
 
 
-def ready(memory: Memory, drift: tuple[Action, ...], now: float) -> Iterator[Action]:
+def ready(memory: Memory, expected: ExpectedState, drift: tuple[Action, ...], now: float) -> Iterator[Action]:
     """Those changes that are not put aside, in their order; what replaces a container is put aside with the stop of that container.
 
-    Both wait for the same pull, and whichever comes first must not run beside what it replaces. After a stop that has failed, that holds
+    Both wait for the same image, and whichever comes first must not run beside what it replaces. After a stop that has failed, that holds
     for containers with volumes only: no two may ever write to the same data, and any other is better there than not.
     """
     awaited: set[DeploymentId] = set()
     found: list[Action] = []
     for action in drift:
-        key = retry.key(action)
         if is_overtaken(action, memory.removed) or _is_settling(memory, action, now):
             continue
-        is_pulling = key in memory.pulling
-        if is_pulling or retry.is_waiting(memory.retries, key, now):
+        needed = memory.images.needs(action, expected, memory.retries)
+        if needed or retry.is_waiting(memory.retries, retry.key(action), now):
             if isinstance(action, StopOrphan):
-                awaited.update(one.deployment_id for one in action.successors if is_pulling or one.volumes)
+                coming = memory.images.are_on_the_way(needed)
+                awaited.update(one.deployment_id for one in action.successors if coming or one.volumes)
         elif not (isinstance(action, Deploy) and action.container.deployment_id in awaited):
             found.append(action)
     return _fewest_attempts_first(memory, found)
@@ -160,20 +157,28 @@ def is_overtaken(action: Action, removed: frozenset[DeploymentId]) -> bool:
     return isinstance(action, Start | Deploy | Redeploy) and retry.key(action)[1] in removed
 
 
+def image_requests(
+    memory: Memory, expected: ExpectedState, drift: tuple[Action, ...], now: float
+) -> tuple[ImageRequest, ...]:
+    """The images that are to be asked for now, in the order of the changes that need them: all at once, whichever is made first."""
+    found: dict[DeploymentId, ImageRequest] = {}
+    for action in drift:
+        if is_overtaken(action, memory.removed) or retry.is_waiting(memory.retries, retry.key(action), now):
+            continue
+        for one in memory.images.needs(action, expected, memory.retries):
+            underway = memory.images.on_the_way.get(one.deployment_id)
+            is_asked_for = underway is not None and underway.image == one.image
+            if not is_asked_for and not retry.is_waiting(memory.retries, one.key, now):
+                found.setdefault(one.deployment_id, one)
+    return tuple(found.values())
+
+
 def record(memory: Memory, action: Action, outcome: Outcome, now: float) -> Memory:
     """The memory after an action has ended."""
     key = retry.key(action)
     unfinished = None if memory.unfinished == key else memory.unfinished
     failure: str | None = None
     match outcome:
-        case Deferred(image=image) if (key, image) in memory.pulled:
-            failure = f"{image} was pulled and is still not here"
-        case Deferred(image=image) if image in memory.ended_early:
-            ended_early = memory.ended_early - {image}
-            pulled = memory.pulled | {(key, image)}
-            return replace(memory, ended_early=ended_early, pulled=pulled, unfinished=unfinished, woken=True)
-        case Deferred(image=image):
-            return replace(memory, pulling={**memory.pulling, key: image}, unfinished=unfinished)
         case Withheld():
             return replace(memory, unfinished=unfinished, woken=True)
         case Applied():
@@ -183,19 +188,16 @@ def record(memory: Memory, action: Action, outcome: Outcome, now: float) -> Memo
         case _:
             assert_never(outcome)
     retries = retry.after_attempt(memory.retries, key, now, failure)
-    pulled = frozenset(one for one in memory.pulled if one[0] != key)
-    return replace(memory, retries=retries, unfinished=unfinished, pulled=pulled)
+    return replace(memory, retries=retries, unfinished=unfinished, images=memory.images.after(action))
 
 
-def pull_ended(memory: Memory, image: Image, failure: str | None, now: float) -> Memory:
-    """The memory after a pull has ended: what waited for it may be tried again, at once when the image is here."""
-    waited = [key for key, wanted in memory.pulling.items() if wanted == image]
-    if not waited:  # it ended in the moment in which a change gave up waiting for it, and is heard first
-        return replace(memory, ended_early=memory.ended_early | {image})
-    retries = memory.retries
-    if failure is not None:
-        for key in waited:
-            retries = retry.after_attempt(retries, key, now, failure)
-    rest = {key: wanted for key, wanted in memory.pulling.items() if wanted != image}
-    pulled = memory.pulled | {(key, image) for key in waited if failure is None}
-    return replace(memory, pulling=rest, pulled=pulled, retries=retries, woken=True)
+def image_fetched(memory: Memory, request: ImageRequest, failure: str | None, now: float) -> Memory:
+    """The memory after a request for an image has been answered; one that is not awaited any more changes nothing."""
+    if memory.images.on_the_way.get(request.deployment_id) != request:
+        return memory
+    images = memory.images.answered(request, is_here=failure is None)
+    if failure is None:
+        retries = {key: one for key, one in memory.retries.items() if key != request.key}
+    else:
+        retries = dict(retry.after_attempt(memory.retries, request.key, now, failure))
+    return replace(memory, images=images, retries=retries)

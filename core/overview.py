@@ -4,15 +4,16 @@ Decides what a person at a terminal is told; knows nothing of sockets. Times are
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
 
-from core import render, retry
+from core import deployment_images, fetching, render, retry
 from core.containers import ActualContainer
+from core.deployment_images import Kept
 from core.memory import Memory, next_poll_at
 from core.pause import Pause
-from core.phases import Changing, Closing, Fetching, Looking, Processing, State, Waiting
+from core.phases import AwaitingImages, Changing, Closing, Fetching, Looking, Processing, State, Waiting
 from core.render import Json
 from core.retry import RetryKey
 
@@ -61,6 +62,7 @@ class Moment:
     work: Exchange | None = None
     builds: tuple[Build, ...] = ()
     shipping: Mapping[str, Json] | None = None
+    kept_images: Kept = field(default_factory=dict)
 
 
 def document(at: Moment) -> dict[str, Json]:
@@ -86,7 +88,8 @@ def document(at: Moment) -> dict[str, Json]:
         "workQueue": _exchange(at.work),
         "drift": [render.action_json(one) for one in memory.drift],
         "retries": list(_retries(memory, at)),
-        "pulling": [*sorted({str(image) for image in memory.pulling.values()})],
+        "pulling": [*sorted({str(one.image) for one in memory.images.on_the_way.values()})],
+        "registryNotAsked": list(_unasked(at)),
         "rejected": [render.rejection_json(one) for one in memory.in_force.rejected] if memory.in_force else [],
         "containersSeen": memory.look_failure is None,
         "containers": [_container(one) for one in sorted(at.containers, key=lambda one: (one.name, one.id))],
@@ -137,6 +140,8 @@ def _doing(state: State) -> str:
         case Changing(action=action):
             kind, subject, reason = render.line(action)
             return f"{kind} {subject}: {reason}"
+        case AwaitingImages():
+            return "waiting for images"
         case Closing(ending=ending):
             return f"reporting: {ending.value}"
         case _:
@@ -155,10 +160,12 @@ def _wall(at: Moment, mono: float) -> float:
 def _retries(memory: Memory, at: Moment) -> Iterator[Json]:
     """What was tried and is not simply done: every failure, and what is put aside while it still differs."""
     wanted = {retry.key(one): one for one in memory.drift}
+    needed = frozenset(fetching.needed_by(memory.drift))
     for key, one in sorted(memory.retries.items()):
-        if key not in wanted or (one.failure is None and one.count < 2):
+        is_needed_image = key[0] == retry.FETCH_IMAGE and key[1] in needed
+        if (key not in wanted and not is_needed_image) or (one.failure is None and one.count < 2):
             continue
-        _, subject, reason = render.line(wanted[key])
+        subject, reason = (key[2], "") if is_needed_image else render.line(wanted[key])[1:]
         yield {
             "kind": key[0],
             "subject": subject or _subject(key),
@@ -171,6 +178,15 @@ def _retries(memory: Memory, at: Moment) -> Iterator[Json]:
 
 def _subject(key: RetryKey) -> str:
     return key[1]
+
+
+def _unasked(at: Moment) -> Iterator[Json]:
+    """The expected deployments that began with what was here under their image's name."""
+    expected = at.state.memory.in_force
+    for one in expected.containers if expected is not None else ():
+        kept = deployment_images.kept_for(at.kept_images, one.deployment_id, one.image)
+        if kept is not None and kept.is_unasked:
+            yield {"deploymentId": one.deployment_id, "name": one.name, "image": kept.reference}
 
 
 def _container(one: ActualContainer) -> Json:

@@ -25,6 +25,8 @@ def _lines(document: dict[str, Any]) -> Iterator[str]:
     yield from _list("drift", [_words(one) for one in document.get("drift") or ()])
     yield from _list("retries", [_retry(one) for one in document.get("retries") or ()])
     yield from _list("pulling", document.get("pulling") or [])
+    unasked = document.get("registryNotAsked") or ()
+    yield from _list("not asked", [f"{one.get('name')}: {one.get('image')} as it was here" for one in unasked])
     yield from _list(
         "rejected",
         [f"{one.get('path')} {one.get('key')}: {one.get('reason')}" for one in document.get("rejected") or ()],

@@ -1,5 +1,6 @@
 """The states and phases that the machine is in, as values; `core.machine` goes from one to the next."""
 
+import math
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -57,6 +58,13 @@ class Changing:
 
 
 @dataclass(frozen=True, slots=True)
+class AwaitingImages:
+    """Nothing can be done until an image has come, at the longest `until`."""
+
+    until: float
+
+
+@dataclass(frozen=True, slots=True)
 class Closing:
     """The last look and the last report of this round; `looked` tells which of the two is awaited.
 
@@ -71,12 +79,17 @@ class Closing:
 
 @dataclass(frozen=True, slots=True)
 class Processing:
-    """Working on a snapshot since `began_at`."""
+    """Working on a snapshot since `began_at`.
+
+    `asked_at` is when this round first asked for images, `image_at` when one of them last came.
+    """
 
     memory: Memory
     snapshot: ExpectedState
     began_at: float
-    phase: LookingAgain | Changing | Closing
+    phase: LookingAgain | Changing | AwaitingImages | Closing
+    asked_at: float = -math.inf
+    image_at: float = -math.inf
 
 
 State: TypeAlias = Idle | Processing
@@ -89,5 +102,7 @@ def wake_at(state: State) -> float | None:
             return poll_at if look_at is None else min(poll_at, look_at)
         case Processing(phase=Changing(), began_at=began_at):
             return began_at + DEADLINE_S
+        case Processing(phase=AwaitingImages(until=until)):
+            return until
         case _:
             return None

@@ -10,6 +10,7 @@ from typing import Final, TypeAlias
 
 from core.containers import (
     DEPLOYMENT_LABEL,
+    IMAGE_LABEL,
     LABEL_PREFIX,
     SERVICE_LABEL,
     SERVICE_NAME_LABEL,
@@ -63,20 +64,24 @@ class CreateOptions:
     limits: tuple[Limit, ...] = ()
 
 
-def create_request(container: ExpectedContainer, options: CreateOptions, env: Mapping[str, str]) -> dict[str, Json]:
-    """The body of `POST /containers/create`; `env` is decrypted.
+def create_request(
+    container: ExpectedContainer, options: CreateOptions, env: Mapping[str, str], image_id: str
+) -> dict[str, Json]:
+    """The body of `POST /containers/create`; `env` is decrypted, `image_id` the image of this deployment.
 
+    By id, since the name of the image may mean another one by now; the label keeps the name.
     A container with an address is reached there and publishes no port; only one without (a damaged row) publishes its host ports.
     """
     address = container.address
     network: dict[str, Json] = {"static_ips": [address], "static_mac": mac_for(address)} if address else {}
     request: dict[str, Json] = {
         "name": container.name,
-        "image": reference(container.image),
+        "image": image_id,
         "labels": {
             DEPLOYMENT_LABEL: container.deployment_id,
             SERVICE_LABEL: container.service_id,
             SERVICE_NAME_LABEL: container.service_name,
+            IMAGE_LABEL: str(container.image),
         },
         "env": dict(env),
         "netns": {"nsmode": "bridge"},

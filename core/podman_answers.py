@@ -15,7 +15,6 @@ from msgspec import structs
 from returns.pipeline import is_successful
 from returns.result import Failure, Result, Success
 
-from core import image
 from core.containers import (
     DEPLOYMENT_LABEL,
     SERVICE_LABEL,
@@ -24,6 +23,7 @@ from core.containers import (
     ContainerId,
     deployment_of,
     is_ours,
+    made_from,
 )
 from core.ends import equal_ends
 from core.podman import Limit, gateway, subnet
@@ -91,6 +91,7 @@ class _Item(msgspec.Struct, frozen=True, gc=False, rename="pascal"):
     exit_code: int = 0
     pid: int = 0
     status: str = ""
+    image_id: str = msgspec.field(name="ImageID", default="")
 
 
 @dataclass(frozen=True, slots=True)
@@ -353,7 +354,7 @@ def _container(item: _Item, wall_now_s: float, started_at: Mapping[ContainerId, 
     return ActualContainer(  # by position, in the order of its fields: there is one for each container at each look
         item.id,
         item.names[0] if item.names else "",
-        image.parse(item.image),
+        made_from(labels, item.image),
         item.image,
         state,
         int(item.created.timestamp()),
@@ -366,6 +367,7 @@ def _container(item: _Item, wall_now_s: float, started_at: Mapping[ContainerId, 
         max(0.0, float(item.exited_at - item.started_at - 1)) if ended else None,
         item.exit_code,
         item.pid,
+        item.image_id,
     )
 
 

@@ -39,6 +39,8 @@ _JITTER: Final = 0.1  # the share of a delay that spreads agents apart; taken of
 _RUNS: Final = frozenset({KINDS[Start], KINDS[Deploy], KINDS[Redeploy]})  # the kinds whose subject is a deployment
 _UPDATES: Final = frozenset({KINDS[UpdateDns], KINDS[UpdateCaddy], KINDS[UpdateWireGuard]})
 
+FETCH_IMAGE: Final = "fetch_image"  # no action of its own: what several actions of one deployment wait for
+
 RetryKey: TypeAlias = tuple[str, ...]
 """Kind, subject (deployment or container id, or the component), and the target's digest."""
 
@@ -128,9 +130,18 @@ def _is_old(key: RetryKey, one: Attempt, now: float) -> bool:
 
 def attempts(retries: Retries) -> Mapping[DeploymentId, int]:
     """How often getting a deployment to run has been tried without lasting success, for those of which it has."""
+    return _counted(retries, _RUNS | {FETCH_IMAGE})
+
+
+def starts(retries: Retries) -> Mapping[DeploymentId, int]:
+    """How often a container of a deployment has been started, or nearly, without lasting success."""
+    return _counted(retries, _RUNS)
+
+
+def _counted(retries: Retries, kinds: frozenset[str]) -> Mapping[DeploymentId, int]:
     found: dict[DeploymentId, int] = {}
     for key, one in retries.items():
-        if key[0] in _RUNS:
+        if key[0] in kinds:
             deployment = DeploymentId(key[1])
             found[deployment] = max(one.count, found.get(deployment, 0))
     return found

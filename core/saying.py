@@ -8,7 +8,7 @@ from typing import assert_never
 
 from core import render, retry
 from core.action import Action
-from core.events import ActionDone, Applied, Deferred, Effect, Failed, Note, Remember, Withheld
+from core.events import ActionDone, Applied, Effect, Failed, ImageFetched, Note, Remember, Withheld
 from core.memory import Memory
 from core.rejection import Rejection
 from core.state import ExpectedState
@@ -73,15 +73,22 @@ def about(action: Action) -> tuple[tuple[str, str], ...]:
     return (("kind", kind), ("subject", subject), ("reason", reason))
 
 
+def image_answer(memory: Memory, event: ImageFetched, now: float) -> tuple[Effect, ...]:
+    """An image could not be had; nothing is said of one that is here."""
+    found = memory.retries.get(event.request.key)
+    if event.failure is None or found is None:
+        return ()
+    then = f"tried again in {found.not_before - now:.0f} s; what runs stays"
+    facts = (("image", str(event.request.image)), ("deployment", event.request.deployment_id), ("why", event.failure))
+    return (Note("error", "image not fetched", (*facts, ("then", then)), event.request.deployment_id),)
+
+
 def said(memory: Memory, event: ActionDone, now: float) -> Note:
     """How an action ended."""
     named = about(event.action)
     match event.outcome:
         case Applied():
             return Note("info", "applied", named)
-        case Deferred(image=image):
-            facts = (("image", str(image)), ("then", "the pull goes on, and so does everything else"))
-            return Note("info", "waiting for image", (*named, *facts))
         case Withheld(why=why):
             return Note("info", "not begun", (*named, ("why", why)))
         case Failed(why=why):

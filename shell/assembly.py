@@ -10,6 +10,7 @@ from core.state import ExpectedState
 from shell.adapters.podman import Podman
 from shell.building import caches
 from shell.gather import Gather
+from shell.image_fetching import ImageFetching
 from shell.image_ledger import ImageLedger
 from shell.log import tap
 from shell.logs.own import OwnLog
@@ -21,7 +22,6 @@ from shell.loops.builds import Builder
 from shell.loops.image_gc import Broom
 from shell.loops.logs import Logs
 from shell.node import Node
-from shell.pulls import Pulls
 
 
 def builder(node: Node, paused: Callable[[], bool]) -> Builder | None:
@@ -64,7 +64,11 @@ def logs(node: Node, gather: Gather, in_force: Callable[[], ExpectedState | None
 
 
 def broom(
-    node: Node, ledger: ImageLedger, expected: Callable[[], ExpectedState | None], pulls: Pulls, builds: Builder | None
+    node: Node,
+    ledger: ImageLedger,
+    expected: Callable[[], ExpectedState | None],
+    fetching: ImageFetching,
+    builds: Builder | None,
 ) -> Broom:
     """What keeps this server's disk from filling up."""
     assert node.images is not None
@@ -77,7 +81,7 @@ def broom(
         images=node.images,
         ledger=ledger,
         expected=expected,
-        pulling=pulls.under_way,
+        pulling=fetching.under_way,
         wall_clock=time.time,
         percent_used=lambda folder: psutil.disk_usage(folder).percent,
         prune_builds=prune,

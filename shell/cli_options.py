@@ -52,6 +52,16 @@ NODE_OPTIONS: dict[str, tuple[object, object]] = {
         _option(list[str] | None, "--insecure-registry", "HOST[:PORT] of a registry without TLS; repeatable."),
         None,
     ),
+    "pull_policy": (
+        _option(
+            str, "--pull-policy", "always, or missing: a new deployment takes an image that is here without asking."
+        ),
+        "always",
+    ),
+    "pull_concurrency": (
+        _option(int, "--pull-concurrency", "Images that are fetched at the same time.", min=1, max=8),
+        3,
+    ),
     "container_log_mib": (
         _option(int, "--container-log-mib", "Size limit of each container's log, in MiB.", min=1, max=65_536),
         64,

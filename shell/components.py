@@ -9,15 +9,43 @@ from typing import Protocol
 
 from core.caddy import Route
 from core.containers import ActualContainer, ContainerId, ExpectedContainer
+from core.deployment_images import StoredImage
 from core.dns import Record
 from core.image import Image
 from core.podman_events import ContainerEvent
+from core.podman_images import ImageUser
 from core.state import Component
 from core.wireguard import Peer
 
 
+class ImageEngine(Protocol):
+    """What the agent asks of Podman's images. Everything may raise AdapterError; everything is bounded in time."""
+
+    async def find(self, image: Image) -> StoredImage | None:
+        """What a reference means in the store; None when nothing has that name."""
+
+    async def has(self, image_id: str) -> bool:
+        """Whether an image of that id is in the store."""
+
+    async def pull(self, image: Image, *, timeout_s: float, on_answer: Callable[[], None]) -> StoredImage:
+        """Fetch an image from its registry. `on_answer` is called once the registry has answered."""
+
+    async def fault(self, image_id: str) -> str | None:
+        """Why the content of an image is not what was fetched, None when it is. Reads all of it."""
+
+    async def users(self, image_id: str) -> tuple[ImageUser, ...]:
+        """The containers that were made from an image, whoever made them."""
+
+    async def discard(self, image_id: str) -> None:
+        """Remove an image with all its names; refused while a container uses it."""
+
+
 class ContainerEngine(Protocol):
     """What the agent asks of Podman. Everything may raise AdapterError; everything is bounded in time."""
+
+    @property
+    def images(self) -> ImageEngine:
+        """Its images."""
 
     async def containers(self, wall_now_s: float) -> tuple[ActualContainer, ...]:
         """All containers of ours, in one call."""
@@ -31,17 +59,11 @@ class ContainerEngine(Protocol):
     async def ensure_network(self) -> None:
         """Make the containers' network if it is missing."""
 
-    async def has_image(self, image: Image) -> bool:
-        """Whether the image is here and complete."""
-
-    async def pull(self, image: Image, *, timeout_s: float) -> None:
-        """Fetch an image from its registry."""
-
     async def make_volumes(self, container: ExpectedContainer) -> None:
         """Make the folders of a container's volumes. Done before anything is stopped for it, since a folder may be refused."""
 
-    async def create_and_start(self, container: ExpectedContainer, env: dict[str, str]) -> None:
-        """Create a container and start it; nothing is left over when that fails."""
+    async def create_and_start(self, container: ExpectedContainer, env: dict[str, str], image_id: str) -> None:
+        """Create a container from an image that is here and start it; nothing is left over when that fails."""
 
     async def start(self, container_id: ContainerId) -> None:
         """Start a container that exists."""

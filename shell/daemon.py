@@ -28,10 +28,12 @@ from core.state import ActualState, Document, ExpectedState, NodeType
 from shell import assembly, collector, reloading, resources, service_manager, status_socket, version
 from shell.adapters.public_address import PublicAddressService
 from shell.building import log as build_log
+from shell.deployment_images import DeploymentImages
 from shell.ever_up import EverUp
 from shell.failure import AdapterError
 from shell.figures import FIGURES
 from shell.gather import Gather
+from shell.image_fetching import ImageFetching
 from shell.image_ledger import ImageLedger
 from shell.ledger import Ledger
 from shell.log import logger
@@ -46,7 +48,6 @@ from shell.loops.watchdog import Pulse
 from shell.node import Node
 from shell.pausing import PauseFile
 from shell.perform import Perform
-from shell.pulls import Pulls
 from shell.turns import Turns
 from shell.watching import Watching
 
@@ -134,6 +135,8 @@ class Daemon:
         self._address = PublicAddress(PublicAddressService(node.public_ip_service or "")) if asks else None
         self._builder = assembly.builder(node, self._is_paused)
         self._images = ImageLedger(node.data_dir, time.time)
+        self._deployment_images = DeploymentImages(node.data_dir)
+        self._kept_for: ExpectedState | None = None
         self._checks_health = not _SYSTEMD.is_dir()
         self._expected = Expected(node)
         self._gather = Gather(node.components)
@@ -158,6 +161,10 @@ class Daemon:
             self._pulse.beat("reconcile", _RECONCILE_LIMIT_S)
         self._ever_up.keep(state.memory.ever_up)
         self._watching(state, effects)
+        in_force = state.memory.in_force
+        if in_force is not None and in_force is not self._kept_for and any(isinstance(one, Report) for one in effects):
+            self._kept_for = in_force  # a report follows from a look that listed all containers
+            self._deployment_images.look(in_force, self._gather.containers)
         if not self._is_ready and any(isinstance(one, Report) for one in effects):
             self._is_ready = True
             self._manager.ready()
@@ -187,20 +194,30 @@ class Daemon:
     async def _work_until_stopped(self) -> None:
         async with anyio.create_task_group() as tasks:
             podman = self._node.components.podman
-            pulls = Pulls(podman, tasks, self.reconcile.pull_ended, pulled=self._images.pulled)
-            perform = Perform(
-                self._node.components, pulls, self._node.identity.encryption_key, self._turns.lock, self._withheld
+            fetching = ImageFetching(
+                podman,
+                self._deployment_images,
+                tasks,
+                self.reconcile.image_fetched,
+                self._turns,
+                self._node.image_fetching,
+                pulled=self._images.pulled,
             )
+            image_id = self._deployment_images.id_of
+            key = self._node.identity.encryption_key
+            perform = Perform(self._node.components, image_id, key, self._turns.lock, self._withheld)
             await tasks.start(self._reports.run)
             tasks.start_soon(event_loop.run, self._ear())
             tasks.start_soon(self._ever_up.file.run)
+            tasks.start_soon(self._deployment_images.file.run)
             if self._ledger is not None:
-                self._start_beside(tasks, self._ledger, pulls)
+                self._start_beside(tasks, self._ledger, fetching)
             await self.reconcile.run(
                 World(
                     fetch=self._expected.fetch,
                     look=self._look,
                     perform=perform,
+                    fetch_images=fetching.begin,
                     post=self._reports.post,
                     deliver=self._reports.deliver,
                     remember=self._remember,
@@ -209,7 +226,7 @@ class Daemon:
             )
             tasks.cancel_scope.cancel()
 
-    def _start_beside(self, tasks: anyio.abc.TaskGroup, ledger: Ledger, pulls: Pulls) -> None:
+    def _start_beside(self, tasks: anyio.abc.TaskGroup, ledger: Ledger, fetching: ImageFetching) -> None:
         """Everything that a daemon does beside reconciling."""
         node = self._node
         tasks.start_soon(work_queue.run, self._hands(ledger))
@@ -224,7 +241,7 @@ class Daemon:
             else:
                 tasks.start_soon(build_log.ship, self._builder.logs, node.log_store)
         if node.images is not None:
-            tasks.start_soon(image_gc.run, assembly.broom(node, self._images, self._in_force, pulls, self._builder))
+            tasks.start_soon(image_gc.run, assembly.broom(node, self._images, self._in_force, fetching, self._builder))
         if self._address is not None:
             tasks.start_soon(self._address.run)
 
@@ -247,6 +264,7 @@ class Daemon:
                 report=self._reports.last,
                 work=self._work,
                 shipping=None if self._logs is None else self._logs.pump.figures(),
+                kept_images=self._deployment_images.known,
                 builds=() if self._builder is None else tuple(self._builder.now.values()),
             )
         )

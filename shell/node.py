@@ -1,6 +1,6 @@
 """Builds a node from its options and identity: which components are managed here, and by what."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from core.build_plan import Settings
@@ -16,6 +16,7 @@ from shell.adapters.wireguard import WireGuard, WireGuardSettings
 from shell.building.pipeline import Workshop
 from shell.components import Components
 from shell.identity import Identity
+from shell.image_fetching import FetchSettings
 from shell.last_good import LastGood
 from shell.options import Options
 
@@ -41,6 +42,7 @@ class Node:
     access_log: Path | None = None
     images: Images | None = None
     image_gc_high: int = 85
+    image_fetching: FetchSettings = field(default_factory=FetchSettings)
 
     async def aclose(self) -> None:
         """Close the connections to the control plane and to Podman."""
@@ -82,6 +84,7 @@ def build(options: Options, identity: Identity, control_plane: ControlPlane) -> 
         build_concurrency=options.build_concurrency,
         images=podman.images,
         image_gc_high=options.image_gc_high,
+        image_fetching=FetchSettings(options.pull_policy, options.pull_concurrency),
         log_spool_bytes=options.log_spool_mib * _MIB,
         access_log=options.caddy_access_log if caddy is not None else None,
         log_store=None if options.logs_endpoint is None else VictoriaLogs(options.logs_endpoint),

@@ -101,6 +101,7 @@ _RULES: Final[Mapping[str, Callable[[Any], object]]] = {
     "podman_socket": Path.absolute,
     "network": _matching(_NETWORK, "a network's name"),
     "registry_auth_file": Path.absolute,
+    "pull_concurrency": _between(1, 8),
     "container_log_mib": _between(1, 65_536),
     "run_dir": Path.absolute,
     "caddy_access_log": Path.absolute,

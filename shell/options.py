@@ -35,6 +35,8 @@ class Options:
     network: str = "techulus"
     registry_auth_file: Path | None = None
     insecure_registry: tuple[str, ...] = ()
+    pull_policy: Literal["always", "missing"] = "always"
+    pull_concurrency: int = 3
     container_log_mib: int = 64
     unmanaged: tuple[Component, ...] = ()
     run_dir: Path = DEFAULT_RUN_DIR

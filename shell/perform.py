@@ -23,13 +23,13 @@ from core.action import (
     explain,
     kind,
 )
-from core.containers import ContainerId, ExpectedContainer
-from core.events import Applied, Deferred, Failed, Outcome, Withheld
+from core.containers import ContainerId, DeploymentId, ExpectedContainer
+from core.events import Applied, Failed, Outcome, Withheld
+from core.image import Image
 from core.secrets import EncryptionKey, decrypt
 from shell.components import Components
 from shell.failure import AdapterError
 from shell.log import bound_contextvars, logger
-from shell.pulls import Pulls
 
 _LAST_LINES: Final = 10  # of what a container said before it ended
 
@@ -39,18 +39,22 @@ class _WithheldError(Exception):
 
 
 class Perform:
-    """Makes changes to this server while it holds the writer. `withheld` says why an action must not be begun now, None when it may."""
+    """Makes changes to this server while it holds the writer.
+
+    `image_id` is the image of a deployment, which the machine has had fetched before; it raises AdapterError when it is not known.
+    `withheld` says why an action must not be begun now, None when it may.
+    """
 
     def __init__(
         self,
         components: Components,
-        pulls: Pulls,
+        image_id: Callable[[DeploymentId, Image], str],
         key: EncryptionKey | None,
         writer: anyio.Lock,
         withheld: Callable[[Action], str | None] = lambda action: None,
     ) -> None:
         self._components = components
-        self._pulls = pulls
+        self._image_id = image_id
         self._key = key
         self._writer = writer
         self._withheld = withheld
@@ -115,9 +119,7 @@ class Perform:
         new: ExpectedContainer | None,
     ) -> Outcome:
         """Images, secrets and volumes of everything wanted first; then the old container goes, then the new one comes."""
-        for one in wanted:
-            if not await self._pulls.ensure(one.image):
-                return Deferred(one.image)
+        made_from = {one.deployment_id: self._image_id(one.deployment_id, one.image) for one in wanted}
         env = {one.deployment_id: self._decrypted(one) for one in wanted}
         podman = self._components.podman
         async with self._turn(action):
@@ -128,7 +130,7 @@ class Perform:
             if old is not None:
                 await podman.stop_and_remove(old)
             if new is not None:
-                await podman.create_and_start(new, env[new.deployment_id])
+                await podman.create_and_start(new, env[new.deployment_id], made_from[new.deployment_id])
         return Applied()
 
     async def _update(self, action: UpdateDns | UpdateCaddy | UpdateWireGuard) -> None:

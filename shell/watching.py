@@ -9,7 +9,7 @@ from core.events import Effect, Note, Perform
 from core.phases import State
 from shell.figures import Figures
 
-_OUTCOMES: Final = {"applied": "applied", "waiting for image": "deferred", "not begun": "withheld", "failed": "failed"}
+_OUTCOMES: Final = {"applied": "applied", "not begun": "withheld", "failed": "failed"}
 
 
 class Watching:

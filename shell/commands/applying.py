@@ -15,6 +15,7 @@ from core import render
 from core.events import Effect, Fetch, Note, Perform, Report
 from core.memory import Memory, ready
 from core.phases import Idle, State, Waiting
+from core.state import ExpectedState
 from shell import log
 from shell.daemon import Daemon, run_until_stopped
 from shell.failure import CommandError
@@ -99,6 +100,7 @@ def _waits(state: State) -> bool:
 
 def _rests(memory: Memory) -> bool:
     """Whether nothing more can be done now."""
-    if memory.doubted is not None or memory.pulling or memory.woken:
+    if memory.doubted is not None or memory.images.on_the_way or memory.woken:
         return False
-    return not any(ready(memory, memory.drift, memory.last_poll_at))
+    expected = memory.in_force or ExpectedState()
+    return not any(ready(memory, expected, memory.drift, memory.last_poll_at))

@@ -23,7 +23,9 @@ from core.events import (
     Fetch,
     Fetched,
     FetchFailed,
+    FetchImages,
     Finish,
+    ImageFetched,
     Look,
     Looked,
     LookFailed,
@@ -31,7 +33,6 @@ from core.events import (
     Outcome,
     PauseSeen,
     Perform,
-    PullEnded,
     Remember,
     Report,
     Reported,
@@ -39,7 +40,7 @@ from core.events import (
     Tick,
     Woken,
 )
-from core.image import Image
+from core.fetching import ImageRequest
 from core.memory import Memory, is_overtaken
 from core.pause import Pause
 from core.phases import Idle, State, Waiting
@@ -58,12 +59,14 @@ class World:
     """What the effects need of the outside, as plain functions.
 
     `fetch` gives the expected state or raises AdapterError; `look` the actual one, likewise; `perform` the outcome of an action;
-    `post` and `deliver` take a report; `remember` keeps the last fetched expected state; `pause` is the pause that is in force.
+    `fetch_images` begins to fetch, and answers through `Reconcile.image_fetched`; `post` and `deliver` take a report; `remember` keeps the
+    last fetched expected state; `pause` is the pause that is in force.
     """
 
     fetch: Callable[[], Awaitable[ExpectedState]]
     look: Callable[[], Awaitable[ActualState]]
     perform: Callable[[Action], Awaitable[Outcome]]
+    fetch_images: Callable[[tuple[ImageRequest, ...]], None]
     post: Callable[[tuple[Entry, ...]], None]
     deliver: Callable[[tuple[Entry, ...]], Awaitable[None]]
     remember: Callable[[], Awaitable[None]]
@@ -97,9 +100,9 @@ class Reconcile:
         """Have the loop end after the change in hand and a last report."""
         await self._tell(StopAsked())
 
-    async def pull_ended(self, image: Image, failure: str | None) -> None:
-        """A pull that outlasted a change's patience has ended."""
-        await self._tell(PullEnded(image, failure))
+    async def image_fetched(self, request: ImageRequest, failure: str | None) -> None:
+        """A request for an image has been answered."""
+        await self._tell(ImageFetched(request, failure))
 
     async def _tell(self, event: Event) -> None:
         """News from outside. What comes after the loop has ended is for nobody."""
@@ -143,6 +146,8 @@ class Reconcile:
                 tasks.start_soon(self._look, world)
             case Perform():
                 tasks.start_soon(self._perform, world, effect)
+            case FetchImages(requests=requests):
+                world.fetch_images(requests)
             case Report(entries=entries, final=True):
                 tasks.start_soon(self._deliver, world, entries)
             case Report(entries=entries):

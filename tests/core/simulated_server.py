@@ -12,27 +12,27 @@ from typing import Any
 
 from msgspec import structs
 
-from core import guard, machine, phases, plan, retry
+from core import guard, machine, phases, plan
 from core.action import Action, kind, subject
 from core.containers import ContainerId, DeploymentId, ExpectedContainer
 from core.events import (
     ActionDone,
     Applied,
-    Deferred,
     Effect,
     Event,
     Failed,
     Fetch,
     Fetched,
     FetchFailed,
+    FetchImages,
     Finish,
+    ImageFetched,
     Look,
     Looked,
     LookFailed,
     Note,
     Outcome,
     Perform,
-    PullEnded,
     Report,
     Reported,
     Tick,
@@ -43,7 +43,7 @@ from core.phases import Processing, State
 from core.state import ActualState, ExpectedState, NodeType
 from tests.builders import an_actual_container, an_expected_container, an_image
 
-FETCH_S, LOOK_S, PERFORM_S, REPORT_S = 0.05, 0.03, 0.2, 0.05
+FETCH_S, LOOK_S, PERFORM_S, REPORT_S, IMAGE_S = 0.05, 0.03, 0.2, 0.05, 0.01
 MOST_EVENTS = 20_000
 
 
@@ -59,7 +59,10 @@ def quickly(_: Action) -> float:
 
 @dataclass
 class Server:
-    """The script (what is expected, what fails, what takes long), the server, and what has been asked for at which time."""
+    """The script (what is expected, what fails, what takes long), the server, and what has been asked for at which time.
+
+    `pulls` are the images that do not come at once: after how many seconds, and why they fail, or None.
+    """
 
     expected: ExpectedState | None
     actual: ActualState = field(default_factory=ActualState)
@@ -147,6 +150,10 @@ class Server:
                     self.say(Looked(self.actual) if self.listing_works else LookFailed("socket gone", beside), LOOK_S)
                 case Perform(action=action, expected=snapshot):
                     self._perform(action, snapshot)
+                case FetchImages(requests=requests):
+                    for one in requests:
+                        seconds, failure = self.pulls.get(one.image, (IMAGE_S, None))
+                        self.say(ImageFetched(one, failure), seconds)
                 case Report(final=True):
                     self.say(Reported(), REPORT_S)
                 case Finish():
@@ -163,12 +170,11 @@ class Server:
         assert self._performing is None, "one writer"
         assert not self.state.memory.stopping
         assert guard.breach(action, snapshot, self.actual, self.node_type) is None
+        needed = self.state.memory.images.needs(action, snapshot, self.state.memory.retries)
+        assert not needed, "an image is here before the change that needs it"
         self._performing = action
         outcome = self.outcome(action)
         self.say(ActionDone(action, outcome), self.duration(action))
-        if isinstance(outcome, Deferred) and retry.key(action) not in self.state.memory.pulling:
-            seconds, failure = self.pulls[outcome.image]
-            self.say(PullEnded(outcome.image, failure), self.duration(action) + seconds)
 
     def _apply(self, action: Action) -> None:
         before = {one.id for one in self.actual.containers if one.state == "running"}

@@ -80,17 +80,45 @@ def test_what_is_not_a_reference(text: str) -> None:
         (f"nginx:1@{SHA}", f"nginx:2@{SHA}", True),
         (f"nginx:1@{SHA}", f"nginx:1@{OTHER_SHA}", False),
         (f"nginx@{SHA}", f"nginx:latest@{SHA}", True),
-        (f"nginx:1@{SHA}", "nginx:1", True),
-        (f"nginx:1@{SHA}", "nginx:2", False),
-        (f"nginx@{SHA}", "nginx", True),
-        (f"nginx@{SHA}", "nginx:1", False),
         (f"nginx@{SHA}", f"org/nginx@{SHA}", False),
     ],
 )
 def test_when_two_references_mean_one_image(one: str, other: str, same: bool) -> None:
-    """The names, then the digests where both have one, otherwise the tags; and it does not matter which comes first."""
+    """The names, then the digests where both have one, otherwise the tags; whichever of the two is the expected one."""
     assert image.same(an_image(one), an_image(other)) is same
     assert image.same(an_image(other), an_image(one)) is same
+
+
+@pytest.mark.parametrize(
+    ("expected", "actual", "same"),
+    [
+        (f"nginx:1@{SHA}", "nginx:1", False),
+        (f"nginx@{SHA}", "nginx", False),
+        (f"nginx@{SHA}", "nginx:1", False),
+        ("nginx:1", f"nginx:1@{SHA}", True),
+        ("nginx:2", f"nginx:1@{SHA}", False),
+        ("nginx", f"nginx@{SHA}", True),
+        ("nginx:1", f"nginx@{SHA}", False),
+    ],
+)
+def test_an_expected_digest_is_asked_for_and_an_expected_tag_is_enough(
+    expected: str, actual: str, *, same: bool
+) -> None:
+    """L52: pinning a running image to a digest is a change, unless the container was made from that digest."""
+    assert image.same(an_image(expected), an_image(actual)) is same
+
+
+@pytest.mark.parametrize(
+    ("text", "local"), [("localhost/app", True), ("localhost:5000/app", False), ("localhost", False), ("app", False)]
+)
+def test_which_images_are_this_servers_own(text: str, *, local: bool) -> None:
+    """No registry has them; one that listens on this server has a port."""
+    assert image.is_local(an_image(text)) is local
+
+
+def test_exactly_one_image_is_named_by_its_digest() -> None:
+    """Whatever its tag means by now."""
+    assert str(image.pinned(an_image("nginx:1"), SHA)) == f"docker.io/library/nginx@{SHA}"
 
 
 @given(ANY_TEXT | st.from_regex(r"[a-z.:/@-]{1,40}", fullmatch=True))

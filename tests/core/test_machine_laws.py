@@ -13,27 +13,27 @@ from core.containers import ContainerId, DeploymentId
 from core.events import (
     ActionDone,
     Applied,
-    Deferred,
     Effect,
     Event,
     Failed,
     Fetch,
     Fetched,
     FetchFailed,
+    FetchImages,
     Finish,
+    ImageFetched,
     Look,
     Looked,
     LookFailed,
     Outcome,
     Perform,
-    PullEnded,
     Report,
     Reported,
     StopAsked,
     Tick,
     Woken,
 )
-from core.image import Image
+from core.fetching import ImageRequest
 from core.memory import Memory
 from core.phases import Changing, Idle, Processing, State, Waiting
 from core.state import ActualState, ExpectedState, NodeType
@@ -71,8 +71,9 @@ THERE: st.SearchStrategy[ActualState] = st.lists(
         )
     )
 )
-OUTCOMES: st.SearchStrategy[Outcome] = st.one_of(
-    st.just(Applied()), st.just(Failed("x")), st.sampled_from(IMAGES).map(Deferred)
+OUTCOMES: st.SearchStrategy[Outcome] = st.sampled_from([Applied(), Failed("x")])
+REQUESTS: st.SearchStrategy[ImageRequest] = st.builds(
+    ImageRequest, st.sampled_from(NAMES).map(DeploymentId), st.sampled_from(IMAGES), st.booleans()
 )
 PAUSES = st.sampled_from([0.0, 0.01, 0.5, 1.0, 3.0, 10.0, 30.0, 299.0, 301.0])
 
@@ -85,6 +86,7 @@ class Rounds(RuleBasedStateMachine):
         self.now = 0.0
         self.awaited: list[type[Effect]] = []
         self.performing: Action | None = None
+        self.images: list[ImageRequest] = []
         self.last_seen: ActualState | None = None
         self.fetched_at = float("-inf")
         self.finished = False
@@ -121,6 +123,10 @@ class Rounds(RuleBasedStateMachine):
                 self.check_perform(action, snapshot)
             case Finish():
                 self.finished = True
+            case FetchImages(requests=requests):
+                assert requests
+                assert not self.state.memory.stopping
+                self.images += requests
             case _:
                 pass
         assert len(self.awaited) <= 1, "one question at a time"
@@ -133,7 +139,7 @@ class Rounds(RuleBasedStateMachine):
         assert action in plan.outstanding(snapshot, self.last_seen, NodeType.WORKER)
         key = retry.key(action)
         assert not retry.is_waiting(self.state.memory.retries, key, self.now)
-        assert key not in self.state.memory.pulling
+        assert not self.state.memory.images.needs(action, snapshot, self.state.memory.retries)
         self.performing = action
 
     def answers(self, kind: type[Effect]) -> bool:
@@ -182,10 +188,17 @@ class Rounds(RuleBasedStateMachine):
             ended, self.performing = self.performing, None
             self.feed(ActionDone(ended, outcome))
 
-    @rule(image=st.sampled_from(IMAGES), failure=st.none() | st.just("x"))
-    def pull_ended(self, image: Image, failure: str | None) -> None:
-        """A pull ends, whether something waits for it or not."""
-        self.feed(PullEnded(image, failure))
+    @rule(failure=st.none() | st.just("x"), which=st.integers(0, 10))
+    def image_fetched(self, failure: str | None, which: int) -> None:
+        """An image that was asked for is here, or cannot be had."""
+        if self.images:
+            self.feed(ImageFetched(self.images.pop(which % len(self.images)), failure))
+
+    @rule(request=REQUESTS, failure=st.none() | st.just("x"))
+    def foreign_image(self, request: ImageRequest, failure: str | None) -> None:
+        """An answer that nobody waits for."""
+        if request not in self.images:
+            self.feed(ImageFetched(request, failure))
 
     @rule()
     def reported(self) -> None:
@@ -228,7 +241,7 @@ ANY_EVENT: st.SearchStrategy[Event] = st.one_of(
     WANTED.map(Fetched),
     THERE.map(Looked),
     st.builds(ActionDone, st.sampled_from(ACTIONS), OUTCOMES),
-    st.builds(PullEnded, st.sampled_from(IMAGES), st.none() | st.just("x")),
+    st.builds(ImageFetched, REQUESTS, st.none() | st.just("x")),
 )
 
 

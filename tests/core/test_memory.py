@@ -12,7 +12,8 @@ from core.action import Action, CouldNotBeRead, Deploy, Differs, NoContainer, No
 from core.caddy import Route
 from core.containers import ContainerId, DeploymentId, Volume
 from core.digest import Difference
-from core.events import Applied, Deferred, Failed
+from core.events import Applied, Failed
+from core.fetching import ImageRequest
 from core.memory import Memory
 from core.state import ActualState, ExpectedState, NodeType
 from tests.builders import an_actual_container, an_expected_container, an_image
@@ -77,45 +78,80 @@ def test_containers_that_do_not_run_are_not_missed() -> None:
     assert memory.doomed_by(ExpectedState(), running(5, state="exited")[0]) == frozenset()
 
 
+def requests(known: Memory, drift: tuple[Action, ...], now: float = 0.0) -> tuple[ImageRequest, ...]:
+    """The images that are to be asked for."""
+    return memory.image_requests(known, ExpectedState(), drift, now)
+
+
+def asked(known: Memory, drift: tuple[Action, ...], now: float = 0.0) -> Memory:
+    """After they have been."""
+    return replace(known, images=known.images.asked(requests(known, drift, now)))
+
+
+def fetched(known: Memory, drift: tuple[Action, ...], failure: str | None = None, now: float = 0.0) -> Memory:
+    """After they have been answered, all alike."""
+    known = asked(known, drift, now)
+    for one in tuple(known.images.on_the_way.values()):
+        known = memory.image_fetched(known, one, failure, now)
+    return known
+
+
+def ready(known: Memory, drift: tuple[Action, ...], now: float) -> tuple[Action, ...]:
+    """The changes that may be made now."""
+    return tuple(memory.ready(known, ExpectedState(), drift, now))
+
+
 def test_what_waits_is_not_ready_and_the_rest_is() -> None:
     """L11: by its own key only."""
     drift = (deploy("a"), deploy("b"), deploy("c"))
-    tried = memory.record(EMPTY, drift[0], Failed("x"), 100.0)
-    tried = memory.record(tried, drift[1], Deferred(IMAGE), 100.0)
-    assert tuple(memory.ready(tried, drift, 100.0)) == drift[2:]
-    assert tuple(memory.ready(tried, drift, 110.0)) == (drift[2], drift[0])
+    tried = memory.record(fetched(EMPTY, drift), drift[0], Failed("x"), 100.0)
+    assert ready(tried, drift, 100.0) == drift[1:]
+    assert requests(tried, drift, 100.0) == ()
+    assert ready(fetched(tried, drift, now=110.0), drift, 110.0) == (*drift[1:], drift[0])
 
 
-def test_a_pull_that_ends_frees_what_waited_for_it() -> None:
-    """At once when the image is here; and the next poll follows soon."""
+def test_nothing_is_begun_without_its_image() -> None:
+    """Each is asked for once; what is here is used once, since it may be gone at the next attempt."""
     drift = (deploy("a"), deploy("b"))
-    waiting = memory.record(EMPTY, drift[0], Deferred(IMAGE), 0.0)
-    waiting = memory.record(waiting, drift[1], Deferred(an_image("other:1")), 0.0)
-    freed = memory.pull_ended(waiting, IMAGE, None, 50.0)
-    assert (tuple(memory.ready(freed, drift, 50.0)), freed.woken) == (drift[:1], True)
+    waiting = asked(EMPTY, drift)
+    assert [one.deployment_id for one in requests(EMPTY, drift)] == ["a", "b"]
+    assert (ready(waiting, drift, 0.0), requests(waiting, drift)) == ((), ())
+    here = memory.image_fetched(waiting, waiting.images.on_the_way[DeploymentId("b")], None, 1.0)
+    assert ready(here, drift, 1.0) == drift[1:]
+    used = memory.record(here, drift[1], Applied(), 2.0)
+    assert [one.deployment_id for one in requests(used, drift, 20.0)] == ["b"]
 
 
-def test_a_pull_that_fails_counts_as_an_attempt_of_what_waited_for_it() -> None:
-    """Backoff, with the reason."""
-    waiting = memory.record(EMPTY, deploy("a"), Deferred(IMAGE), 0.0)
-    failed = memory.pull_ended(waiting, IMAGE, "no such tag", 50.0)
-    assert tuple(memory.ready(failed, (deploy("a"),), 50.0)) == ()
-    assert tuple(memory.ready(failed, (deploy("a"),), 60.0)) == (deploy("a"),)
-    assert failed.retries[retry.key(deploy("a"))].failure == "no such tag"
+def test_an_image_that_cannot_be_had_waits_by_itself() -> None:
+    """Backoff, with the reason; the change that needs it has not been tried."""
+    failed = fetched(EMPTY, (deploy("a"),), "no such tag", 50.0)
+    assert (ready(failed, (deploy("a"),), 50.0), requests(failed, (deploy("a"),), 50.0)) == ((), ())
+    assert len(requests(failed, (deploy("a"),), 60.0)) == 1
+    ((key, one),) = failed.retries.items()
+    assert (key[:2], one.failure, one.count) == (("fetch_image", "a"), "no such tag", 1)
+    assert fetched(failed, (deploy("a"),), None, 60.0).retries == {}
 
 
-def test_a_pull_that_nothing_waits_for_wakes_nobody() -> None:
-    """It is only remembered, for a change that gave up waiting in the very moment in which the pull ended."""
-    heard = memory.pull_ended(EMPTY, IMAGE, "x", 1.0)
-    assert heard == replace(EMPTY, ended_early=frozenset({IMAGE}))
-    after = memory.record(heard, deploy("a"), Deferred(IMAGE), 2.0)
-    assert not after.pulling
-    assert not after.ended_early
-    assert after.woken
+def test_another_image_of_the_same_deployment_is_asked_for_at_once() -> None:
+    """A user who replaces a bad tag by a good one waits for nothing; the answer for the bad one is not taken for the good one's."""
+    bad, good = (
+        Deploy(an_expected_container(deployment_id=DeploymentId("a"), image=an_image(text)), NoContainer())
+        for text in ("slow:1", "slow:2")
+    )
+    waiting = asked(EMPTY, (bad,))
+    (wanted,) = requests(waiting, (good,))
+    late = memory.image_fetched(asked(waiting, (good,)), ImageRequest(DeploymentId("a"), IMAGE), None, 1.0)
+    assert wanted.image == an_image("slow:2")
+    assert ready(late, (good,), 1.0) == ()
 
 
-@pytest.mark.parametrize("outcome", [Applied(), Failed("x"), Deferred(IMAGE)])
-def test_an_unfinished_action_is_finished_however_it_ended(outcome: Applied | Failed | Deferred) -> None:
+def test_an_answer_that_nobody_waits_for_changes_nothing() -> None:
+    """The expected state has changed since."""
+    assert memory.image_fetched(EMPTY, ImageRequest(DeploymentId("a"), IMAGE), "x", 1.0) == EMPTY
+
+
+@pytest.mark.parametrize("outcome", [Applied(), Failed("x")])
+def test_an_unfinished_action_is_finished_however_it_ended(outcome: Applied | Failed) -> None:
     """Otherwise no change would ever be made again."""
     ours, other = deploy("a"), deploy("b")
     unfinished = replace(EMPTY, unfinished=retry.key(ours))
@@ -126,21 +162,33 @@ def test_an_unfinished_action_is_finished_however_it_ended(outcome: Applied | Fa
 def test_the_stop_that_waits_for_a_bad_image_goes_on_once_another_release_is_wanted() -> None:
     """A user who replaces a bad release by a good one does not wait for the pause of the bad one."""
     bad = StopOrphan(DeploymentId("old"), ContainerId("old"), "n", NotExpected(), (an_expected_container(image=IMAGE),))
-    waiting = memory.pull_ended(memory.record(EMPTY, bad, Deferred(IMAGE), 0.0), IMAGE, "no such tag", 1.0)
+    waiting = fetched(EMPTY, (bad,), "no such tag", 1.0)
     good = structs.replace(bad, successors=(an_expected_container(deployment_id=DeploymentId("next")),))
-    assert tuple(memory.ready(waiting, (bad,), 2.0)) == ()
-    assert tuple(memory.ready(waiting, (good,), 2.0)) == (good,)
+    assert ready(waiting, (bad,), 2.0) == ()
+    assert ready(fetched(waiting, (good,), now=2.0), (good,), 2.0) == (good,)
 
 
 def test_a_successor_never_overtakes_the_stop_that_waits_for_its_image() -> None:
-    """L18: both wait for the same pull; the old one is stopped first, even when only its own patience has run out."""
+    """L18: both wait for the same image, which is asked for once; the old one is stopped first."""
     successor = an_expected_container(deployment_id=DeploymentId("next"), image=IMAGE)
     stop = StopOrphan(DeploymentId("old"), ContainerId("old"), "n", NotExpected(), (successor,))
     drift = (stop, Deploy(successor, NoContainer()), deploy("other"))
-    waiting = memory.record(EMPTY, stop, Deferred(IMAGE), 0.0)
-    assert tuple(memory.ready(waiting, drift, 1.0)) == (deploy("other"),)
-    here = memory.pull_ended(waiting, IMAGE, None, 2.0)
-    assert tuple(memory.ready(here, drift, 2.0)) == drift
+    waiting = asked(EMPTY, drift)
+    assert [one.deployment_id for one in requests(EMPTY, drift)] == ["next", "other"]
+    here = memory.image_fetched(waiting, waiting.images.on_the_way[DeploymentId("other")], None, 1.0)
+    assert ready(here, drift, 1.0) == (deploy("other"),)
+    here = memory.image_fetched(here, here.images.on_the_way[DeploymentId("next")], None, 2.0)
+    assert ready(here, drift, 2.0) == drift
+
+
+def test_of_two_successors_none_overtakes_the_stop_that_waits_for_the_other() -> None:
+    """L18: the stop waits for both images, and the container whose image is here must not run beside the old one meanwhile."""
+    one, other = (an_expected_container(deployment_id=DeploymentId(name), name=name) for name in ("n1", "n2"))
+    stop = StopOrphan(DeploymentId("old"), ContainerId("old"), "n", NotExpected(), (one, other))
+    drift = (stop, Deploy(one, NoContainer()), Deploy(other, NoContainer()))
+    waiting = asked(EMPTY, drift)
+    here = memory.image_fetched(waiting, waiting.images.on_the_way[DeploymentId("n1")], None, 1.0)
+    assert ready(here, drift, 1.0) == ()
 
 
 @pytest.mark.parametrize(("volumes", "goes_on"), [((), True), ((Volume("data", "/data"),), False)])
@@ -149,19 +197,9 @@ def test_after_a_stop_that_failed_only_what_has_volumes_waits(volumes: tuple[Vol
     successor = an_expected_container(deployment_id=DeploymentId("next"), volumes=volumes)
     stop = StopOrphan(DeploymentId("old"), ContainerId("old"), "n", NotExpected(), (successor,))
     new = Deploy(successor, NoContainer())
-    failed = memory.record(EMPTY, stop, Failed("it does not stop"), 0.0)
-    assert tuple(memory.ready(failed, (stop, new), 1.0)) == ((new,) if goes_on else ())
-    assert tuple(memory.ready(failed, (stop, new), 60.0)) == (stop, new)
-
-
-def test_a_pull_that_brings_nothing_counts_as_a_failure() -> None:
-    """L14: pulled, and still not here; another image of the same change may still be waited for."""
-    pulled = memory.pull_ended(memory.record(EMPTY, deploy("a"), Deferred(IMAGE), 0.0), IMAGE, None, 1.0)
-    again = memory.record(pulled, deploy("a"), Deferred(IMAGE), 2.0)
-    assert (again.pulling, tuple(memory.ready(again, (deploy("a"),), 3.0))) == ({}, ())
-    other = memory.record(pulled, deploy("a"), Deferred(an_image("other:1")), 2.0)
-    assert (list(other.pulling.values()), dict(other.retries)) == ([an_image("other:1")], {})
-    assert memory.record(pulled, deploy("a"), Applied(), 2.0).pulled == frozenset()
+    failed = memory.record(fetched(EMPTY, (stop, new)), stop, Failed("it does not stop"), 0.0)
+    assert ready(failed, (stop, new), 1.0) == ((new,) if goes_on else ())
+    assert ready(failed, (stop, new), 60.0) == (stop, new)
 
 
 def test_route_updates_that_come_close_together_become_one() -> None:
@@ -169,7 +207,7 @@ def test_route_updates_that_come_close_together_become_one() -> None:
     first, second = (UpdateCaddy((), Differs(Difference(added=(name,)))) for name in ("a", "b"))
     second = structs.replace(second, routes=(Route("b", "b.test", "s", ("10.200.1.2:80",)),))
     after = memory.record(EMPTY, first, Applied(), 100.0)
-    assert list(memory.ready(after, (second,), 104.0)) == []
-    assert list(memory.ready(after, (second,), 105.1)) == [second]
+    assert ready(after, (second,), 104.0) == ()
+    assert ready(after, (second,), 105.1) == (second,)
     unread = structs.replace(second, reason=CouldNotBeRead())
-    assert list(memory.ready(after, (unread,), 100.5)) == [unread]
+    assert ready(after, (unread,), 100.5) == (unread,)

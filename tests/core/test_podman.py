@@ -16,14 +16,17 @@ from tests.builders import DEPLOYMENT, NAME, NGINX, SERVICE, an_expected_contain
 DIGEST = "sha256:" + "0123456789abcdef" * 4
 OPTIONS = CreateOptions("techulus", "/data/volumes", ("10.200.3.1",), 1_000_000)
 
+IMAGE_ID = "5c55" * 16
+LABELS: dict[str, Any] = {
+    "techulus.deployment.id": DEPLOYMENT,
+    "techulus.service.id": SERVICE,
+    "techulus.service.name": "Web API",
+    "techulus.agent.image": NGINX,
+}
 WHOLE: dict[str, Any] = {
     "name": NAME,
-    "image": NGINX,
-    "labels": {
-        "techulus.deployment.id": DEPLOYMENT,
-        "techulus.service.id": SERVICE,
-        "techulus.service.name": "Web API",
-    },
+    "image": IMAGE_ID,
+    "labels": LABELS,
     "env": {"A": "1"},
     "netns": {"nsmode": "bridge"},
     "Networks": {"techulus": {"static_ips": ["10.200.3.2"], "static_mac": "02:74:0a:c8:03:02"}},
@@ -95,36 +98,36 @@ CASES: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
         },
     ),
     (
-        "a digest is asked for without the tag beside it",
+        "it is made from the image of its deployment, and the label keeps what was asked for",
         {"image": an_image(f"nginx:1.27@{DIGEST}")},
-        {"image": f"docker.io/library/nginx@{DIGEST}"},
+        {"labels": {**LABELS, "techulus.agent.image": f"docker.io/library/nginx:1.27@{DIGEST}"}},
     ),
 ]
 
 
 def test_a_container_is_confined() -> None:
     """L40: every field of the request, so that none comes or goes unnoticed."""
-    assert podman.create_request(an_expected_container(), OPTIONS, {"A": "1"}) == WHOLE
+    assert podman.create_request(an_expected_container(), OPTIONS, {"A": "1"}, IMAGE_ID) == WHOLE
 
 
 @pytest.mark.parametrize(("changes", "difference"), [case[1:] for case in CASES], ids=[case[0] for case in CASES])
 def test_what_is_asked_for_is_in_the_request(changes: dict[str, Any], difference: dict[str, Any]) -> None:
     """One thing differs from the healthy container, and only what follows from it in the request."""
-    assert podman.create_request(an_expected_container(**changes), OPTIONS, {"A": "1"}) == WHOLE | difference
+    assert podman.create_request(an_expected_container(**changes), OPTIONS, {"A": "1"}, IMAGE_ID) == WHOLE | difference
 
 
 def test_resolvers_are_left_to_podman_when_none_are_named() -> None:
     """No search domain even so."""
-    request = podman.create_request(an_expected_container(), CreateOptions("n", "/v", (), 1), {})
+    request = podman.create_request(an_expected_container(), CreateOptions("n", "/v", (), 1), {}, IMAGE_ID)
     assert "dns_server" not in request
     assert request["dns_search"] == ["."]
 
 
 def test_limits_are_sent_only_when_there_are_any() -> None:
     """Else Podman's defaults hold."""
-    assert "r_limits" not in podman.create_request(an_expected_container(), OPTIONS, {})
+    assert "r_limits" not in podman.create_request(an_expected_container(), OPTIONS, {}, IMAGE_ID)
     limited = CreateOptions("n", "/v", (), 1, (Limit("nofile", 1024, 2048),))
-    request = podman.create_request(an_expected_container(), limited, {})
+    request = podman.create_request(an_expected_container(), limited, {}, IMAGE_ID)
     assert request["r_limits"] == [{"type": "nofile", "soft": 1024, "hard": 2048}]
 
 
@@ -160,6 +163,7 @@ def test_a_mac_belongs_to_one_address(one: str, other: str) -> None:
 @given(st.dictionaries(st.text(), st.text()), st.text())
 def test_any_text_survives_in_env_and_labels(env: dict[str, str], name: str) -> None:
     """Multi-line secrets and odd service names are the same after JSON."""
-    request = json.loads(json.dumps(podman.create_request(an_expected_container(service_name=name), OPTIONS, env)))
+    made = podman.create_request(an_expected_container(service_name=name), OPTIONS, env, IMAGE_ID)
+    request = json.loads(json.dumps(made))
     assert request["env"] == env
     assert request["labels"]["techulus.service.name"] == name

@@ -17,6 +17,7 @@ NEVER = -62135596800  # how Go spells a time that has not been
 STARTED = 1_795_441_031
 NOW = STARTED + 100.5
 CHANGES = ("nothing", "one more", "one more within", "one less", "another", "turned round")
+IMAGE_ID = "5c55" * 16
 LISTED: list[dict[str, Any]] = [
     {},
     {"Id": "b" * 64, "StartedAt": STARTED + 7},
@@ -39,7 +40,7 @@ def an_item(**changes: Any) -> dict[str, Any]:
         "ExitCode": 0,
         "Id": CONTAINER,
         "Image": NGINX,
-        "ImageID": "5c55",
+        "ImageID": IMAGE_ID,
         "Labels": labels(),
         "Names": [NAME],
         "Networks": ["techulus"],
@@ -65,7 +66,7 @@ def the(**changes: Any) -> ActualContainer:
 
 def test_a_running_container() -> None:
     """Every field, as the planner wants it."""
-    assert the() == an_actual_container(created=1_795_441_031, pid=85, running_for_s=99.5)
+    assert the() == an_actual_container(created=1_795_441_031, pid=85, running_for_s=99.5, image_id=IMAGE_ID)
 
 
 @pytest.mark.parametrize(
@@ -161,9 +162,25 @@ def test_what_is_not_ours_is_left_out() -> None:
     foreign = [an_item(Labels=None), an_item(Labels={}), an_item(Labels={"io.techulus.x": "1", "techulus": "1"})]
     assert listed(*foreign, an_item(Labels={"techulus.other": ""})) == (
         an_actual_container(
-            created=STARTED, pid=85, running_for_s=99.5, deployment_id=None, service_id="", service_name=""
+            created=STARTED,
+            pid=85,
+            running_for_s=99.5,
+            deployment_id=None,
+            service_id="",
+            service_name="",
+            image_id=IMAGE_ID,
         ),
     )
+
+
+def test_what_a_container_was_asked_to_be_made_from_is_kept_by_its_label() -> None:
+    """L5: what Podman makes of an image's name later is no drift; without our label, or with a spoilt one, its text counts."""
+    label = "techulus.agent.image"
+    asked = f"docker.io/library/nginx:1.27@sha256:{'a' * 64}"
+    for text in ("5c55" * 16, "", "docker.io/library/nginx@sha256:" + "b" * 64):
+        assert the(Image=text, Labels={"techulus.x": "", label: asked}).image == an_image(asked)
+    for spoilt in ("", "<none>", "A B"):
+        assert the(Image="nginx:2", Labels={"techulus.x": "", label: spoilt}).image == an_image("nginx:2")
 
 
 def test_an_image_without_a_name_is_no_reference() -> None:

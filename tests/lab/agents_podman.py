@@ -7,6 +7,7 @@ from typing import Any
 import httpx
 
 from core.containers import ActualContainer, ContainerId, DeploymentId, ExpectedContainer, ServiceId
+from core.podman import reference
 from shell.adapters.podman import Podman, PodmanSettings
 from tests.builders import an_expected_container, an_image
 from tests.lab.podman_store import PodmanStore
@@ -45,8 +46,13 @@ async def listed(podman: Podman) -> tuple[ActualContainer, ...]:
 async def made(podman: Podman, container: ExpectedContainer, env: dict[str, str] | None = None) -> ContainerId:
     """Make the network and the container; its id."""
     await podman.ensure_network()
-    await podman.create_and_start(container, env or {})
+    await create(podman, container, env)
     return next(one.id for one in await listed(podman) if one.name == container.name)
+
+
+async def create(podman: Podman, container: ExpectedContainer, env: dict[str, str] | None = None) -> None:
+    """Make the container, from whatever its image's name means in the store."""
+    await podman.create_and_start(container, env or {}, reference(container.image))
 
 
 def page(address: str, path: str = "") -> str:

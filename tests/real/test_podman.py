@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 from core.containers import ContainerId, DeploymentId, HealthCheck, Port, Volume
 from shell.adapters.podman import Podman
 from shell.failure import AdapterError
-from tests.lab.agents_podman import listed, made, page, podman_on, wanted
+from tests.lab.agents_podman import create, listed, made, page, podman_on, wanted
 from tests.lab.images import image
 from tests.lab.podman_store import PodmanStore
 from tests.lab.process import LabError
@@ -157,7 +157,7 @@ async def test_an_address_already_taken(podman: Podman, store: PodmanStore, web:
     with pytest.raises(
         AdapterError, match=f"start container other: address {store.address(5)} is taken by container service-5"
     ):
-        await podman.create_and_start(wanted(store, web, name="other", deployment_id=DeploymentId("other")), {})
+        await create(podman, wanted(store, web, name="other", deployment_id=DeploymentId("other")))
     assert left(store) == ["service-5-deploy"]
     assert page(store.address(5)) == "v1\n"
 
@@ -165,7 +165,7 @@ async def test_an_address_already_taken(podman: Podman, store: PodmanStore, web:
 async def test_an_image_that_is_not_here(podman: Podman, store: PodmanStore) -> None:
     await podman.ensure_network()
     with pytest.raises(AdapterError, match=r"create container service-5-deploy: localhost/none:1: image not known"):
-        await podman.create_and_start(wanted(store, "localhost/none:1"), {})
+        await create(podman, wanted(store, "localhost/none:1"))
     assert left(store) == []
 
 
@@ -174,7 +174,7 @@ async def test_a_name_taken_by_a_stranger(podman: Podman, store: PodmanStore, we
     await podman.ensure_network()
     stranger = store.cli("create", "--name", "service-5-deploy", web).strip()
     with pytest.raises(AdapterError, match=f"taken by container {stranger}, which is not one of ours and created"):
-        await podman.create_and_start(wanted(store, web), {})
+        await create(podman, wanted(store, web))
     assert inspected(store, "service-5-deploy")["Id"] == stranger
 
 
@@ -183,12 +183,12 @@ async def test_a_name_taken_by_what_a_crash_left(podman: Podman, store: PodmanSt
     await podman.ensure_network()
     label = "--label=techulus.deployment.id=deployment-5"
     store.cli("create", "--name", "service-5-deploy", label, "--env=OLD=1", web)
-    await podman.create_and_start(wanted(store, web), {"NEW": "1"})
+    await create(podman, wanted(store, web), {"NEW": "1"})
     env = inspected(store, "service-5-deploy")["Config"]["Env"]
     assert "NEW=1" in env
     assert "OLD=1" not in env
     with pytest.raises(AdapterError, match="which is one of ours and running"):
-        await podman.create_and_start(wanted(store, web), {})
+        await create(podman, wanted(store, web))
     assert page(store.address(5)) == "v1\n"
 
 
@@ -203,7 +203,7 @@ async def test_a_volume_behind_a_symbolic_link(
     at.symlink_to(store.directory / "elsewhere")
     await podman.ensure_network()
     with pytest.raises(AdapterError, match=r"make volume service-5/data: .*is a symbolic link"):
-        await podman.create_and_start(wanted(store, web, volumes=(Volume("data", "/data"),)), {})
+        await create(podman, wanted(store, web, volumes=(Volume("data", "/data"),)))
     assert left(store) == []
     assert list((store.directory / "elsewhere").iterdir()) == []
 
@@ -319,7 +319,7 @@ async def test_a_network_that_went_away_comes_back(podman: Podman, store: Podman
     await podman.ensure_network()
     store.cli("network", "rm", store.network)
     with pytest.raises(AdapterError, match="network not found"):
-        await podman.create_and_start(wanted(store, web), {})
+        await create(podman, wanted(store, web))
     await made(podman, wanted(store, web))
     assert page(store.address(5)) == "v1\n"
 

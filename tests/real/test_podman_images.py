@@ -40,10 +40,10 @@ async def podman(store: PodmanStore, registry: Registry) -> AsyncIterator[Podman
 async def test_an_image_is_pulled(podman: Podman, registry: Registry) -> None:
     """And is here from then on; only the tag that was asked for."""
     wished = an_image(registry.offer("web"))
-    assert not await podman.has_image(wished)
-    await podman.pull(wished, timeout_s=LIMIT_S)
-    assert await podman.has_image(wished)
-    assert not await podman.has_image(an_image(f"{registry.address}/web:v2"))
+    assert await podman.images.find(wished) is None
+    await podman.images.pull(wished, timeout_s=LIMIT_S)
+    assert await podman.images.find(wished) is not None
+    assert await podman.images.find(an_image(f"{registry.address}/web:v2")) is None
 
 
 @pytest.mark.parametrize("tag", ["", ":v1"])
@@ -51,9 +51,9 @@ async def test_by_digest(podman: Podman, store: PodmanStore, registry: Registry,
     """L5: the container that comes of it matches what was asked for, with and without a tag beside the digest. L9."""
     reference = registry.offer("web")
     wished = f"{reference.removesuffix(':v1')}{tag}@{registry.digest(reference)}"
-    assert not await podman.has_image(an_image(wished))
-    await podman.pull(an_image(wished), timeout_s=LIMIT_S)
-    assert await podman.has_image(an_image(wished))
+    assert await podman.images.find(an_image(wished)) is None
+    await podman.images.pull(an_image(wished), timeout_s=LIMIT_S)
+    assert await podman.images.find(an_image(wished)) is not None
     container = wanted(store, wished)
     await made(podman, container)
     assert containers.image_matches(container, (await listed(podman))[0])
@@ -64,7 +64,7 @@ async def test_an_image_that_does_not_exist(podman: Podman, registry: Registry) 
     with pytest.raises(
         AdapterError, match=f"could not pull image {registry.address}/web:none: .*manifest unknown"
     ) as caught:
-        await podman.pull(an_image(f"{registry.address}/web:none"), timeout_s=LIMIT_S)
+        await podman.images.pull(an_image(f"{registry.address}/web:none"), timeout_s=LIMIT_S)
     assert "\n" not in str(caught.value)
 
 
@@ -73,11 +73,11 @@ async def test_a_dead_registry_harms_nothing_that_is_here(podman: Podman, store:
     with Registry(tmp_path / "registry") as own:
         own_podman = podman_on(store, own.address)
         wished = own.offer("web")
-        await own_podman.pull(an_image(wished), timeout_s=LIMIT_S)
+        await own_podman.images.pull(an_image(wished), timeout_s=LIMIT_S)
         own.kill()
         with pytest.raises(AdapterError, match="connection refused"):
-            await own_podman.pull(an_image(wished), timeout_s=LIMIT_S)
-        assert await own_podman.has_image(an_image(wished))
+            await own_podman.images.pull(an_image(wished), timeout_s=LIMIT_S)
+        assert await own_podman.images.find(an_image(wished)) is not None
         await made(own_podman, wanted(store, wished))
         assert page(store.address(5)) == "v1\n"
         await own_podman.aclose()
@@ -87,18 +87,18 @@ async def test_tls_is_verified_unless_the_registry_is_named(store: PodmanStore, 
     """L39: a registry without TLS is refused, also one that the server's own configuration would trust."""
     strict = podman_on(store, "other.example:5000", registry.address.partition(":")[0])
     with pytest.raises(AdapterError, match="HTTP response to HTTPS client"):
-        await strict.pull(an_image(registry.offer("web")), timeout_s=LIMIT_S)
-    assert not await strict.has_image(an_image(registry.offer("web")))
+        await strict.images.pull(an_image(registry.offer("web")), timeout_s=LIMIT_S)
+    assert await strict.images.find(an_image(registry.offer("web"))) is None
     await strict.aclose()
 
 
 async def test_a_moving_tag_moves_with_a_pull(podman: Podman, store: PodmanStore, registry: Registry) -> None:
     """And only then: a container made before keeps what it was made of."""
     moving = registry.retag(registry.offer("web", "v1"), "latest")
-    await podman.pull(an_image(moving), timeout_s=LIMIT_S)
+    await podman.images.pull(an_image(moving), timeout_s=LIMIT_S)
     await made(podman, wanted(store, moving, 5))
     registry.retag(registry.offer("web", "v2"), "latest")
-    await podman.pull(an_image(moving), timeout_s=LIMIT_S)
+    await podman.images.pull(an_image(moving), timeout_s=LIMIT_S)
     await made(podman, wanted(store, moving, 6))
     assert (page(store.address(5)), page(store.address(6))) == ("v1\n", "v2\n")
     assert all(one.image == an_image(moving) for one in await listed(podman))
@@ -113,11 +113,13 @@ async def test_logins_from_a_file(store: PodmanStore, tmp_path: Path) -> None:
         assert json.loads(wrong.read_text()) != json.loads(guarded.auth_file.read_text())
         for file in (None, wrong):
             with pytest.raises(AdapterError, match=r"unauthorized|authentication required") as caught:
-                await podman_on(store, guarded.address, registry_auth_file=file).pull(wished, timeout_s=LIMIT_S)
+                await podman_on(store, guarded.address, registry_auth_file=file).images.pull(wished, timeout_s=LIMIT_S)
             assert PASSWORD not in str(caught.value)
             assert USER.upper() not in str(caught.value).replace("LABEL", "")
-        await podman_on(store, guarded.address, registry_auth_file=guarded.auth_file).pull(wished, timeout_s=LIMIT_S)
-    assert await podman_on(store).has_image(wished)
+        await podman_on(store, guarded.address, registry_auth_file=guarded.auth_file).images.pull(
+            wished, timeout_s=LIMIT_S
+        )
+    assert await podman_on(store).images.find(wished) is not None
 
 
 @pytest.mark.parametrize("text", [None, "not json"])
@@ -127,7 +129,7 @@ async def test_a_file_without_logins(store: PodmanStore, registry: Registry, tmp
     if text is not None:
         file.write_text(text)
     with pytest.raises(AdapterError, match=f"read the login for {registry.address} from {file}"):
-        await podman_on(store, registry_auth_file=file).pull(an_image(registry.offer("web")), timeout_s=LIMIT_S)
+        await podman_on(store, registry_auth_file=file).images.pull(an_image(registry.offer("web")), timeout_s=LIMIT_S)
 
 
 async def test_a_pull_that_hangs_ends(store: PodmanStore, registry: Registry) -> None:
@@ -140,12 +142,12 @@ async def test_a_pull_that_hangs_ends(store: PodmanStore, registry: Registry) ->
             pulled = anyio.Event()
             tasks.start_soon(_expect_too_long, podman, wished, pulled)
             assert await listed(podman) == ()
-            assert not await podman.has_image(wished)
+            assert await podman.images.find(wished) is None
             assert not pulled.is_set()
         relay.cut()
         relay.flow()
-        await podman.pull(wished, timeout_s=LIMIT_S)
-        assert await podman.has_image(wished)
+        await podman.images.pull(wished, timeout_s=LIMIT_S)
+        assert await podman.images.find(wished) is not None
         await podman.aclose()
 
 
@@ -156,8 +158,8 @@ async def test_a_full_disk(store: PodmanStore, registry: Registry, tmp_path: Pat
         podman = podman_on(small, registry.address)
         await made(podman, wanted(small, small.load(image("web"))))
         with pytest.raises(AdapterError, match="no space left on device"):
-            await podman.pull(an_image(big), timeout_s=LIMIT_S)
-        assert not await podman.has_image(an_image(big))
+            await podman.images.pull(an_image(big), timeout_s=LIMIT_S)
+        assert await podman.images.find(an_image(big)) is None
         assert [one.state for one in await listed(podman)] == ["running"]
         assert page(small.address(5)) == "v1\n"
         await podman.aclose()
@@ -175,26 +177,26 @@ async def test_podman_dies_during_a_pull(store: PodmanStore) -> None:
             store.kill()
         caller.close()
         store.start()
-        assert not await podman.has_image(wished)
+        assert await podman.images.find(wished) is None
         await podman.aclose()
 
 
 async def _expect_too_long(podman: Podman, wished: Image, pulled: anyio.Event) -> None:
     with pytest.raises(AdapterError, match="no answer within 4 s"):
-        await podman.pull(wished, timeout_s=4)
+        await podman.images.pull(wished, timeout_s=4)
     pulled.set()
 
 
 async def _expect_broken(podman: Podman, wished: Image) -> None:
     with pytest.raises(AdapterError, match=r"pull image .*: the connection broke"):
-        await podman.pull(wished, timeout_s=LIMIT_S)
+        await podman.images.pull(wished, timeout_s=LIMIT_S)
 
 
 async def test_images_as_a_whole(podman: Podman, store: PodmanStore, registry: Registry) -> None:
     """L46: what is there and who uses it; one in use is not removed, one that is gone is fine."""
     used, idle = registry.offer("web"), registry.offer("env")
     for reference in (used, idle):
-        await podman.pull(an_image(reference), timeout_s=LIMIT_S)
+        await podman.images.pull(an_image(reference), timeout_s=LIMIT_S)
     await made(podman, wanted(store, used))
     found = await podman.images.store()
     by_name = {name: one.id for one in found.images for name in one.names}
@@ -205,5 +207,5 @@ async def test_images_as_a_whole(podman: Podman, store: PodmanStore, registry: R
         await podman.images.remove(used)
     await podman.images.remove(idle)
     await podman.images.remove(idle)
-    assert not await podman.has_image(an_image(idle))
-    assert await podman.has_image(an_image(used))
+    assert await podman.images.find(an_image(idle)) is None
+    assert await podman.images.find(an_image(used)) is not None

@@ -13,7 +13,7 @@ import pytest
 from shell.adapters.podman import Podman
 from shell.failure import AdapterError
 from tests.builders import an_image
-from tests.lab.agents_podman import listed, made, page, podman_on, wanted
+from tests.lab.agents_podman import create, listed, made, page, podman_on, wanted
 from tests.lab.images import image
 from tests.lab.podman_store import PodmanStore
 from tests.lab.wait import wait_for
@@ -55,7 +55,7 @@ async def test_the_service_comes_and_goes(podman: Podman, store: PodmanStore) ->
     """L3: never an empty list. L4: the kept connection is made anew without a failed call."""
     await made(podman, wanted(store, store.load(image("web"))))
     store.kill()
-    for call in (partial(listed, podman), podman.ping, partial(podman.has_image, an_image("x"))):
+    for call in (partial(listed, podman), podman.ping, partial(podman.images.find, an_image("x"))):
         with pytest.raises(AdapterError, match=f"nothing listens at {store.socket_path}"):
             await call()
     store.start()
@@ -88,9 +88,9 @@ async def test_a_call_that_is_cancelled_ends_at_once(podman: Podman, store: Podm
     store.hang()
     begun = anyio.current_time()
     calls = (
-        partial(podman.create_and_start, wanted(store, reference, 6), {}),
+        partial(create, podman, wanted(store, reference, 6)),
         partial(podman.stop_and_remove, container_id),
-        partial(podman.pull, an_image(reference), timeout_s=1800),
+        partial(podman.images.pull, an_image(reference), timeout_s=1800),
     )
     with anyio.move_on_after(0.3):
         async with anyio.create_task_group() as tasks:
@@ -156,7 +156,7 @@ async def test_a_crash_between_creation_and_start(podman: Podman, store: PodmanS
     await podman.ensure_network()
     for pause_s in (0.005, 0.02, 0.04, 0.08, 0.12):
         with anyio.move_on_after(pause_s):
-            await podman.create_and_start(container, {})
+            await create(podman, container)
         found = await listed(podman)
         assert len(found) <= 1
         for one in found:

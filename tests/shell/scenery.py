@@ -58,15 +58,16 @@ class Plane(ControlPlane):
 class Making(Podman):
     """An engine whose new containers run."""
 
-    async def create_and_start(self, container: ExpectedContainer, env: dict[str, str]) -> None:
+    async def create_and_start(self, container: ExpectedContainer, env: dict[str, str], image_id: str) -> None:
         """Make it, and have it up for a minute."""
-        await super().create_and_start(container, env)
+        await super().create_and_start(container, env, image_id)
         made = an_actual_container(
             id=ContainerId(f"id-{container.name}"),
             name=container.name,
             image=container.image,
             deployment_id=container.deployment_id,
             running_for_s=60.0,
+            image_id=image_id,
         )
         self.there[made.id] = made
 

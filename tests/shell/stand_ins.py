@@ -8,18 +8,18 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 import anyio
-from anyio.abc import TaskGroup
 
 from core.caddy import Route
-from core.containers import ActualContainer, ContainerId, ExpectedContainer
+from core.containers import ActualContainer, ContainerId, DeploymentId, ExpectedContainer
+from core.deployment_images import StoredImage
 from core.dns import Record
 from core.image import Image
 from core.podman_events import ContainerEvent
+from core.podman_images import ImageUser
 from core.state import ActualState
 from core.wireguard import Peer
 from shell.components import Components
 from shell.failure import AdapterError
-from shell.pulls import Pulls
 
 T = TypeVar("T")
 
@@ -50,17 +50,96 @@ def taking(seconds: float, then: Script | None = None) -> Script:
 hanging = taking(float("inf"))
 
 
+def image_id(image: Image) -> str:
+    """The id of an image in the stand-ins: for each reference its own."""
+    return f"id of {image}"
+
+
+def image_id_of(_: DeploymentId, image: Image) -> str:
+    """The same, as a change asks for the image of its deployment."""
+    return image_id(image)
+
+
+@dataclass
+class ImageStore:
+    """Images that a test sets up: `here` by reference, `registry` what a reference stands for when it is pulled (else its own id)."""
+
+    journal: Journal
+    scripts: dict[str, Script]
+    here: dict[Image, StoredImage] = field(default_factory=dict)
+    registry: dict[Image, StoredImage] = field(default_factory=dict)
+    damaged: dict[str, str] = field(default_factory=dict)
+    used_by: dict[str, tuple[ImageUser, ...]] = field(default_factory=dict)
+
+    def add(self, *images: Image) -> None:
+        """Have these here."""
+        self.here |= {one: StoredImage(image_id(one), "sha256:" + "d" * 64) for one in images}
+
+    async def find(self, image: Image) -> StoredImage | None:
+        """What is here under that name."""
+        await scripted(self.scripts, "find")
+        return self.here.get(image)
+
+    async def has(self, image_id: str) -> bool:
+        """Whether it has been pulled or was set up."""
+        await scripted(self.scripts, "has")
+        return image_id in {one.id for one in self.here.values()}
+
+    async def pull(self, image: Image, *, timeout_s: float, on_answer: Callable[[], None]) -> StoredImage:
+        """Have the image, unless the script fails or hangs; the registry answers when the script has ended."""
+        assert 0 < timeout_s < 3600
+        self.journal.append(("pull", str(image)))
+        with anyio.move_on_after(timeout_s) as limit:
+            await scripted(self.scripts, "pull")
+            await scripted(self.scripts, f"pull {image}")
+        if limit.cancelled_caught:
+            raise AdapterError("stand-in", f"pull {image}", "no answer in time")
+        on_answer()
+        await scripted(self.scripts, "layers")
+        came = self.registry.get(image) or StoredImage(image_id(image), "sha256:" + "d" * 64)
+        self.here[image] = came
+        return came
+
+    async def fault(self, image_id: str) -> str | None:
+        """What the test says is wrong."""
+        self.journal.append(("verify", image_id))
+        await scripted(self.scripts, "fault")
+        return self.damaged.get(image_id)
+
+    async def users(self, image_id: str) -> tuple[ImageUser, ...]:
+        """What the test set up."""
+        return self.used_by.get(image_id, ())
+
+    async def discard(self, image_id: str) -> None:
+        """It is gone, and so is its damage."""
+        self.journal.append(("discard", image_id))
+        await scripted(self.scripts, "discard")
+        self.here = {name: one for name, one in self.here.items() if one.id != image_id}
+        self.damaged.pop(image_id, None)
+
+
+async def scripted(scripts: dict[str, Script], name: str) -> None:
+    """Run the script of that name, if there is one."""
+    await anyio.lowlevel.checkpoint()
+    script = scripts.get(name)
+    if script is not None:
+        await script()
+
+
 @dataclass
 class Podman:
     """A container engine with containers and images that a test sets up. `scripts` run inside the call of their name."""
 
     journal: Journal = field(default_factory=list)
     there: dict[str, ActualContainer] = field(default_factory=dict)
-    images: set[Image] = field(default_factory=set)
     scripts: dict[str, Script] = field(default_factory=dict)
     changing: int = 0
     output: dict[str, tuple[str, ...]] = field(default_factory=dict)
     tell: Callable[[ContainerEvent], None] = lambda event: None
+    images: ImageStore = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.images = ImageStore(self.journal, self.scripts)
 
     async def containers(self, wall_now_s: float) -> tuple[ActualContainer, ...]:
         """What is there."""
@@ -84,29 +163,14 @@ class Podman:
         """Only written down."""
         await self._change("ensure_network")
 
-    async def has_image(self, image: Image) -> bool:
-        """Whether it has been pulled or was set up."""
-        await self._scripted("has_image")
-        return image in self.images
-
-    async def pull(self, image: Image, *, timeout_s: float) -> None:
-        """Have the image, unless the script fails."""
-        assert 0 < timeout_s < 3600
-        self.journal.append(("pull", str(image)))
-        with anyio.move_on_after(timeout_s) as limit:
-            await self._scripted("pull")
-        if limit.cancelled_caught:
-            raise AdapterError("stand-in", f"pull {image}", "no answer in time")
-        self.images.add(image)
-
     async def make_volumes(self, container: ExpectedContainer) -> None:
         """Of those that a container has."""
         if container.volumes:
             await self._change("make_volumes", container.name)
 
-    async def create_and_start(self, container: ExpectedContainer, env: dict[str, str]) -> None:
+    async def create_and_start(self, container: ExpectedContainer, env: dict[str, str], image_id: str) -> None:
         """The image must be here and the name free."""
-        assert container.image in self.images, "an image is here before a container is made of it"
+        assert await self.images.has(image_id), "an image is here before a container is made of it"
         assert all(one.name != container.name for one in self.there.values()), "a name is used once"
         assert env.keys() == dict(container.env).keys()
         await self._change("create_and_start", container.name, tuple(sorted(env.items())))
@@ -156,10 +220,7 @@ class Podman:
             self.changing -= 1
 
     async def _scripted(self, name: str) -> None:
-        await anyio.lowlevel.checkpoint()
-        script = self.scripts.get(name)
-        if script is not None:
-            await script()
+        await scripted(self.scripts, name)
 
 
 @dataclass
@@ -237,18 +298,3 @@ class Stage:
         self.podman.there = {one.id: one for one in state.containers}
         self.dns.now, self.caddy.now = state.dns, state.caddy
         self.wireguard.now = {peer.public_key: peer for peer in state.wireguard}
-
-
-class PullEnds:
-    """Hears of the pulls that outlasted a change's patience."""
-
-    def __init__(self) -> None:
-        self.heard: list[tuple[str, str | None]] = []
-
-    async def __call__(self, image: Image, failure: str | None) -> None:
-        """Write it down."""
-        self.heard.append((str(image), failure))
-
-    def pulls(self, podman: Podman, tasks: TaskGroup) -> Pulls:
-        """Pulls that report here."""
-        return Pulls(podman, tasks, self)

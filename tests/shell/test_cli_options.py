@@ -28,6 +28,8 @@ VALUES: dict[str, tuple[str, Any]] = {
     "network": ("other", "other"),
     "registry_auth_file": ("/srv/auth.json", Path("/srv/auth.json")),
     "insecure_registry": ("10.0.0.1:5000 registry.lan", ("10.0.0.1:5000", "registry.lan")),
+    "pull_policy": ("missing", "missing"),
+    "pull_concurrency": ("5", 5),
     "container_log_mib": ("8", 8),
     "unmanaged": ("dns wireguard", ("dns", "wireguard")),
     "run_dir": ("/srv/run", Path("/srv/run")),

@@ -158,11 +158,7 @@ def test_a_long_pull_holds_up_nothing(tmp_path: Path) -> None:
     document["containers"].append(slow["containers"][0] | {"ipAddress": "10.200.3.9"})
     scenery = Scenery(tmp_path, document)
 
-    async def pull() -> None:
-        if scenery.stage.journal[-1] == ("pull", "docker.io/library/slow:1"):
-            await anyio.sleep(600)
-
-    scenery.stage.podman.scripts["pull"] = pull
+    scenery.stage.podman.scripts["pull docker.io/library/slow:1"] = taking(600)
 
     async def scene() -> None:
         await anyio.sleep(30)

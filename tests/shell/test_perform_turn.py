@@ -9,12 +9,11 @@ from structlog.contextvars import get_contextvars
 
 from core.action import Action, CouldNotBeRead, NotRunning, Redeploy, Start, StopOrphan, UpdateDns, explain
 from core.dns import Record
-from core.events import Applied, Deferred, Failed, Outcome, Withheld
+from core.events import Applied, Failed, Outcome, Withheld
 from shell.perform import Perform
-from shell.pulls import PATIENCE_S
 from tests.shell import virtual_time
-from tests.shell.stand_ins import PullEnds, Stage, failing, hanging, taking
-from tests.shell.test_perform import DEPLOY, GONE, HERE, KEY, MADE, NETWORK, NEW, ORPHAN, REDEPLOY, WANTED, a_stage
+from tests.shell.stand_ins import Stage, failing, image_id_of, taking
+from tests.shell.test_perform import DEPLOY, GONE, HERE, KEY, MADE, NETWORK, ORPHAN, REDEPLOY, WANTED, a_stage
 
 START = Start(WANTED.deployment_id, HERE, WANTED.name, NotRunning("exited"))
 DNS = UpdateDns((Record("web.internal", ("10.200.3.2",)),), CouldNotBeRead())
@@ -36,7 +35,7 @@ def beside(
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(other, writer)
             await anyio.lowlevel.checkpoint()
-            performing = Perform(stage.components, PullEnds().pulls(stage.podman, tasks), KEY, writer, withheld)
+            performing = Perform(stage.components, image_id_of, KEY, writer, withheld)
             began = anyio.current_time()
             outcome = await performing(action)
             took = anyio.current_time() - began
@@ -47,34 +46,17 @@ def beside(
     return virtual_time.run(main)
 
 
-@pytest.mark.parametrize("action", [DEPLOY, REDEPLOY, ORPHAN], ids=["deploy", "redeploy", "orphan"])
-def test_work_is_done_while_a_pull_hangs(action: Action) -> None:
-    """L11: the writer is free all the time that a registry does not answer."""
-    stage = a_stage(there=action is not DEPLOY)
-    stage.podman.scripts["pull"] = hanging
-    turns: list[float] = []
-
-    async def working(writer: anyio.Lock) -> None:
-        for _ in range(3):
-            await anyio.sleep(PATIENCE_S / 5)
-            async with writer:
-                turns.append(anyio.current_time())
-
-    assert beside(stage, action, working) == (Deferred(NEW), PATIENCE_S)
-    assert turns == [PATIENCE_S * n / 5 for n in (1, 2, 3)]
-
-
 @pytest.mark.parametrize(
     "action", [DEPLOY, REDEPLOY, ORPHAN, START, DNS], ids=["deploy", "redeploy", "orphan", "start", "dns"]
 )
 def test_a_change_waits_for_the_one_in_hand(action: Action) -> None:
-    """One writer: nothing is touched before a work item has done its part; an image comes meanwhile."""
+    """One writer: nothing is touched before a work item has done its part."""
     stage = a_stage(there=action is not DEPLOY)
 
     async def working(writer: anyio.Lock) -> None:
         async with writer:
             await anyio.sleep(30)
-            assert [one for one in stage.journal if one[0] != "pull"] == []
+            assert stage.journal == []
 
     assert beside(stage, action, working) == (Applied(), 30.0)
     assert stage.journal
@@ -91,7 +73,7 @@ def test_the_whole_change_is_one_turn() -> None:
             stage.journal.append(("work item",))
 
     assert beside(stage, REDEPLOY, working)[0] == Applied()
-    assert [one for one in stage.journal if one[0] != "pull"][:3] == [NETWORK, GONE, MADE]
+    assert stage.journal[:3] == [NETWORK, GONE, MADE]
 
 
 @pytest.mark.parametrize(
@@ -109,7 +91,7 @@ def test_whether_it_may_be_begun_is_asked_when_its_turn_has_come(action: Action)
 
     outcome, _ = beside(stage, action, working, lambda asked: overtaken[0] if overtaken and asked == action else None)
     assert outcome == Withheld("a work item has just removed this deployment")
-    assert [one for one in stage.journal if one[0] != "pull"] == []
+    assert stage.journal == []
 
 
 @pytest.mark.parametrize("step", ["ensure_network", "stop_and_remove", "create_and_start"])

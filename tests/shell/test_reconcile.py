@@ -9,9 +9,10 @@ import pytest
 from structlog.testing import capture_logs
 
 from core import plan
-from core.action import Action, Deploy, subject
-from core.events import Applied, Deferred, Effect, Failed, Note, Outcome
-from core.image import Image
+from core.action import Action, subject
+from core.containers import DeploymentId
+from core.events import Applied, Effect, Failed, Note, Outcome
+from core.fetching import ImageRequest
 from core.memory import DEADLINE_S, POLL_S, Memory
 from core.phases import Idle, Processing, State
 from core.state import ActualState, ExpectedState, NodeType
@@ -37,6 +38,8 @@ class Server:
     fetched: list[float] = field(default_factory=list)
     reported: list[tuple[str, tuple[Entry, ...]]] = field(default_factory=list)
     remembered: int = 0
+    slow: frozenset[str] = frozenset()
+    answer: Callable[[ImageRequest], object] = lambda request: None
     heard: list[tuple[State, tuple[Effect, ...]]] = field(default_factory=list)
 
     @property
@@ -47,7 +50,7 @@ class Server:
     @property
     def world(self) -> World:
         """As the loop is given it."""
-        return World(self.fetch, self.look, self.perform, self.post, self.deliver, self.remember)
+        return World(self.fetch, self.look, self.perform, self.fetch_images, self.post, self.deliver, self.remember)
 
     async def fetch(self) -> ExpectedState:
         """The expected state."""
@@ -72,6 +75,12 @@ class Server:
         if isinstance(outcome, Applied):
             self.actual = plan.predict(self.actual, (action,))
         return outcome
+
+    def fetch_images(self, requests: tuple[ImageRequest, ...]) -> None:
+        """All are here at once, but those that the test answers itself."""
+        for one in requests:
+            if one.deployment_id not in self.slow:
+                self.answer(one)
 
     def post(self, entries: tuple[Entry, ...]) -> None:
         """Write it down."""
@@ -112,6 +121,7 @@ def play(server: Server, scene: Scene, memory: Memory | None = None) -> float:
             ends.append(anyio.current_time())
 
         async with anyio.create_task_group() as tasks:
+            server.answer = lambda request: tasks.start_soon(loop.image_fetched, request, None)
             tasks.start_soon(work)
             await scene(loop)
             await loop.stop()
@@ -142,9 +152,9 @@ def test_drift_is_worked_off_without_waiting() -> None:
     assert [when for when, _ in server.begun] == [0.0] * 4
     assert plan.next_action(server.expected, server.actual, NodeType.WORKER) is None
     assert server.fetched == [0.0]
-    assert [how for how, _ in server.reported] == ["post"] * 4 + ["deliver"]
+    assert [how for how, _ in server.reported] == ["post"] * 5 + ["deliver"]
     assert server.remembered == 1
-    assert {"Waiting", "Fetching", "Looking", "Changing", "LookingAgain", "Closing"} <= phases(server)
+    assert {"Waiting", "Fetching", "Looking", "AwaitingImages", "Changing", "LookingAgain", "Closing"} <= phases(server)
 
 
 def test_it_polls_every_ten_seconds_and_reports_each_time() -> None:
@@ -223,23 +233,17 @@ def test_a_failed_change_costs_the_others_nothing() -> None:
 
 @pytest.mark.parametrize("failure", [None, "manifest unknown"])
 def test_a_change_that_waits_for_its_image(failure: str | None) -> None:
-    """It is put aside until the pull has ended, and then made at once, or put aside as failed."""
-    here: set[Image] = set()
-
-    def outcome(action: Action) -> Outcome:
-        assert isinstance(action, Deploy)
-        needs = subject(action) == "a" and action.container.image not in here
-        return Deferred(action.container.image) if needs else Applied()
+    """It waits until the image has come, and is made at once then; one that cannot be had is asked for again later."""
 
     async def scene(loop: Reconcile) -> None:
         await anyio.sleep(45)
-        assert server.names == ["a", "b"]
-        here.add(an_image())
-        await loop.pull_ended(an_image(), failure)
+        assert server.names == ["b"]
+        (request,) = loop.state.memory.images.on_the_way.values()
+        await loop.image_fetched(request, failure)
         await anyio.sleep(1)
-        assert server.names == (["a", "b", "a"] if failure is None else ["a", "b"])
+        assert server.names == (["b", "a"] if failure is None else ["b"])
 
-    server = Server(want("a", "b"), outcome=outcome)
+    server = Server(want("a", "b"), slow=frozenset({"a"}))
     play(server, scene)
 
 
@@ -283,7 +287,7 @@ def test_the_times_of_stopping_cover_every_phase() -> None:
     """So that the test above means what it says."""
     server = Server(want("a", "b", "c"), scripts={name: taking(1) for name in STEPS})
     play(server, after(16.5))
-    assert phases(server) == {"Waiting", "Fetching", "Looking", "Changing", "LookingAgain", "Closing"}
+    assert phases(server) == {"Waiting", "Fetching", "Looking", "AwaitingImages", "Changing", "LookingAgain", "Closing"}
     assert isinstance(server.heard[-1][0], Idle)
 
 
@@ -302,7 +306,7 @@ def test_a_stop_before_it_has_begun() -> None:
 
 
 def test_stopping_twice_and_late_news_do_no_harm() -> None:
-    """A pull may end, and a second stop be asked for, after the loop has ended."""
+    """An image may come, and a second stop be asked for, after the loop has ended."""
     server = Server(want("a"))
 
     async def main() -> None:
@@ -310,7 +314,7 @@ def test_stopping_twice_and_late_news_do_no_harm() -> None:
         await loop.stop()
         await loop.stop()
         await loop.run(server.world)
-        await loop.pull_ended(an_image(), None)
+        await loop.image_fetched(ImageRequest(DeploymentId("a"), an_image()), None)
         await loop.stop()
         await loop.wake()
 
@@ -337,7 +341,9 @@ def test_a_stop_during_a_change_that_hangs_is_cut_short_by_cancelling() -> None:
     async def main() -> float:
         loop = Reconcile(Memory(NodeType.WORKER))
         with anyio.move_on_after(8):
-            await loop.run(server.world)
+            async with anyio.create_task_group() as tasks:
+                server.answer = lambda request: tasks.start_soon(loop.image_fetched, request, None)
+                await loop.run(server.world)
         return anyio.current_time()
 
     assert virtual_time.run(main) == 8.0

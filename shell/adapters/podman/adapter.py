@@ -18,17 +18,16 @@ from returns.pipeline import is_successful
 from returns.result import Result
 
 from core import podman as form
-from core import podman_answers, podman_events, registry_auth
+from core import podman_answers, podman_events
 from core.containers import ActualContainer, ContainerId, ExpectedContainer
 from core.damage import Damage
-from core.image import Image
 from core.podman import CreateOptions, Limit
 from core.podman_answers import Holder, Listing
 from core.podman_events import ContainerEvent
 from core.rejection import shown
 from shell import collector
 from shell.adapters.podman import service as api
-from shell.adapters.podman.images import Images
+from shell.adapters.podman.images import Images, ImageSettings
 from shell.adapters.podman.library import APIClient
 from shell.adapters.podman.service import CHANGE_S, COMPONENT, RefusedError, Service
 from shell.adapters.podman.volumes import folders_of, make_volumes, remove_volumes
@@ -37,7 +36,6 @@ from shell.log import bound_contextvars, logger
 
 T = TypeVar("T")
 
-_LARGEST_AUTH_FILE: Final = 1024**2  # one that is cut off here is refused as malformed
 _KEY: Final = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")  # so that a key sent by the control plane is never a path
 # Podman tells these cases apart by its words only, which have been the same since 4.0.
 _ADDRESS_TAKEN: Final = re.compile(
@@ -73,7 +71,7 @@ class Podman:
     def __init__(self, settings: PodmanSettings) -> None:
         self._settings = settings
         self._service = Service(settings.socket, settings.read_limit_s)
-        self.images = Images(self._service)
+        self.images = Images(self._service, ImageSettings(settings.registry_auth_file, settings.insecure_registries))
         self.before_removal: Callable[[], Awaitable[None]] = _nothing
         self._network_is_there = False
         self._limits: tuple[Limit, ...] = ()
@@ -158,30 +156,15 @@ class Podman:
             raise AdapterError(COMPONENT, f"use network {name}", fault, then)
         self._network_is_there = True
 
-    async def has_image(self, image: Image) -> bool:
-        """Whether the image is here. Podman names an image only when all of it is."""
-        return await self._service.read(
-            f"look for image {image}", partial(api.image_exists, reference=form.reference(image))
-        )
-
-    async def pull(self, image: Image, *, timeout_s: float) -> None:
-        """Fetch an image from its registry, over verified TLS unless the registry is one of the insecure ones.
-
-        An image that is here stays as it is when the pull fails.
-        """
-        insecure = image.registry in self._settings.insecure_registries
-        params = {"reference": form.reference(image), "policy": "always", "tlsVerify": not insecure}
-        await self._service.pull(f"pull image {image}", params, await self._login(image), timeout_s)
-
     async def make_volumes(self, container: ExpectedContainer) -> None:
         """Make the folders of a container's volumes; fine when they are there. Raises AdapterError for one that leads elsewhere."""
         top = self._settings.volumes_dir
         await anyio.to_thread.run_sync(make_volumes, top, container.service_id, container.volumes)
 
-    async def create_and_start(self, container: ExpectedContainer, env: Mapping[str, str]) -> None:
-        """Create a container and start it; `env` is decrypted. One that does not start is removed again."""
+    async def create_and_start(self, container: ExpectedContainer, env: Mapping[str, str], image_id: str) -> None:
+        """Create a container from an image that is here and start it; `env` is decrypted. One that does not start is removed again."""
         await self.make_volumes(container)
-        made = await self._create(container, env)
+        made = await self._create(container, env, image_id)
         try:
             await self._start(container.name, made)
         except AdapterError as error:
@@ -192,7 +175,7 @@ class Podman:
         else:
             return
         self._limits = limits  # for all that come later, too: the server's defaults are at fault and not the container
-        await self.create_and_start(container, env)
+        await self.create_and_start(container, env, image_id)
 
     async def start(self, container_id: ContainerId) -> None:
         """Start a container of ours; fine when it runs."""
@@ -250,12 +233,12 @@ class Podman:
                 raise AdapterError(COMPONENT, what, why, "nothing is deleted")
         await anyio.to_thread.run_sync(remove_volumes, self._settings.volumes_dir, service_id)
 
-    async def _create(self, container: ExpectedContainer, env: Mapping[str, str]) -> ContainerId:
+    async def _create(self, container: ExpectedContainer, env: Mapping[str, str], image_id: str) -> ContainerId:
         settings = self._settings
         volumes_dir = str(settings.volumes_dir)
         options = CreateOptions(settings.network, volumes_dir, settings.dns, settings.log_size_bytes, self._limits)
         what = f"create container {container.name}"
-        create = partial(api.create_container, request=form.create_request(container, options, env))
+        create = partial(api.create_container, request=form.create_request(container, options, env, image_id))
         try:
             return ContainerId(await self._change(what, create))
         except RefusedError as error:
@@ -353,27 +336,6 @@ class Podman:
             self._network_is_there = False
             raise
 
-    async def _login(self, image: Image) -> dict[str, str]:
-        """The header with the credentials for an image, empty when there are none or Podman is to look for them."""
-        path = self._settings.registry_auth_file
-        if path is None:
-            return {}
-        what = f"read the login for {image.registry} from {path}"
-        try:
-            raw = await anyio.to_thread.run_sync(_read_bounded, path)
-        except OSError as error:
-            raise AdapterError(COMPONENT, what, error.strerror or str(error), "the image is not pulled") from error
-        found = registry_auth.credentials(raw, image)
-        if not is_successful(found):
-            raise AdapterError(COMPONENT, what, found.failure(), "the image is not pulled")
-        login = found.unwrap()
-        return {} if login is None else {"X-Registry-Auth": registry_auth.header(login)}
-
 
 async def _nothing() -> None:
     """Nobody wants to know."""
-
-
-def _read_bounded(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return file.read(_LARGEST_AUTH_FILE)

@@ -34,8 +34,8 @@ T = TypeVar("T")
 COMPONENT: Final = "podman"
 CHANGE_S: Final = 60.0  # a start on a busy server takes a second
 _THREADS: Final = 8
-_PULL_THREADS: Final = 16  # of their own: pulls wait for registries, and nothing else may wait for them
-_PULLS_OF_ONE_REGISTRY: Final = 4  # one that hangs leaves the others their turn
+_PULL_THREADS: Final = 32  # of their own: pulls wait for registries, and nothing else may wait for them
+_PULLS_OF_ONE_REGISTRY: Final = 8  # one that hangs leaves the others their turn
 _LARGEST_ANSWER: Final = 64 * 1024**2  # a listing has 1 KiB per container
 _LARGEST_PROGRESS: Final = 16 * 1024**2
 _LONGEST_WORDS: Final = 400
@@ -70,19 +70,27 @@ class Service:
         """Run blocking requests in a worker thread. Raises AdapterError, as RefusedError when Podman says no."""
         return await self._run(what, lambda: work(self._client), limit_s, self._limiter)
 
-    async def pull(self, what: str, params: Mapping[str, Any], headers: Mapping[str, str], limit_s: float) -> None:
-        """Pull an image; a silence of `limit_s` is allowed, since Podman says nothing while a layer comes."""
+    async def pull(
+        self,
+        what: str,
+        params: Mapping[str, Any],
+        headers: Mapping[str, str],
+        limit_s: float,
+        on_answer: Callable[[], None],
+    ) -> str:
+        """Pull an image; its id. A silence of `limit_s` is allowed, since Podman says nothing while a layer comes."""
 
-        def work() -> None:
+        def work() -> str:
             with contextlib.closing(connection.client(self._socket, limit_s)) as own:
-                refusal = pull_image(own, params, headers)
-            if refusal is not None:
-                raise RefusedError(what, _OK, refusal)
+                came = pull_image(own, params, headers, lambda: anyio.from_thread.run_sync(on_answer))
+            if came.error:
+                raise RefusedError(what, _OK, one_line(came.error))
+            return came.id
 
         registry = str(params.get("reference", "")).partition("/")[0]
         own_share = self._registry_limiters.setdefault(registry, anyio.CapacityLimiter(_PULLS_OF_ONE_REGISTRY))
         async with own_share, self._pull_limiter:  # no time counts that was spent waiting for these
-            await self._run(what, work, limit_s, anyio.CapacityLimiter(1))
+            return await self._run(what, work, limit_s, anyio.CapacityLimiter(1))
 
     async def follow(
         self,
@@ -195,7 +203,7 @@ def list_mounting(client: APIClient, path: str) -> bytes:
 
 def inspect_container(client: APIClient, key: str) -> bytes | None:
     """A container by id or name, None when there is none. (As bytes, to be checked; the library's is not.)"""
-    return _body_if_found(client.get(f"/containers/{key}/json", stream=True))
+    return body_if_found(client.get(f"/containers/{key}/json", stream=True))
 
 
 def create_container(client: APIClient, request: Mapping[str, Json]) -> str:
@@ -250,12 +258,12 @@ def container_output(client: APIClient, container_id: str, lines: int) -> bytes:
 
 def image_exists(client: APIClient, reference: str) -> bool:
     """Whether the image is here. (The library takes any failure for no.)"""
-    return _body_if_found(client.get(f"/images/{quote(reference, safe='')}/exists", stream=True)) is not None
+    return body_if_found(client.get(f"/images/{quote(reference, safe='')}/exists", stream=True)) is not None
 
 
 def inspect_network(client: APIClient, name: str) -> bytes | None:
     """A network, None when there is none. (As bytes, to be checked; the library's is not.)"""
-    return _body_if_found(client.get(f"/networks/{name}/json", stream=True))
+    return body_if_found(client.get(f"/networks/{name}/json", stream=True))
 
 
 def create_network(client: APIClient, request: Mapping[str, Json]) -> None:
@@ -263,30 +271,40 @@ def create_network(client: APIClient, request: Mapping[str, Json]) -> None:
     client.post("/networks/create", data=msgspec.json.encode(request), headers=_JSON).raise_for_status()
 
 
-def pull_image(client: APIClient, params: Mapping[str, Any], headers: Mapping[str, str]) -> str | None:
-    """Pull; why it failed, None when the image is here. (The library swallows errors in the progress, or reads it byte by byte.)"""
+class _Progress(msgspec.Struct):
+    error: str = ""
+    id: str = ""
+    stream: str = ""
+
+
+def pull_image(
+    client: APIClient, params: Mapping[str, Any], headers: Mapping[str, str], on_answer: Callable[[], None]
+) -> _Progress:
+    """Pull; the id of what came, or an error. (The library swallows errors in the progress, or reads it byte by byte.)
+
+    `on_answer` is called at the first sign of the registry; before it Podman only says where it tries.
+    """
     with contextlib.closing(client.post("/images/pull", params=params, headers=headers, stream=True)) as answer:
         answer.raise_for_status()
-        size, complete = 0, False
+        size, answered, came = 0, False, _Progress()
         for line in answer.iter_lines():
             size += len(line)
             if size > _LARGEST_PROGRESS:
                 raise ValueError("more progress than any pull makes")
             said = msgspec.json.decode(line, type=_Progress) if line else _Progress()
             if said.error:
-                return one_line(said.error)
-            complete = complete or bool(said.id)
-        if not complete:
+                return said
+            if said.stream and not answered and not said.stream.startswith(_TRIES):
+                answered = True
+                on_answer()
+            came = said if said.id else came
+        if not came.id:
             raise ConnectionAbortedError("Podman stopped in the middle of the pull")
-    return None
-
-
-class _Progress(msgspec.Struct):
-    error: str = ""
-    id: str = ""
+    return came
 
 
 _JSON: Final = {"Content-Type": "application/json"}
+_TRIES: Final = "Trying to pull"
 _OK: Final = 200
 _NOT_FOUND: Final = 404
 
@@ -301,14 +319,23 @@ def _lines(answer: APIResponse) -> Iterator[bytes]:
         yield from filter(None, whole)
 
 
-def _body_if_found(answer: APIResponse) -> bytes | None:
+def body_if_found(answer: APIResponse) -> bytes | None:
     if answer.status_code == _NOT_FOUND:
         _ = answer.content  # read to its end, so that the connection can be used again
         return None
     return body(answer)
 
 
+def drain(answer: APIResponse) -> None:
+    """Read an answer of any size to its end, and keep nothing of it."""
+    with contextlib.closing(answer):
+        answer.raise_for_status()
+        for _ in answer.iter_content(1024**2):
+            pass
+
+
 def body(answer: APIResponse) -> bytes:
+    """An answer whole. Raises ValueError for one that is too large."""
     with contextlib.closing(answer):
         answer.raise_for_status()
         parts: list[bytes] = []

@@ -87,7 +87,7 @@ def test_an_image_is_not_missing_because_podman_fails(tmp_path: Path) -> None:
 
     async def ask() -> bool:
         podman = Podman(PodmanSettings(socket=tmp_path / "p.sock", subnet_id=1, volumes_dir=tmp_path))
-        return await podman.has_image(an_image())
+        return await podman.images.find(an_image()) is not None
 
     locked = answer(b'{"cause": "", "message": "locked"}', "500 Oh")
     with (
@@ -112,7 +112,7 @@ def test_a_pull_without_an_image_at_its_end_has_failed(tmp_path: Path, progress:
 
     async def pull() -> None:
         podman = Podman(PodmanSettings(socket=tmp_path / "p.sock", subnet_id=1, volumes_dir=tmp_path))
-        await podman.pull(an_image(), timeout_s=5)
+        await podman.images.pull(an_image(), timeout_s=5)
 
     with answering(tmp_path / "p.sock", answer(progress)), pytest.raises(AdapterError, match=said):
         anyio.run(pull)
@@ -135,10 +135,10 @@ def test_a_registry_that_hangs_leaves_the_others_their_turn(tmp_path: Path) -> N
         podman = Podman(PodmanSettings(socket=tmp_path / "p.sock", subnet_id=1, volumes_dir=tmp_path))
         async with anyio.create_task_group() as tasks:
             for number in range(20):
-                tasks.start_soon(partial(podman.pull, an_image(f"silent.test/a:{number}"), timeout_s=60))
-            await anyio.to_thread.run_sync(lambda: wait_for(lambda: len(asked) == 4, 10, "the first pulls"))
-            tasks.start_soon(partial(podman.pull, an_image("other.test/b:1"), timeout_s=60))
-            await anyio.to_thread.run_sync(lambda: wait_for(lambda: len(asked) == 5, 10, "the other registry's turn"))
+                tasks.start_soon(partial(podman.images.pull, an_image(f"silent.test/a:{number}"), timeout_s=60))
+            await anyio.to_thread.run_sync(lambda: wait_for(lambda: len(asked) == 8, 10, "the first pulls"))
+            tasks.start_soon(partial(podman.images.pull, an_image("other.test/b:1"), timeout_s=60))
+            await anyio.to_thread.run_sync(lambda: wait_for(lambda: len(asked) == 9, 10, "the other registry's turn"))
             tasks.cancel_scope.cancel()
         await podman.aclose()
 
@@ -151,4 +151,4 @@ def test_a_registry_that_hangs_leaves_the_others_their_turn(tmp_path: Path) -> N
         listener.shutdown(socket.SHUT_RDWR)
         for connection in silent:
             connection.close()
-    assert "other.test" in asked[4] and all("silent.test" in one for one in asked[:4])
+    assert "other.test" in asked[8] and all("silent.test" in one for one in asked[:8])

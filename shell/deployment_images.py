@@ -1,0 +1,69 @@
+"""The image of each deployment, on disk: kept before its first container is made, gone with the deployment."""
+
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from core import deployment_images
+from core.containers import ActualContainer, DeploymentId
+from core.deployment_images import KeptImage
+from core.image import Image
+from core.state import ExpectedState
+from shell.failure import AdapterError
+from shell.state_file import StateFile, json_format
+
+NAME: Final = "deployment-images.json"
+VERSION: Final = 1
+
+
+class _File(msgspec.Struct, frozen=True):
+    version: int
+    images: dict[DeploymentId, KeptImage]
+
+
+_FORMAT: Final = json_format(
+    _File,
+    "images of deployments",
+    lost="the image of a deployment without a container is asked for again",
+    unwritten="a deployment that is lost before then may come back with a newer image",
+    version=VERSION,
+)
+
+
+class DeploymentImages:
+    """What is kept. `file.run` writes what `look` has changed."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self.file = StateFile(data_dir / NAME, _FORMAT)
+        found = self.file.load()
+        self.known: dict[DeploymentId, KeptImage] = {} if found is None else found.images
+
+    def of(self, deployment_id: DeploymentId, wanted: Image) -> KeptImage | None:
+        """The image of a deployment; None before its first start."""
+        return deployment_images.kept_for(self.known, deployment_id, wanted)
+
+    def id_of(self, deployment_id: DeploymentId, wanted: Image) -> str:
+        """The id of a deployment's image. Raises AdapterError before its first fetch."""
+        found = self.of(deployment_id, wanted)
+        if found is None:
+            raise AdapterError(
+                "images", f"use image {wanted}", "it has not been fetched for this deployment", "fetched first"
+            )
+        return found.id
+
+    async def keep(self, deployment_id: DeploymentId, one: KeptImage) -> None:
+        """Returns once it is on the disk. Raises AdapterError: a deployment whose image is not kept must not begin."""
+        self.known = {**self.known, deployment_id: one}
+        try:
+            await self.file.save(_File(VERSION, self.known))
+        except OSError as error:
+            what = f"keep the image of deployment {deployment_id} in {self.file.path}"
+            raise AdapterError("agent", what, error.strerror or str(error), "tried again") from error
+
+    def look(self, expected: ExpectedState, there: tuple[ActualContainer, ...]) -> None:
+        """After a look at the server that listed all containers."""
+        after = deployment_images.after_look(self.known, expected, there)
+        if after != self.known:
+            self.known = after
+            self.file.put(_File(VERSION, after))
