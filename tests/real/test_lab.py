@@ -1,8 +1,10 @@
 """The lab itself: what it builds works, and nothing of it stays."""
 
 import signal
+import socket
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
@@ -11,6 +13,7 @@ import pytest
 
 from tests.lab.images import custom_image, image
 from tests.lab.podman_store import PodmanStore
+from tests.lab.ports import free_port
 from tests.lab.process import LabError, run
 from tests.lab.registry import PASSWORD, USER, Registry
 from tests.lab.relay import Relay
@@ -34,6 +37,41 @@ store.cli("run", "--detach", store.load(image("stubborn")))
 print("up", flush=True)
 sys.stdin.read()
 """
+
+_DRAW = """
+import sys
+from tests.lab.ports import free_port
+
+print(*(free_port() for _ in range(50)), flush=True)
+sys.stdin.read()
+"""
+
+
+def test_ports_are_given_out_once() -> None:
+    """Not to two callers, not to two processes, and none that the kernel may give to a connection meanwhile."""
+    with ExitStack() as stack:
+        children = [
+            stack.enter_context(
+                subprocess.Popen((sys.executable, "-c", _DRAW), stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+            )
+            for _ in range(2)
+        ]
+        drawn = [int(word) for child in children if child.stdout for word in child.stdout.readline().split()]
+        drawn += [free_port() for _ in range(50)]
+        for child in children:
+            child.communicate()
+    assert len(set(drawn)) == len(drawn) == 150
+    first_of_connections = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    assert max(drawn) < first_of_connections
+
+
+def test_a_port_that_somebody_listens_on_is_left_out() -> None:
+    """Also by a listener on all addresses."""
+    taken = free_port()
+    with socket.create_server(("0.0.0.0", taken)):
+        drawn = [free_port() for _ in range(99)]
+        assert taken not in (*drawn, free_port())
+        assert len(set(drawn)) == 99
 
 
 def test_a_container_is_reached_at_its_static_address(store: PodmanStore, registry: Registry) -> None:

@@ -32,7 +32,7 @@ class FarEnd:
         command("sh", "-c", f"umask 077; wg genkey > '{secret}'")
         own = X25519PrivateKey.from_private_bytes(near.settings.private_key).public_key().public_bytes_raw()
         self._near_key = base64.b64encode(own).decode("ascii")
-        self.port = 40_000 + lease.number
+        self.port = 17_000 + lease.number
         command("wg", "set", self.name, "listen-port", str(self.port), "private-key", str(secret))
         command("wg", "set", self.name, "peer", self._near_key, "allowed-ips", "10.0.0.0/8")
         key = command("wg", "show", self.name, "public-key").strip()
@@ -41,7 +41,7 @@ class FarEnd:
 
     def change_port(self) -> None:
         """Roam: speak from another port, to the near end's."""
-        self.port += 5000
+        self.port += 1000
         command("wg", "set", self.name, "listen-port", str(self.port))
 
     def ping_back(self, address: str) -> None:
