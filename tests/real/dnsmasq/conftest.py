@@ -13,7 +13,7 @@ import pytest
 from shell.adapters.dnsmasq import Dnsmasq, DnsmasqSettings
 from tests.lab.process import Child
 from tests.lab.wait import wait_for
-from tests.real.dnsmasq.server import GATEWAY, OUTSIDE, UPSTREAMS, answers, ours
+from tests.real.dnsmasq.server import GATEWAY, LIMITS, OUTSIDE, PATIENCE_S, UPSTREAMS, answers, ours
 
 _UPSTREAM = """\
 port=53
@@ -29,10 +29,20 @@ pid-file=
 """
 
 
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The adapter waits long enough for a machine that stands still for seconds: the agent tries again, and these tests do not.
+
+    `agents_limits` gives it its own again, where a test is about them.
+    """
+    for module, name in LIMITS:
+        monkeypatch.setattr(module, name, PATIENCE_S)
+
+
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """Not pytest's own, which is closed to the user that dnsmasq becomes."""
-    path = Path(tempfile.mkdtemp(prefix="agent-dns-"))
+    """In memory, as on a server; and not pytest's own, which is closed to the user that dnsmasq becomes."""
+    path = Path(tempfile.mkdtemp(prefix="agent-dns-", dir="/dev/shm"))
     path.chmod(0o755)
     yield path
     shutil.rmtree(path)
@@ -48,7 +58,7 @@ def upstreams(folder: Path) -> Iterator[dict[str, Child]]:
         command = ("/usr/sbin/dnsmasq", "--keep-in-foreground", f"--conf-file={configuration}")
         children[address] = Child(command, folder / f"{address}.log")
     for address in UPSTREAMS:
-        wait_for(partial(answers, address, "ready.example"), 5, f"the resolver at {address}")
+        wait_for(partial(answers, address, "ready.example"), PATIENCE_S, f"the resolver at {address}")
     yield children
     for child in children.values():
         child.stop()

@@ -11,7 +11,20 @@ from core.dns import Record
 from shell.adapters.dnsmasq import Dnsmasq, DnsmasqSettings
 from shell.failure import AdapterError
 from tests.lab.wait import wait_for
-from tests.real.dnsmasq.server import DATABASE, GATEWAY, LOOPBACK, OUTSIDE, RECORDS, UPSTREAMS, WEB, ask, ours, pid
+from tests.real.dnsmasq.server import (
+    DATABASE,
+    GATEWAY,
+    LOOPBACK,
+    OUTSIDE,
+    PATIENCE_S,
+    RECORDS,
+    UPSTREAMS,
+    WEB,
+    agents_limits,
+    ask,
+    ours,
+    pid,
+)
 
 pytestmark = pytest.mark.real
 
@@ -28,7 +41,7 @@ def test_a_file_edited_by_hand_is_drift_and_put_right(
     path.write_text(marker + "\n" + "\n".join(f"{ip} {one.name}" for one in edited for ip in one.ips) + "\n")
     if loaded:
         os.kill(before, signal.SIGHUP)
-        wait_for(lambda: all(ask(one.name)[1] == set(one.ips) for one in edited), 5, "the edit to be served")
+        wait_for(lambda: all(ask(one.name)[1] == set(one.ips) for one in edited), PATIENCE_S, "the edit to be served")
     for reader in (adapter, Dnsmasq(settings)):
         found = anyio.run(reader.fetch)
         assert found not in (RECORDS, edited)
@@ -46,7 +59,7 @@ def test_an_edit_that_was_loaded_and_taken_back_is_seen(adapter: Dnsmasq, settin
     written = path.read_text()
     path.write_text(f"{written}10.9.9.9 evil.internal\n")
     os.kill(pid(settings), signal.SIGHUP)
-    wait_for(lambda: ask("evil.internal")[0] == "NOERROR", 5, "the edit to be served")
+    wait_for(lambda: ask("evil.internal")[0] == "NOERROR", PATIENCE_S, "the edit to be served")
     path.write_text(written)
     with pytest.raises(AdapterError, match="someone else"):
         anyio.run(adapter.fetch)
@@ -60,7 +73,7 @@ def test_a_reload_that_never_came_is_seen(adapter: Dnsmasq, settings: DnsmasqSet
     anyio.run(adapter.apply, (WEB,))
     (settings.directory / "records").write_text(texts.render_hosts(RECORDS, (UPSTREAMS[0],), "later"))
     for reader in (adapter, Dnsmasq(settings)):
-        with pytest.raises(AdapterError, match="another version"):
+        with agents_limits(), pytest.raises(AdapterError, match="another version"):
             anyio.run(reader.fetch)
     anyio.run(adapter.apply, RECORDS)
     assert anyio.run(adapter.fetch) == RECORDS

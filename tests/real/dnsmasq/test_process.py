@@ -16,7 +16,7 @@ from core import dnsmasq as texts
 from shell.adapters.dnsmasq import Dnsmasq, DnsmasqSettings
 from shell.failure import AdapterError
 from tests.lab.wait import wait_for
-from tests.real.dnsmasq.server import GATEWAY, LOOPBACK, RECORDS, WEB, ask, ours, pid
+from tests.real.dnsmasq.server import GATEWAY, LOOPBACK, PATIENCE_S, RECORDS, WEB, agents_limits, ask, ours, pid
 
 pytestmark = pytest.mark.real
 
@@ -26,7 +26,10 @@ from pathlib import Path
 import anyio
 from core.dns import Record
 from shell.adapters.dnsmasq import Dnsmasq, DnsmasqSettings
+from tests.real.dnsmasq.server import LIMITS, PATIENCE_S
 
+for module, name in LIMITS:
+    setattr(module, name, PATIENCE_S)
 folder = Path(sys.argv[1])
 settings = DnsmasqSettings(gateway=sys.argv[2], directory=folder / "run" / "dns", resolv_conf=folder / "resolv.conf",
                            resolved=folder / "resolve", resolved_drop_ins=folder / "resolved.conf.d")
@@ -43,7 +46,7 @@ def test_a_dead_dnsmasq_is_seen_and_brought_up(adapter: Dnsmasq, settings: Dnsma
     anyio.run(adapter.apply, RECORDS)
     before = pid(settings)
     os.kill(before, signal.SIGKILL)
-    wait_for(lambda: not ours(settings), 5, "the end of dnsmasq")
+    wait_for(lambda: not ours(settings), PATIENCE_S, "the end of dnsmasq")
     with pytest.raises(AdapterError, match="does not run"):
         anyio.run(adapter.fetch)
     anyio.run(adapter.apply, RECORDS)
@@ -56,8 +59,8 @@ def test_a_stopped_dnsmasq_is_seen_within_seconds(adapter: Dnsmasq, settings: Dn
     anyio.run(adapter.apply, RECORDS)
     os.kill(pid(settings), signal.SIGSTOP)
     try:
-        with pytest.raises(AdapterError, match="does not answer"):
-            anyio.run(_within, 8.0, adapter)
+        with agents_limits(), pytest.raises(AdapterError, match="does not answer"):
+            anyio.run(_within, PATIENCE_S, adapter)
     finally:
         os.kill(pid(settings), signal.SIGCONT)
 
@@ -174,7 +177,7 @@ def test_the_log_is_bounded(adapter: Dnsmasq, settings: DnsmasqSettings) -> None
     with log.open("a") as file:
         file.write("x" * 2_000_000)
     anyio.run(adapter.apply, (WEB,))
-    wait_for(lambda: "3 names" in log.read_text() or "4 names" in log.read_text(), 5, "the log to go on")
+    wait_for(lambda: "3 names" in log.read_text() or "4 names" in log.read_text(), PATIENCE_S, "the log to go on")
     assert log.stat().st_size < 10_000
 
 
