@@ -18,10 +18,9 @@ import yaml
 
 from tests.lab.ports import accepts, free_port
 from tests.lab.process import Child, LabError
-from tests.lab.wait import wait_for
+from tests.lab.wait import PATIENCE_S, wait_for
 
 AGENT = Path(sys.executable).with_name("agent")
-_START_S = 20
 # One for all, since making one takes longer than asking; no connection is kept, since planes come and go.
 _HTTP = httpx.Client(timeout=10, limits=httpx.Limits(max_keepalive_connections=0))
 
@@ -47,7 +46,9 @@ class Plane:
         """Serve; returns when it answers."""
         argv = (str(AGENT), "control-plane", "--state", str(self.directory), "--listen", f"{self._listen}:{self.port}")
         child = self._child = Child(argv, self.directory / "plane.log")
-        wait_for(lambda: accepts(self.host, self.port) or not child.running(), _START_S, "the control plane to answer")
+        wait_for(
+            lambda: accepts(self.host, self.port) or not child.running(), PATIENCE_S, "the control plane to answer"
+        )
         if not child.running():
             raise LabError(f"the control plane did not start: {child.last_words()}")
 

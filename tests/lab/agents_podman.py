@@ -11,7 +11,7 @@ from core.podman import reference
 from shell.adapters.podman import Podman, PodmanSettings
 from tests.builders import an_expected_container, an_image
 from tests.lab.podman_store import PodmanStore
-from tests.lab.wait import wait_for
+from tests.lab.wait import PATIENCE_S, wait_for
 
 
 def podman_on(store: PodmanStore, *insecure: str, **changes: Any) -> Podman:
@@ -59,10 +59,10 @@ def page(address: str, path: str = "") -> str:
     """A page of the container at an address, as soon as it answers."""
 
     def fetch() -> httpx.Response | None:
-        with suppress(httpx.ConnectError):
-            return httpx.get(f"http://{address}/{path}", timeout=1)
+        with suppress(httpx.TransportError):
+            return httpx.get(f"http://{address}/{path}", timeout=PATIENCE_S)
         return None
 
-    answer = wait_for(fetch, 5, f"a page from {address}")
+    answer = wait_for(fetch, PATIENCE_S, f"a page from {address}")
     assert answer is not None
     return answer.text

@@ -22,7 +22,7 @@ from shell.adapters.caddy.process import Child
 from tests.lab.https_client import HttpsClient
 from tests.lab.ports import accepts, free_port
 from tests.lab.process import run
-from tests.lab.wait import wait_for
+from tests.lab.wait import PATIENCE_S, wait_for
 from tests.lab.web import web_server
 
 ALLOWED = frozenset({"app.test", "other.test", "unrouted.test"})
@@ -72,7 +72,7 @@ class Proxy:
         """Kill Caddy the hard way."""
         for pid in self.pids():
             os.kill(pid, signal.SIGKILL)
-        wait_for(lambda: not self.pids(), 10, "the end of Caddy")
+        wait_for(lambda: not self.pids(), PATIENCE_S, "the end of Caddy")
 
     def start(self, config: Object) -> None:
         """Start Caddy with a person's configuration, as a person would."""
@@ -80,7 +80,7 @@ class Proxy:
         storage = {"module": "file_system", "root": str(self.settings.folder / "storage")}
         anyio.run(self.child.start, json.dumps({**whole, "storage": storage}).encode())
         host, _, port = self.settings.admin.rpartition(":")
-        wait_for(lambda: accepts(host, int(port)), 10, "the admin API")
+        wait_for(lambda: accepts(host, int(port)), PATIENCE_S, "the admin API")
 
 
 @contextmanager

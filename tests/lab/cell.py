@@ -15,10 +15,7 @@ from pathlib import Path
 from tests.lab.lease import Cell, Cgroups, Group, Lease, Networks
 from tests.lab.podman_traces import remove_cgroups, remove_networks
 from tests.lab.process import Child, LabError, ProcessId, children_of, run
-from tests.lab.wait import wait_for
-
-_START_S = 10
-_POWER_OFF_S = 10
+from tests.lab.wait import PATIENCE_S, wait_for
 
 # The reader of the Podman log expects k8s-file; healthchecks have no systemd here and cgroups are Podman's own.
 # Both limits are given, each with soft equal to hard: without them the runtime asks for more than a container that
@@ -110,7 +107,9 @@ class PrivateCell:
         script = ("bash", "-c", _INIT, "init", str(self.directory), disk, "own" if self._own_network else "")
         unshare = Child(("unshare", *namespaces, *script), self.directory / "cell.log")
         self._lease.remember(Group(unshare.identity))
-        wait_for(lambda: ready.exists() or not unshare.running(), _START_S, f"the cell in {self.directory} to be ready")
+        wait_for(
+            lambda: ready.exists() or not unshare.running(), PATIENCE_S, f"the cell in {self.directory} to be ready"
+        )
         if not unshare.running():
             raise LabError(f"the cell in {self.directory} did not start: {unshare.last_words()}")
         self._unshare = unshare
@@ -127,7 +126,7 @@ class PrivateCell:
         with contextlib.suppress(ProcessLookupError):
             os.kill(self._init.init.pid, signal.SIGKILL)
         # Ends by itself as soon as its child has: the kernel lets the first process of a PID namespace go last.
-        self._unshare.wait(_POWER_OFF_S)
+        self._unshare.wait(PATIENCE_S)
         for child in self._spawned:
             child.kill()
         self._spawned.clear()

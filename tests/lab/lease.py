@@ -19,9 +19,8 @@ from typing import assert_never
 
 from tests.lab.podman_traces import remove_cgroups, remove_networks
 from tests.lab.process import LabError, ProcessId, kill_group
-from tests.lab.wait import wait_for
+from tests.lab.wait import PATIENCE_S, wait_for
 
-_PROCESS_END_S = 10
 _LONGEST_RECORD_BYTES = 1_000_000
 
 
@@ -189,4 +188,4 @@ def _end_cell(init: ProcessId) -> None:
     if init.alive():
         with contextlib.suppress(ProcessLookupError):
             os.kill(init.pid, signal.SIGKILL)
-        wait_for(lambda: not init.alive(), _PROCESS_END_S, f"the end of process {init.pid}")
+        wait_for(lambda: not init.alive(), PATIENCE_S, f"the end of process {init.pid}")

@@ -18,7 +18,7 @@ from core import signing
 from tests.lab.agent import Plane
 from tests.lab.lease import Group, Lease
 from tests.lab.process import Child, run
-from tests.lab.wait import wait_for
+from tests.lab.wait import PATIENCE_S, wait_for
 
 PORT: Final = 51_820
 _HIGHEST: Final = 9
@@ -80,7 +80,9 @@ class MeshPeer:
         socket.unlink(missing_ok=True)  # of one that was killed; the name is this lease's
         self._device = device = Child(("wireguard-go", "-f", self._interface), log, environment)
         self._lease.remember(Group(device.identity))
-        wait_for(lambda: socket.exists() or not device.running(), 10, f"{self._interface}; {device.last_words()}")
+        wait_for(
+            lambda: socket.exists() or not device.running(), PATIENCE_S, f"{self._interface}; {device.last_words()}"
+        )
         key = self._folder / f"{self._interface}.key"
         key.write_text(base64.b64encode(self._key.private_bytes_raw()).decode())
         run(("wg", "set", self._interface, "listen-port", str(PORT), "private-key", str(key)))

@@ -14,9 +14,8 @@ from tests.lab.cell import PrivateCell
 from tests.lab.images import Image
 from tests.lab.lease import Directory, Group, Lease
 from tests.lab.process import Child, LabError
-from tests.lab.wait import wait_for
+from tests.lab.wait import PATIENCE_S, wait_for
 
-_SERVICE_START_S = 10
 # The longest path that a Unix socket can have.
 _SOCKET_PATH_BYTES = 107
 
@@ -54,7 +53,7 @@ class PodmanMachine:
         service = self._cell.spawn(argv, self.directory / "service.log")
         self._lease.remember(Group(service.identity))
         self._service = service
-        wait_for(lambda: self.answers() or not service.running(), _SERVICE_START_S, "the Podman service to answer")
+        wait_for(lambda: self.answers() or not service.running(), PATIENCE_S, "the Podman service to answer")
         if not service.running():
             raise LabError(f"the Podman service did not start: {service.last_words()}")
 

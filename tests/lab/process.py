@@ -14,12 +14,10 @@ from typing import Self
 
 import psutil
 
-from tests.lab.wait import WaitedTooLongError, wait_for
+from tests.lab.wait import PATIENCE_S, WaitedTooLongError, wait_for
 
 # Enough of an output to see why a command failed, and bounded, since it ends up in a test report.
 _TAIL_CHARACTERS = 2000
-_KILL_WAIT_S = 10
-_HALT_S = 5
 
 
 class LabError(RuntimeError):
@@ -103,7 +101,7 @@ class Child:
         """Stop it where it is, until SIGCONT. Returns when all of its threads stand still."""
         self.signal(signal.SIGSTOP)
         halted = children_of(self.pid) if self._wrapped else (self.pid,)
-        wait_for(lambda: all(_stands_still(pid) for pid in halted), _HALT_S, f"{self.name} to stand still")
+        wait_for(lambda: all(_stands_still(pid) for pid in halted), PATIENCE_S, f"{self.name} to stand still")
 
     def stop(self, grace_s: float = 5) -> None:
         """Ask it to end, and kill what is left of its group after `grace_s` seconds. Fine on one that has ended."""
@@ -118,9 +116,9 @@ class Child:
         self.signal(signal.SIGKILL)
         if self._wrapped:
             self.signal(signal.SIGCONT)
-            self._ends_within(_KILL_WAIT_S)
+            self._ends_within(PATIENCE_S)
         kill_group(self.pid, signal.SIGKILL)
-        self._process.wait(_KILL_WAIT_S)
+        self._process.wait(PATIENCE_S)
 
     def _ends_within(self, timeout_s: float) -> bool:
         try:

@@ -15,14 +15,13 @@ from tests.lab.images import Image, image
 from tests.lab.lease import Directory, Group, Lease
 from tests.lab.ports import free_port
 from tests.lab.process import Child, LabError, run
-from tests.lab.wait import wait_for
+from tests.lab.wait import PATIENCE_S, wait_for
 
 USER = "lab"
 PASSWORD = "lab-password"
 # bcrypt of the password above at the least cost, since the registry computes it for each request.
 _HTPASSWD = f"{USER}:$2b$05$abcdefghijklmnopqrstuuL/Ej5MNdcjasz4Sr7bjTMIxZn.WGpgG\n"
 
-_START_S = 10
 _HIGHEST_NUMBER = 999
 _CONFIGURATION = """\
 version: 0.1
@@ -67,7 +66,7 @@ class Registry:
         child = Child(argv, self.directory / "registry.log")
         self._lease.remember(Group(child.identity))
         self._child = child
-        wait_for(lambda: self.answers() or not child.running(), _START_S, f"the registry at {self.address}")
+        wait_for(lambda: self.answers() or not child.running(), PATIENCE_S, f"the registry at {self.address}")
         if not child.running():
             raise LabError(f"the registry at {self.address} did not start: {child.last_words()}")
 

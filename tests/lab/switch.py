@@ -11,9 +11,8 @@ from typing import Self
 
 from tests.lab.lease import Group, Lease
 from tests.lab.process import Child, LabError, run
-from tests.lab.wait import wait_for
+from tests.lab.wait import PATIENCE_S, wait_for
 
-_START_S = 10
 _HIGHEST_NUMBER = 999
 _NUMBER_OF_THIS_PROCESS = 254
 _HOLD = "ip link add br0 type bridge && ip link set br0 up && ip link set lo up && touch ready && exec sleep infinity"
@@ -41,7 +40,7 @@ class Switch:
         holder = Child(("unshare", "--net", "bash", "-c", script), self._directory / "switch.log")
         self._lease.remember(Group(holder.identity))
         self._holder = holder
-        wait_for(lambda: ready.exists() or not holder.running(), _START_S, "the switch to be ready")
+        wait_for(lambda: ready.exists() or not holder.running(), PATIENCE_S, "the switch to be ready")
         if not holder.running():
             raise LabError(f"the switch did not start: {holder.last_words()}")
 

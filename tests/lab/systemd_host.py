@@ -16,7 +16,7 @@ from tests.lab.images import Image
 from tests.lab.lease import Cell, Directory, Group, Lease
 from tests.lab.podman_traces import remove_cgroup
 from tests.lab.process import Child, LabError, ProcessId, children_of, run
-from tests.lab.wait import wait_for
+from tests.lab.wait import PATIENCE_S, wait_for
 
 _HIGHEST: Final = 60
 _BOOT_S: Final = 60
@@ -174,7 +174,7 @@ class SystemdHost:
         script = ("sh", "-c", _GROUPS, "sh", str(folder), str(tree), str(self.mnt), self.name, _BOOT)
         self._unshare = Child(("unshare", *namespaces, *script), folder / "boot.log")
         self._lease.remember(Group(self._unshare.identity))
-        wait_for(lambda: children_of(self._require().pid) or not self._require().running(), 10, "process 1")
+        wait_for(lambda: children_of(self._require().pid) or not self._require().running(), PATIENCE_S, "process 1")
         if not self._require().running():
             raise LabError(f"{self.name} did not start: {self._require().last_words()}")
         self._init = ProcessId.of(children_of(self._unshare.pid)[0])

@@ -20,7 +20,7 @@ from tests.lab.lease import Directory, Group, Lease
 from tests.lab.ports import free_port
 from tests.lab.process import Child, LabError, run
 from tests.lab.vm_files import kernel, write_cpio
-from tests.lab.wait import wait_for
+from tests.lab.wait import PATIENCE_S, wait_for
 
 HOST: Final = "10.0.2.2"
 _ADDRESS: Final = "10.0.2.15"
@@ -139,7 +139,7 @@ class VmServer:
         )
         try:
             self._lease.remember(Group(self._machine.identity))
-            wait_for(lambda: (folder / "line").exists(), 10, "the machine's serial line")
+            wait_for(lambda: (folder / "line").exists(), PATIENCE_S, "the machine's serial line")
             self._connect()
         except BaseException:
             self._end()

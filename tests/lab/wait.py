@@ -5,8 +5,11 @@ Decides how often to ask. Knows nothing of what is asked.
 
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Final, TypeVar
 
+# For what must come, whatever else runs on the machine: no disk or processor stands still for so long. What never comes
+# is noticed a minute later; a shorter bound would fail with the machine and not with the product.
+PATIENCE_S: Final = 60.0
 _FIRST_PAUSE_S = 0.005
 # Above this a test would visibly wait for the poll and not for the component.
 _LONGEST_PAUSE_S = 0.1

@@ -9,7 +9,7 @@ import pytest
 from tests.lab.agent import Agent, Plane
 from tests.lab.podman_store import PodmanStore
 from tests.lab.registry import Registry
-from tests.lab.wait import wait_for
+from tests.lab.wait import PATIENCE_S, wait_for
 
 pytestmark = pytest.mark.real
 
@@ -54,7 +54,9 @@ def test_a_health_check_decides_a_rollout(plane: Plane, agent: Agent, store: Pod
     assert row["healthStatus"] == "healthy"
     assert store.cli("inspect", "--format", "{{.State.Health.Status}}", row["containerId"]).strip() == "healthy"
     store.cli("exec", row["containerId"], "rm", "/www/health")
-    wait_for(lambda: _rows(plane, "api")[0]["healthStatus"] == "unhealthy", 15, "the report that it is unhealthy")
+    wait_for(
+        lambda: _rows(plane, "api")[0]["healthStatus"] == "unhealthy", PATIENCE_S, "the report that it is unhealthy"
+    )
     said = [entry["healthStatus"] for report in plane.lab("reports") for entry in _entries(report)]
     assert "none" not in said
     assert agent.stop() == 0

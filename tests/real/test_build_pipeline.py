@@ -19,7 +19,7 @@ from tests.lab.build_tools import BuildTools
 from tests.lab.git_server import GitServer
 from tests.lab.registry import Registry
 from tests.lab.small_disk import small_disk
-from tests.lab.wait import wait_for
+from tests.lab.wait import PATIENCE_S, wait_for
 
 pytestmark = [pytest.mark.real, pytest.mark.anyio]
 
@@ -205,7 +205,9 @@ async def test_a_build_that_is_cancelled(bench: Bench, git: GitServer, tools: Bu
     tools.tell(hangs=True)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(bench.build, bench.job(commit))
-        await anyio.to_thread.run_sync(lambda: wait_for(lambda: (tools.folder / "child").exists(), 30, "the build"))
+        await anyio.to_thread.run_sync(
+            lambda: wait_for(lambda: (tools.folder / "child").exists(), PATIENCE_S, "the build")
+        )
         tasks.cancel_scope.cancel()
     _all_gone(tools)
     assert bench.left == []
@@ -266,7 +268,7 @@ async def test_a_disk_that_is_full(bench: Bench, git: GitServer, tmp_path: Path)
 
 def _all_gone(tools: BuildTools) -> None:
     for pid in (tools.calls()[-1]["pid"], int((tools.folder / "child").read_text())):
-        wait_for(lambda pid=pid: not _runs(pid), 5, f"process {pid} to end")  # type: ignore[misc]  # bound early
+        wait_for(lambda pid=pid: not _runs(pid), PATIENCE_S, f"process {pid} to end")  # type: ignore[misc]  # bound early
 
 
 def _runs(pid: int) -> bool:

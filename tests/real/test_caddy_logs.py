@@ -17,7 +17,7 @@ from shell.logs.spool import Spool
 from shell.loops.logs import Access
 from tests.lab.caddy_proxy import Proxy, proxy_to_be, route
 from tests.lab.log_store import LogStore
-from tests.lab.wait import wait_for
+from tests.lab.wait import PATIENCE_S, wait_for
 from tests.lab.web import web_server
 
 pytestmark = pytest.mark.real
@@ -52,7 +52,7 @@ def test_every_request_once_through_a_rotation(proxy: Proxy, tmp_path: Path) -> 
                     assert client.get(f"/{number}?secret={padding}").status == 200
                     # A log that small is full, and gone, before one that nobody writes to is looked at again.
                     if number == 0:
-                        wait_for(lambda: store.of("http"), 10, "the first request")
+                        wait_for(lambda: store.of("http"), PATIENCE_S, "the first request")
 
         async def main() -> None:
             endpoint = VictoriaLogs(store.url)
@@ -63,7 +63,7 @@ def test_every_request_once_through_a_rotation(proxy: Proxy, tmp_path: Path) -> 
                 tasks.start_soon(pump.run, anyio.lowlevel.checkpoint)
                 await anyio.to_thread.run_sync(ask)
                 await anyio.to_thread.run_sync(
-                    lambda: wait_for(lambda: len(store.of("http")) >= _REQUESTS, 30, "every request")
+                    lambda: wait_for(lambda: len(store.of("http")) >= _REQUESTS, PATIENCE_S, "every request")
                 )
                 tasks.cancel_scope.cancel()
             await endpoint.aclose()

@@ -13,7 +13,7 @@ from tests.lab.caddy_proxy import Proxy, proxy_to_be, route
 from tests.lab.https_client import Reply
 from tests.lab.ports import free_port
 from tests.lab.process import run
-from tests.lab.wait import wait_for
+from tests.lab.wait import PATIENCE_S, wait_for
 from tests.lab.web import closed_port, web_server
 
 pytestmark = pytest.mark.real
@@ -68,7 +68,7 @@ def test_a_request_waits_for_upstreams_that_are_being_replaced(proxy: Proxy, rep
     before = refused_connections()
     with ThreadPoolExecutor(1) as threads, proxy.client() as client, ExitStack() as back:
         reply = threads.submit(client.get)
-        wait_for(lambda: refused_connections() >= before + replicas, 5, "a try at every upstream")
+        wait_for(lambda: refused_connections() >= before + replicas, PATIENCE_S, "a try at every upstream")
         for port in ports:
             back.enter_context(web_server("back", port))
         assert reply.result(10) == Reply(200, "back")

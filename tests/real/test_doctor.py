@@ -18,7 +18,7 @@ import pytest
 from tests.lab.agent import AGENT, Agent, Plane
 from tests.lab.podman_store import PodmanStore
 from tests.lab.small_disk import small_disk
-from tests.lab.wait import wait_for
+from tests.lab.wait import PATIENCE_S, wait_for
 
 pytestmark = pytest.mark.real
 
@@ -110,7 +110,7 @@ def test_a_port_that_somebody_else_holds(store: PodmanStore, plane: Plane, tmp_p
 def test_a_network_of_the_same_name(store: PodmanStore, plane: Plane, agent: Agent, tmp_path: Path) -> None:
     """No container can be made in it; the server's own is fine, and running components are not in each other's way."""
     agent.start(plane.token("one", store.subnet_id))
-    wait_for(lambda: (agent.data_dir / "config.json").exists(), 30, "registration")
+    wait_for(lambda: (agent.data_dir / "config.json").exists(), PATIENCE_S, "registration")
     assert agent.stop() == 0
     store.cli("network", "create", "--subnet", "10.99.0.0/24", "odd")
     _, found = examined(store, plane, agent.data_dir, "--network", "odd")
@@ -142,7 +142,7 @@ def test_the_oldest_podman(plane: Plane, tmp_path: Path, says: str, level: str, 
 def test_a_start_is_refused(store: PodmanStore, plane: Plane, agent: Agent, tmp_path: Path) -> None:
     """Keys that others can read, a server without Podman: one line says what to do, and nothing was changed."""
     agent.start(plane.token("one", store.subnet_id))
-    wait_for(lambda: (agent.data_dir / "config.json").exists(), 30, "registration")
+    wait_for(lambda: (agent.data_dir / "config.json").exists(), PATIENCE_S, "registration")
     assert agent.stop() == 0
     (agent.data_dir / "config.json").chmod(0o644)
     environment = {**os.environ, "PATH": str(tmp_path)}

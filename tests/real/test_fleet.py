@@ -10,7 +10,7 @@ from tests.lab.fleet import Fleet, Node
 from tests.lab.https_client import HttpsClient
 from tests.lab.log_store import LogStore
 from tests.lab.traffic import Traffic
-from tests.lab.wait import WaitedTooLongError, wait_for
+from tests.lab.wait import PATIENCE_S, WaitedTooLongError, wait_for
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
 
@@ -49,7 +49,7 @@ def test_a_request_reaches_containers_on_other_servers(fleet: Fleet) -> None:
         hosts.add(_hostname(proxy))
         return len(hosts - {""}) == 2
 
-    wait_for(both_answer, 20, "both replicas to answer")
+    wait_for(both_answer, PATIENCE_S, "both replicas to answer")
 
 
 def test_requests_are_logged_with_their_service(fleet: Fleet, logs: LogStore) -> None:
@@ -59,11 +59,11 @@ def test_requests_are_logged_with_their_service(fleet: Fleet, logs: LogStore) ->
         # The log may begin with requests for the domain that Caddy itself answered (404) before the route was there.
         return ("GET", 200) in {(one["method"], one["status"]) for one in logs.of("http")}
 
-    wait_for(answered, 30, "the log of a request that a container answered")
+    wait_for(answered, PATIENCE_S, "the log of a request that a container answered")
     services = {one["key"]: one["id"] for one in fleet.plane.lab("services")}
     assert {one["service_id"] for one in logs.of("http")} == {services["web"]}
     servers = {one["id"] for one in fleet.plane.lab("servers")}
-    wait_for(lambda: {one["server_id"] for one in logs.of("agent")} == servers, 30, "each agent's own lines")
+    wait_for(lambda: {one["server_id"] for one in logs.of("agent")} == servers, PATIENCE_S, "each agent's own lines")
     assert (logs.faults, logs.out_of_order("http")) == ([], [])
 
 
@@ -101,7 +101,7 @@ def test_nothing_is_lost_when_an_agent_is_killed(fleet: Fleet) -> None:
             node.kill()
             node.start()
         for node in fleet.nodes.values():
-            wait_for(lambda node=node: node.last_words().count("agent started") >= 1, 30, "the agent")  # type: ignore[misc]  # bound early
+            wait_for(lambda node=node: node.last_words().count("agent started") >= 1, PATIENCE_S, "the agent")  # type: ignore[misc]  # bound early
         wait_for(lambda: requests.asked >= 200, 60, "enough requests")
     assert (requests.failures, queries.failures, pings.failures) == ([], [], [])
     assert min(queries.asked, pings.asked) > 20
@@ -134,7 +134,7 @@ def test_a_replica_moves_without_a_failed_request(fleet: Fleet) -> None:
         except AssertionError as error:
             raise AssertionError(f"{error}; {fleet.plane.lab('deployments')}; {worker.last_words()}") from error
         before = requests.asked
-        wait_for(lambda: requests.asked > before + 40, 30, "some more requests")
+        wait_for(lambda: requests.asked > before + 40, PATIENCE_S, "some more requests")
     assert (requests.failures, queries.failures) == ([], [])
     assert requests.asked > 200
 

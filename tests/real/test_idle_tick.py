@@ -15,7 +15,7 @@ from shell.options import Options
 from tests.lab.agent import Plane
 from tests.lab.podman_store import PodmanStore
 from tests.lab.registry import Registry
-from tests.lab.wait import wait_for
+from tests.lab.wait import PATIENCE_S, wait_for
 
 pytestmark = pytest.mark.real
 
@@ -46,7 +46,7 @@ def test_an_idle_tick(plane: Plane, store: PodmanStore, registry: Registry, tmp_
     sys.addaudithook(_hook)
     counts = anyio.run(_measure, options, token)
     assert counts == {"Fetch": 1, "Report": 1, "http.client.send": 1}, counts
-    wait_for(lambda: all(one["status"] == "running" for one in plane.lab("deployments")), 10, "all to run")
+    wait_for(lambda: all(one["status"] == "running" for one in plane.lab("deployments")), PATIENCE_S, "all to run")
 
 
 async def _measure(options: Options, token: str) -> dict[str, int]:

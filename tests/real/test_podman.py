@@ -17,7 +17,7 @@ from tests.lab.agents_podman import create, listed, made, page, podman_on, wante
 from tests.lab.images import image
 from tests.lab.podman_store import PodmanStore
 from tests.lab.process import LabError
-from tests.lab.wait import wait_for
+from tests.lab.wait import PATIENCE_S, wait_for
 
 pytestmark = [pytest.mark.real, pytest.mark.anyio]
 
@@ -86,7 +86,7 @@ async def test_env_and_volume(podman: Podman, store: PodmanStore) -> None:
     assert [stat.S_IMODE(parent.stat().st_mode) for parent in folder.parents[:2]] == [0o700, 0o700]
     await podman.stop_and_remove(first)
     await made(podman, container)
-    assert len(wait_for(lambda: page(store.address(5), "starts").splitlines(), 5, "the starts")) == 2
+    assert len(wait_for(lambda: page(store.address(5), "starts").splitlines(), PATIENCE_S, "the starts")) == 2
 
 
 async def test_volumes_in_use_stay(podman: Podman, store: PodmanStore, web: str) -> None:

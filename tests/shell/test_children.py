@@ -10,7 +10,7 @@ import pytest
 
 from shell.children import Child, answer, environment, run
 from shell.failure import AdapterError
-from tests.lab.wait import wait_for
+from tests.lab.wait import PATIENCE_S, wait_for
 
 pytestmark = pytest.mark.anyio
 
@@ -36,7 +36,7 @@ def runs(pid: int) -> bool:
 
 def gone(path: Path) -> None:
     """The process whose number stands in a file ends soon."""
-    wait_for(lambda: not runs(int(path.read_text())), 5, "the grandchild to end")
+    wait_for(lambda: not runs(int(path.read_text())), PATIENCE_S, "the grandchild to end")
 
 
 async def test_status_and_output(tmp_path: Path) -> None:

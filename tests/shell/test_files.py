@@ -12,7 +12,7 @@ import pytest
 from shell import files
 from shell.failure import CommandError
 from shell.files import DataDirLock
-from tests.lab.wait import wait_for
+from tests.lab.wait import PATIENCE_S, wait_for
 
 HOLDER = """
 import sys, signal
@@ -181,7 +181,7 @@ def test_a_child_that_outlives_the_agent_does_not_hold_the_lock(tmp_path: Path) 
     with DataDirLock(tmp_path):
         child = subprocess.Popen(["sleep", "60"], close_fds=False)
     try:
-        wait_for(lambda: child.poll() is None, 5, "the child to run")
+        wait_for(lambda: child.poll() is None, PATIENCE_S, "the child to run")
         with DataDirLock(tmp_path):
             pass
     finally:

@@ -26,7 +26,7 @@ from shell.figures import Figures
 from shell.watching import Watching
 from tests.builders import an_expected_container
 from tests.lab.ports import free_port
-from tests.lab.wait import wait_for
+from tests.lab.wait import PATIENCE_S, wait_for
 
 ROOT = Path(__file__).parent.parent.parent
 OVERVIEW: dict[str, Any] = {
@@ -106,7 +106,7 @@ def test_an_address_that_is_not_there_yet(monkeypatch: pytest.MonkeyPatch) -> No
         async def main() -> None:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(metrics.serve, f"127.0.0.1:{port}", Figures(), lambda: OVERVIEW)
-                await anyio.to_thread.run_sync(lambda: wait_for(lambda: said, 5, "the first try"))
+                await anyio.to_thread.run_sync(lambda: wait_for(lambda: said, PATIENCE_S, "the first try"))
                 taken.close()
 
         anyio.run(main)
@@ -128,7 +128,7 @@ def test_readers_that_say_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     with ExitStack() as stack:
         for _ in range(12):
             stack.enter_context(socket.create_connection(("127.0.0.1", port)))
-        wait_for(lambda: heard() >= 8, 5, "the first of them to be heard")
+        wait_for(lambda: heard() >= 8, PATIENCE_S, "the first of them to be heard")
         assert heard() <= before + 8
 
         def served() -> bool:
@@ -136,7 +136,7 @@ def test_readers_that_say_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
                 return bool(answer.status == 200)
             return False
 
-        wait_for(served, 10, "a reader that asks")
+        wait_for(served, PATIENCE_S, "a reader that asks")
 
 
 def documented() -> dict[str, set[str]]:

@@ -12,8 +12,8 @@ import pytest
 
 from shell.adapters.dnsmasq import Dnsmasq, DnsmasqSettings
 from tests.lab.process import Child
-from tests.lab.wait import wait_for
-from tests.real.dnsmasq.server import GATEWAY, LIMITS, OUTSIDE, PATIENCE_S, UPSTREAMS, answers, ours
+from tests.lab.wait import PATIENCE_S, wait_for
+from tests.real.dnsmasq.server import GATEWAY, LIMITS, OUTSIDE, UPSTREAMS, answers, ours
 
 _UPSTREAM = """\
 port=53

@@ -13,6 +13,7 @@ import pytest
 from core import dnsmasq
 from core.dns import Record
 from shell.adapters.dnsmasq import DnsmasqSettings, adapter, listening, process
+from tests.lab.wait import PATIENCE_S
 
 GATEWAY = "10.200.77.1"
 LOOPBACK = dnsmasq.LOOPBACK
@@ -21,7 +22,6 @@ OUTSIDE = {"127.0.0.201": "203.0.113.1", "127.0.0.202": "203.0.113.2"}
 WEB = Record("web.internal", ("10.200.1.2", "10.200.2.2", "10.200.3.2"))
 DATABASE = Record("database.internal", ("10.200.1.3",))
 RECORDS = (DATABASE, WEB)
-PATIENCE_S = 30.0
 LIMITS = (
     (adapter, "_QUERY_LIMIT_S"),
     (adapter, "_RELOAD_LIMIT_S"),

@@ -21,12 +21,11 @@ from shell.adapters.dnsmasq import Dnsmasq, DnsmasqSettings
 from shell.failure import AdapterError
 from tests.core.test_dnsmasq import TABLES
 from tests.lab.process import Child, run
-from tests.lab.wait import wait_for
+from tests.lab.wait import PATIENCE_S, wait_for
 from tests.real.dnsmasq.server import (
     GATEWAY,
     LOOPBACK,
     OUTSIDE,
-    PATIENCE_S,
     RECORDS,
     UPSTREAMS,
     WEB,

@@ -10,13 +10,12 @@ from core import dnsmasq as texts
 from core.dns import Record
 from shell.adapters.dnsmasq import Dnsmasq, DnsmasqSettings
 from shell.failure import AdapterError
-from tests.lab.wait import wait_for
+from tests.lab.wait import PATIENCE_S, wait_for
 from tests.real.dnsmasq.server import (
     DATABASE,
     GATEWAY,
     LOOPBACK,
     OUTSIDE,
-    PATIENCE_S,
     RECORDS,
     UPSTREAMS,
     WEB,

@@ -15,8 +15,8 @@ import pytest
 from core import dnsmasq as texts
 from shell.adapters.dnsmasq import Dnsmasq, DnsmasqSettings
 from shell.failure import AdapterError
-from tests.lab.wait import wait_for
-from tests.real.dnsmasq.server import GATEWAY, LOOPBACK, PATIENCE_S, RECORDS, WEB, agents_limits, ask, ours, pid
+from tests.lab.wait import PATIENCE_S, wait_for
+from tests.real.dnsmasq.server import GATEWAY, LOOPBACK, RECORDS, WEB, agents_limits, ask, ours, pid
 
 pytestmark = pytest.mark.real
 
@@ -26,7 +26,8 @@ from pathlib import Path
 import anyio
 from core.dns import Record
 from shell.adapters.dnsmasq import Dnsmasq, DnsmasqSettings
-from tests.real.dnsmasq.server import LIMITS, PATIENCE_S
+from tests.lab.wait import PATIENCE_S
+from tests.real.dnsmasq.server import LIMITS
 
 for module, name in LIMITS:
     setattr(module, name, PATIENCE_S)

@@ -12,7 +12,7 @@ from core.wireguard import Peer
 from shell.adapters.wireguard.userspace import SOCKETS
 from tests.lab.lease import Group, Lease
 from tests.lab.process import Child
-from tests.lab.wait import wait_for
+from tests.lab.wait import PATIENCE_S, wait_for
 from tests.real.wireguard.tunnel import Tunnel, command
 
 ADDRESS = "10.100.9.1"
@@ -27,7 +27,7 @@ class FarEnd:
         self._process = Child(("wireguard-go", "-f", self.name), folder / "far.log")
         for child in (self._network, self._process):
             lease.remember(Group(child.identity))
-        wait_for((SOCKETS / f"{self.name}.sock").exists, 10, f"wireguard-go; {self._process.last_words()}")
+        wait_for((SOCKETS / f"{self.name}.sock").exists, PATIENCE_S, f"wireguard-go; {self._process.last_words()}")
         secret = folder / "far.key"
         command("sh", "-c", f"umask 077; wg genkey > '{secret}'")
         own = X25519PrivateKey.from_private_bytes(near.settings.private_key).public_key().public_bytes_raw()
@@ -78,7 +78,9 @@ class Ping:
     def until(self, more: int) -> None:
         """Until so many more packets have come back."""
         there = self.answered()
-        wait_for(lambda: self.answered() >= there + more, 20, f"{more} answers; {self._child.last_words()[-300:]}")
+        wait_for(
+            lambda: self.answered() >= there + more, PATIENCE_S, f"{more} answers; {self._child.last_words()[-300:]}"
+        )
 
     def answered(self) -> int:
         return self._log.read_text().count(" bytes from ")

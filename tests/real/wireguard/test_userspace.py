@@ -15,7 +15,7 @@ from shell.adapters.wireguard import process
 from shell.failure import AdapterError
 from tests.lab.lease import Group, Lease
 from tests.lab.process import Child, children_of
-from tests.lab.wait import wait_for
+from tests.lab.wait import PATIENCE_S, wait_for
 from tests.real.wireguard.checks import CHECKS, ENDPOINT_COLUMN
 from tests.real.wireguard.far import ADDRESS, FarEnd, Ping
 from tests.real.wireguard.tunnel import ADDRESS as OWN_ADDRESS
@@ -44,7 +44,7 @@ def agent(tmp_path: Path, lease: Lease, tunnel: Tunnel) -> Iterator[Callable[[],
         child = Child((sys.executable, "-m", "tests.real.wireguard.agent", *words, str(settings.state_dir)), log)
         lease.remember(Group(child.identity))
         started.append(child)
-        wait_for(lambda: "round" in log.read_text() or not child.running(), 20, "a first round of the agent")
+        wait_for(lambda: "round" in log.read_text() or not child.running(), PATIENCE_S, "a first round of the agent")
         assert child.running(), child.last_words()
         return child
 
@@ -117,7 +117,7 @@ def test_a_killed_wireguard_go_is_seen_and_replaced(tunnel: Tunnel, far: FarEnd)
     tunnel.apply(*peers)
     killed = served_by(tunnel)
     os.kill(killed, signal.SIGKILL)
-    wait_for(lambda: "the interface is missing" in tunnel.trouble(), 5, "the interface to vanish")
+    wait_for(lambda: "the interface is missing" in tunnel.trouble(), PATIENCE_S, "the interface to vanish")
     with pytest.raises(AdapterError, match="the interface is missing"):
         tunnel.fetch()
     tunnel.apply(*peers)
@@ -125,7 +125,7 @@ def test_a_killed_wireguard_go_is_seen_and_replaced(tunnel: Tunnel, far: FarEnd)
     assert served_by(tunnel) != killed
     command("ping", "-q", "-c", "1", "-W", "5", ADDRESS)
     # Its parent took note of its end, or it would stand in the process list for as long as the agent runs.
-    wait_for(lambda: killed not in children_of(os.getpid()), 5, "the end of the killed process to be noticed")
+    wait_for(lambda: killed not in children_of(os.getpid()), PATIENCE_S, "the end of the killed process to be noticed")
 
 
 def test_a_hanging_wireguard_go_holds_nobody_up_for_long(tunnel: Tunnel) -> None:
@@ -152,7 +152,7 @@ def test_a_peer_heard_from_elsewhere_is_no_drift(tunnel: Tunnel, far: FarEnd) ->
     command("ping", "-q", "-c", "1", "-W", "5", ADDRESS)
     far.change_port()
     far.ping_back(OWN_ADDRESS)
-    wait_for(partial(_is_at, tunnel, f"127.0.0.1:{far.port}"), 5, "the interface to follow its peer")
+    wait_for(partial(_is_at, tunnel, f"127.0.0.1:{far.port}"), PATIENCE_S, "the interface to follow its peer")
     same(tunnel.fetch(), (far.peer,))
     tunnel.apply(peer(2))
     assert _is_at(tunnel, f"127.0.0.1:{far.port}")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.lab.agent import AGENT
-from tests.lab.wait import wait_for
+from tests.lab.wait import PATIENCE_S, wait_for
 
 
 def at_work(folder: Path) -> list[str]:
@@ -33,7 +33,7 @@ def test_a_signal_ends_everything(tmp_path: Path, number: signal.Signals) -> Non
         argv = [str(AGENT), "build", "--repo", repo, "--ref", "a" * 40, "--image", "127.0.0.1:9/hand/made:1"]
         argv += ["--data-dir", str(folder), "--build-allow-scheme", "http", "--builder", "podman"]
         with subprocess.Popen(argv, stderr=subprocess.PIPE, text=True) as command:
-            wait_for(lambda: any("git" in words.split()[0] for words in at_work(folder)), 20, "git to ask")
+            wait_for(lambda: any("git" in words.split()[0] for words in at_work(folder)), PATIENCE_S, "git to ask")
             command.send_signal(number)
             _, said = command.communicate(timeout=20)
     assert command.returncode != 0

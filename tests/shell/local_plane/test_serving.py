@@ -17,7 +17,7 @@ import yaml
 from shell.failure import CommandError
 from shell.local_plane.serving import new_token, serve
 from tests.lab.ports import free_port
-from tests.lab.wait import wait_for
+from tests.lab.wait import PATIENCE_S, wait_for
 
 PROGRAM = """
 import sys
@@ -39,7 +39,7 @@ def serving(folder: Path) -> Iterator[tuple[str, "subprocess.Popen[str]"]]:
         child = subprocess.Popen(argv, stderr=log, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"})
     try:
         url = f"http://127.0.0.1:{port}"
-        wait_for(lambda: _answers(url) or child.poll() is not None, 20, "the control plane to answer")
+        wait_for(lambda: _answers(url) or child.poll() is not None, PATIENCE_S, "the control plane to answer")
         assert child.poll() is None
         yield url, child
     finally:

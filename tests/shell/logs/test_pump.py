@@ -20,7 +20,7 @@ from shell.logs.pump import Pump
 from shell.logs.sender import Sender
 from shell.logs.spool import Spool
 from shell.loops.logs import END_S
-from tests.lab.wait import wait_for
+from tests.lab.wait import PATIENCE_S, wait_for
 from tests.shell import virtual_time
 
 pytestmark = pytest.mark.anyio
@@ -81,7 +81,7 @@ async def during(pump: Pump, work: Callable[[], Awaitable[None]]) -> None:
 
 async def until(condition: Callable[[], bool]) -> None:
     """Wait for something."""
-    await anyio.to_thread.run_sync(lambda: wait_for(condition, 10, "the pump"))
+    await anyio.to_thread.run_sync(lambda: wait_for(condition, PATIENCE_S, "the pump"))
 
 
 async def test_many_logs_in_their_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

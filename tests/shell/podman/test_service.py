@@ -14,7 +14,7 @@ import pytest
 from shell.adapters.podman import Podman, PodmanSettings
 from shell.failure import AdapterError
 from tests.builders import an_image
-from tests.lab.wait import wait_for
+from tests.lab.wait import PATIENCE_S, wait_for
 
 
 def answer(body: bytes, status: str = "200 OK", length: int | None = None) -> bytes:
@@ -136,9 +136,11 @@ def test_a_registry_that_hangs_leaves_the_others_their_turn(tmp_path: Path) -> N
         async with anyio.create_task_group() as tasks:
             for number in range(20):
                 tasks.start_soon(partial(podman.images.pull, an_image(f"silent.test/a:{number}"), timeout_s=60))
-            await anyio.to_thread.run_sync(lambda: wait_for(lambda: len(asked) == 8, 10, "the first pulls"))
+            await anyio.to_thread.run_sync(lambda: wait_for(lambda: len(asked) == 8, PATIENCE_S, "the first pulls"))
             tasks.start_soon(partial(podman.images.pull, an_image("other.test/b:1"), timeout_s=60))
-            await anyio.to_thread.run_sync(lambda: wait_for(lambda: len(asked) == 9, 10, "the other registry's turn"))
+            await anyio.to_thread.run_sync(
+                lambda: wait_for(lambda: len(asked) == 9, PATIENCE_S, "the other registry's turn")
+            )
             tasks.cancel_scope.cancel()
         await podman.aclose()
 
