@@ -1,5 +1,8 @@
 """The person at the server's terminal: `agent status`, `agent pause`, `agent resume`, and the log of a crash loop."""
 
+import time
+from typing import Any
+
 import pytest
 
 from tests.lab.agent import Agent, Plane
@@ -10,6 +13,7 @@ from tests.lab.wait import wait_for
 pytestmark = pytest.mark.real
 
 _PATIENCE_S = 60
+_PAUSE_S = 8
 
 
 def test_hands_off_and_on_again(plane: Plane, agent: Agent, store: PodmanStore, registry: Registry) -> None:
@@ -31,7 +35,7 @@ def test_hands_off_and_on_again(plane: Plane, agent: Agent, store: PodmanStore, 
     code, text = agent.inspect("status")
     assert code == 0
     assert "PAUSED" in text
-    assert len(plane.lab("reports?limit=1000")) > reports, "it reports all the same"
+    wait_for(lambda: len(plane.lab("reports?limit=1000")) > reports, _PATIENCE_S, "a report: it goes on with them")
     assert store.cli("ps", "-q").strip() == ""
     assert agent.inspect("resume")[0] == 0
     wait_for(lambda: store.cli("ps", "-q").strip() == victim, _PATIENCE_S, "the container to run again")
@@ -41,16 +45,16 @@ def test_hands_off_and_on_again(plane: Plane, agent: Agent, store: PodmanStore, 
 
 
 def test_a_pause_that_ends_by_itself(plane: Plane, agent: Agent, store: PodmanStore, registry: Registry) -> None:
-    """Set before the agent starts, with an end: it waits until then."""
+    """Set before the agent starts, with an end: nothing is made before it, however slow this machine is; then it goes on."""
     agent.data_dir.mkdir(mode=0o700, parents=True)
-    code, text = agent.inspect("pause", "--for", "8s")
+    begun = time.time()
+    code, text = agent.inspect("pause", "--for", f"{_PAUSE_S}s")
     assert code == 0, text
     plane.want({"web": {"image": registry.offer("web")}})
     agent.start(plane.token("one", store.subnet_id))
-    wait_for(lambda: agent.status()["running"] and agent.status()["drift"], _PATIENCE_S, "the drift to be seen")
-    assert store.cli("ps", "-aq").strip() == ""
     wait_for(lambda: [one["status"] for one in plane.lab("deployments")] == ["running"], _PATIENCE_S, "the rollout")
-    assert agent.status()["paused"] is None
+    assert float(store.cli("ps", "--format", "{{.Created.Unix}}")) >= int(begun + _PAUSE_S)
+    wait_for(lambda: agent.status()["paused"] is None, _PATIENCE_S, "the end of the pause to be shown")
     assert agent.stop() == 0
 
 
@@ -59,15 +63,23 @@ def test_a_crash_loop(plane: Plane, agent: Agent, store: PodmanStore, registry: 
     plane.want({"bad": {"image": registry.offer("mortal")}})
     agent.start(plane.token("one", store.subnet_id))
     wait_for(lambda: "container is started again" in agent.log.read_text(), _PATIENCE_S, "the second start")
-    wait_for(lambda: agent.status()["retries"], _PATIENCE_S, "the retry to be shown")
-    (retry,) = agent.status()["retries"]
-    assert retry["kind"] == "start"
-    assert retry["nextInS"] > 0
+
+    def a_retry() -> dict[str, Any]:
+        found: list[dict[str, Any]] = [one for one in agent.status()["retries"] if one["nextInS"] > 0]
+        return found[0] if found and found[0]["kind"] == "start" else {}
+
+    retry = wait_for(a_retry, _PATIENCE_S, "the next start to be shown with its time")
     assert "exited" in retry["why"]
+    wait_for(lambda: "failed" in _statuses(plane), _PATIENCE_S, "the control plane to know")
+    # Only now do the two lists stand still: an attempt is logged before it is made.
+    assert agent.stop() == 0
     starts = store.cli("events", "--stream=false", "--filter=event=start", "--format={{.Status}}").split()
     attempts = [line for line in agent.log.read_text().splitlines() if "container is started again" in line]
-    assert len(attempts) == len(starts) - 1, "each but the first"
+    assert len(attempts) == len(starts) - 1 >= 1, "each but the first"
     assert all("starting\\ndying" in line for line in attempts)
-    said = [one["status"] for report in plane.lab("reports") for one in report["body"].get("containers", [])]
-    assert "failed" in said
-    assert agent.stop() == 0
+
+
+def _statuses(plane: Plane) -> set[str]:
+    """All that was ever said of a container."""
+    reports = [one for one in plane.lab("reports?limit=1000") if one["kind"] == "status"]
+    return {one["status"] for report in reports for one in report["body"].get("containers", [])}
