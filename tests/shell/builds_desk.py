@@ -17,7 +17,7 @@ from shell.building.pipeline import BuildError, Job, Listener, Workshop
 from shell.building.workplace import Workplace
 from shell.loops import builds
 from shell.loops.builds import Builder
-from tests.lab.wait import wait_for
+from tests.lab.wait import PATIENCE_S, wait_for
 
 KEY = EncryptionKey(bytes(range(32)))
 SHA = "41c0ffee" * 5
@@ -135,7 +135,7 @@ def a_builder(folder: Path, desk: Desk) -> Builder:
     return Builder(desk, Workshop(folder / "builds", Settings()), folder / "logs", KEY, lambda: 0.0)
 
 
-async def until(builder: Builder, condition: Callable[[], bool], limit_s: float = 10) -> None:
+async def until(builder: Builder, condition: Callable[[], bool], limit_s: float = PATIENCE_S) -> None:
     """Run the loop until something holds."""
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(builds.run, builder)

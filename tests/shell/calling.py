@@ -9,6 +9,7 @@ import pytest
 from core.protocol import RegistrationRequest
 from shell.adapters.control_plane import ControlPlane, ControlPlaneError, Signer
 from tests.lab.odd_server import Behaviour, OddServer
+from tests.lab.wait import PATIENCE_S
 
 SIGNER = Signer("a-server", bytes(range(32)))
 TOKEN = "d0" * 32
@@ -35,7 +36,7 @@ ALL = REPEATED | ONCE
 
 
 def called(
-    url: str, *actions: Action, signer: Signer = SIGNER, timeout_s: float = 5, pause_s: float = 0.005
+    url: str, *actions: Action, signer: Signer = SIGNER, timeout_s: float = PATIENCE_S, pause_s: float = 0.005
 ) -> list[Any]:
     """What the calls of one client give, in turn."""
 
@@ -49,7 +50,9 @@ def called(
     return anyio.run(run)
 
 
-def refused(url: str, action: Action = FETCH, timeout_s: float = 5, pause_s: float = 0.005) -> ControlPlaneError:
+def refused(
+    url: str, action: Action = FETCH, timeout_s: float = PATIENCE_S, pause_s: float = 0.005
+) -> ControlPlaneError:
     """How a call fails; its message is one line that holds nothing secret (L37)."""
     with pytest.raises(ControlPlaneError) as caught:
         called(url, action, timeout_s=timeout_s, pause_s=pause_s)
@@ -60,7 +63,7 @@ def refused(url: str, action: Action = FETCH, timeout_s: float = 5, pause_s: flo
     return caught.value
 
 
-def refusal(behaviour: Behaviour, action: Action = FETCH, timeout_s: float = 5) -> ControlPlaneError:
+def refusal(behaviour: Behaviour, action: Action = FETCH, timeout_s: float = PATIENCE_S) -> ControlPlaneError:
     """How a call fails when every request is answered like this."""
     with OddServer([behaviour]) as server:
         return refused(server.url, action, timeout_s)

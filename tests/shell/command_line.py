@@ -16,7 +16,7 @@ import structlog
 from shell import cli
 from tests.lab.agent import AGENT
 
-LIMIT_S = 30
+LIMIT_S = 60
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from shell.files import DataDirLock
 from shell.node import Node
 from shell.options import Options
 from tests.lab.agent import AGENT
-from tests.lab.wait import wait_for
+from tests.lab.wait import PATIENCE_S, wait_for
 from tests.shell import virtual_time
 from tests.shell.command_line import daemon
 
@@ -61,11 +61,11 @@ def test_a_stop_during_registration(tmp_path: Path, silent: socket.socket, numbe
     argv = [str(AGENT), "--url", url, "--data-dir", str(data_dir)]
     env = {**os.environ, "TECHULUS_TOKEN": "t0ken"}
     with subprocess.Popen(argv, env=env, stderr=subprocess.PIPE, text=True) as child:
-        silent.settimeout(20)
+        silent.settimeout(PATIENCE_S)
         connection, _ = silent.accept()
         with connection:
             child.send_signal(number)
-            _, said = child.communicate(timeout=5)
+            _, said = child.communicate(timeout=10)
     assert child.returncode == 0
     assert "Traceback" not in said and "t0ken" not in said
     assert (data_dir / "signing.key").exists()

@@ -15,6 +15,7 @@ from structlog.testing import capture_logs
 from core.caddy_base import Base
 from shell.adapters.caddy import Caddy, CaddySettings
 from shell.adapters.caddy.admin import Admin, ConnectionBrokeError, NobodyListensError
+from tests.lab.wait import PATIENCE_S
 
 ANSWER = b'HTTP/1.1 200 OK\r\nContent-Length: 2\r\nEtag: "e"\r\n\r\n{}'
 
@@ -43,7 +44,7 @@ async def breaking(breaks: int, only: bytes = b"") -> AsyncIterator[tuple[Admin,
     server = Breaking(breaks, only)
     async with await anyio.create_tcp_listener(local_host="127.0.0.1") as listener, anyio.create_task_group() as tasks:
         tasks.start_soon(listener.serve, server.serve)
-        yield Admin(f"127.0.0.1:{listener.extra(SocketAttribute.local_port)}", timeout_s=5), server
+        yield Admin(f"127.0.0.1:{listener.extra(SocketAttribute.local_port)}", timeout_s=PATIENCE_S), server
         tasks.cancel_scope.cancel()
 
 
@@ -103,7 +104,9 @@ def test_one_that_ends_while_it_is_read() -> None:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(run)
             with pytest.raises(NobodyListensError):
-                await Admin(f"127.0.0.1:{listener.extra(SocketAttribute.local_port)}", timeout_s=5).get("/config/")
+                await Admin(f"127.0.0.1:{listener.extra(SocketAttribute.local_port)}", timeout_s=PATIENCE_S).get(
+                    "/config/"
+                )
 
     anyio.run(main)
 

@@ -86,7 +86,7 @@ async def test_a_cancellation_ends_the_group(tmp_path: Path) -> None:
 
 async def test_a_grandchild_that_stays_behind(tmp_path: Path) -> None:
     """It keeps the output open: not waited for long, and ended."""
-    with anyio.fail_after(10):
+    with anyio.fail_after(PATIENCE_S):
         assert await answer(shell("sleep 600 & echo $! >child; echo done", tmp_path)) == (0, "done")
     gone(tmp_path / "child")
 

@@ -18,18 +18,18 @@ from shell.failure import AdapterError
 from tests.builders import a_container_entry, a_peer_entry, an_actual_entry, an_expected_document, labels, nothing_there
 from tests.lab.agent import AGENT
 from tests.lab.ports import free_port
+from tests.lab.wait import PATIENCE_S
 from tests.shell.command_line import agent, daemon
 
 COMMANDS = ("run", "apply", "plan", "control-plane")
 ENV = {key: value for key, value in os.environ.items() if not key.startswith(("TECHULUS_", "PYTHON"))}
-LIMIT_S = 20
 
 
 def installed(*arguments: object, **more: Any) -> subprocess.CompletedProcess[str]:
     """Run the installed command."""
     argv = [str(AGENT), *map(str, arguments)]
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | more
-    return subprocess.run(argv, text=True, env=ENV, timeout=LIMIT_S, check=False, **streams)
+    return subprocess.run(argv, text=True, env=ENV, timeout=PATIENCE_S, check=False, **streams)
 
 
 @pytest.fixture
@@ -88,7 +88,7 @@ def test_a_name_that_the_locale_cannot_spell(tmp_path: Path) -> None:
     )
     argv = [str(AGENT), "plan", "--expected", str(expected), "--actual", str(actual), "--all", "--detailed-exitcode"]
     env = ENV | {"PYTHONIOENCODING": "ascii"}
-    done = subprocess.run(argv, capture_output=True, text=True, env=env, timeout=LIMIT_S, check=False)
+    done = subprocess.run(argv, capture_output=True, text=True, env=env, timeout=PATIENCE_S, check=False)
     assert (done.returncode, "Traceback" in done.stderr) == (2, False)
     assert "\\u4f8b" in done.stdout
 
@@ -113,7 +113,7 @@ def test_help_is_instant() -> None:
     """No command's libraries are loaded to tell what there is."""
     heavy = ("httpx", "podman", "pydantic", "cryptography", "starlette", "anyio")
     code = f"import sys, shell.cli; print([one for one in {heavy!r} if one in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=LIMIT_S, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE_S, check=True)
     assert done.stdout.strip() == "[]"
 
 

@@ -67,7 +67,8 @@ def test_no_call_outlasts_its_limit(behaviour: Behaviour, name: str, then: str) 
         assert "gave no whole answer within 0.3 s" in str(error)
         assert str(error).endswith(then)
         assert error.status is None
-        assert len(server.requests) == 1
+        # The limit may be over before the request has come.
+        assert len(server.requests) <= 1
 
 
 def test_completed_is_waited_for_longer() -> None:

@@ -31,7 +31,7 @@ def told(folder: Path, *words: str, flags: tuple[str, ...] = (), closed: str = "
     """What the program that was handed over to tells, by its subject; standard streams are closed as the shell is told."""
     argv = ("sh", "-c", f'exec "$0" "$@" {closed}', sys.executable, *flags, "-c", PROGRAM, *words)
     env = {**os.environ, "PYTHONPATH": str(ROOT), "TECHULUS_TOKEN": "hush-1"}
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=30, check=True, cwd=folder, env=env, input="")
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=True, cwd=folder, env=env, input="")
     assert done.stderr == ""
     pid, *lines = done.stdout.splitlines()
     return {"begun as": pid, **dict(line.split(": ", 1) for line in lines)}

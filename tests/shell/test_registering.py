@@ -19,7 +19,7 @@ from shell.failure import CommandError
 from shell.files import DataDirLock
 from shell.local_plane.serving import new_token
 from tests.lab.agent import Agent, Plane
-from tests.lab.wait import wait_for
+from tests.lab.wait import PATIENCE_S, wait_for
 
 # Forks one first run for each line of its input, so that what takes long is loaded once.
 PROGRAM = """
@@ -55,7 +55,6 @@ for line in sys.stdin:
 """
 FILES = {identity.CONFIG, identity.SIGNING_KEY, identity.WIREGUARD_KEY, "agent.lock"}
 UNMANAGED = tuple(part for name in ("dns", "caddy", "wireguard") for part in ("--unmanaged", name))
-_START_S = 20
 
 
 @pytest.fixture(scope="module")
@@ -129,13 +128,13 @@ def test_the_installer_may_kill_the_agent_as_soon_as_config_exists(plane: Plane,
     """L25, L24: it greps the kind, ends the agent, and later starts it without a token; everything is private."""
     agent.start(new_token(plane.directory, "installed"))
     config = agent.data_dir / identity.CONFIG
-    wait_for(config.exists, _START_S, f"the registration; {agent.last_words()}")
+    wait_for(config.exists, PATIENCE_S, f"the registration; {agent.last_words()}")
     agent.kill()
     assert '"isProxy": false,\n' in config.read_text()
     assert stat.S_IMODE(agent.data_dir.stat().st_mode) == 0o700
     agent.log.unlink()
     agent.start()
-    wait_for(lambda: "agent started" in agent.last_words(), _START_S, "the second run")
+    wait_for(lambda: "agent started" in agent.last_words(), PATIENCE_S, "the second run")
     assert stat.S_IMODE(config.stat().st_mode) == 0o600
     assert len(rows(plane, "installed")) == 1
     assert agent.stop() == 0
@@ -147,7 +146,7 @@ def test_the_public_address_that_is_given_is_registered(plane: Plane, tmp_path: 
     agent = Agent(tmp_path / "agent", plane.url, options)
     try:
         agent.start(new_token(plane.directory, "addressed"))
-        wait_for(lambda: bool(rows(plane, "addressed")), _START_S, f"the registration; {agent.last_words()}")
+        wait_for(lambda: bool(rows(plane, "addressed")), PATIENCE_S, f"the registration; {agent.last_words()}")
         assert [row["publicIp"] for row in rows(plane, "addressed")] == ["198.51.100.7"]
     finally:
         agent.kill()
@@ -156,7 +155,7 @@ def test_the_public_address_that_is_given_is_registered(plane: Plane, tmp_path: 
 def test_a_second_agent_on_the_same_folder_is_refused(plane: Plane, agent: Agent) -> None:
     """One line that names the first, and a status; the first goes on."""
     agent.start(new_token(plane.directory, "first"))
-    wait_for(lambda: "agent started" in agent.last_words(), _START_S, "the first agent")
+    wait_for(lambda: "agent started" in agent.last_words(), PATIENCE_S, "the first agent")
     status, said = agent.command("run")
     assert status == 1
     assert said == f"agent: another agent (process {agent.pid}) works on {agent.data_dir}; stop it first\n"
@@ -180,9 +179,9 @@ def test_a_control_plane_that_is_not_there_yet_is_waited_for(tmp_path: Path) -> 
     agent = Agent(tmp_path / "agent", plane.url, ("--podman-socket", str(tmp_path / "no.sock"), *UNMANAGED))
     try:
         agent.start(token)
-        wait_for(lambda: "cannot be reached" in agent.last_words(), _START_S, "the first try to fail")
+        wait_for(lambda: "cannot be reached" in agent.last_words(), PATIENCE_S, "the first try to fail")
         with plane:
-            wait_for(lambda: "agent started" in agent.last_words(), _START_S, "the registration")
+            wait_for(lambda: "agent started" in agent.last_words(), PATIENCE_S, "the registration")
             document = json.loads((agent.data_dir / identity.CONFIG).read_text())
             assert agent.stop() == 0
         keys = [(agent.data_dir / name).read_text().strip() for name in (identity.SIGNING_KEY, identity.WIREGUARD_KEY)]

@@ -15,6 +15,7 @@ from structlog.testing import capture_logs
 from core.render import Json
 from shell import status_socket
 from shell.status_socket import NAME
+from tests.lab.wait import PATIENCE_S
 
 pytestmark = pytest.mark.anyio
 
@@ -32,7 +33,7 @@ async def answering(folder: Path, document: dict[str, Json]) -> AsyncIterator[No
     """A status socket that is there."""
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(status_socket.run, folder, lambda: document)
-        with anyio.fail_after(5):
+        with anyio.fail_after(PATIENCE_S):
             while await anyio.to_thread.run_sync(status_socket.ask, folder) is None:
                 await anyio.lowlevel.checkpoint()
         yield

@@ -1,7 +1,8 @@
 """An event loop whose clock jumps to whatever is due next, so that minutes of waiting take no time and always come out the same.
 
 For code that waits for its own tasks and timers, and for short work in threads of the default limiter (the disk), during which the
-clock stands: real sockets, children and threads of other limiters do not know it.
+clock stands: real sockets, children and threads of other limiters do not know it. Nothing here waits for the real world but for the
+disk, which may stand still for a while on a busy machine; a test that does would hang.
 """
 
 import asyncio
@@ -12,9 +13,9 @@ from typing import TypeVar
 import anyio
 import anyio.to_thread
 
-T = TypeVar("T")
+from tests.lab.wait import PATIENCE_S
 
-_REAL_LIMIT_S = 10.0  # nothing here waits for the real world; a test that does would hang
+T = TypeVar("T")
 
 
 class _Clock(selectors.DefaultSelector):
@@ -25,7 +26,7 @@ class _Clock(selectors.DefaultSelector):
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         waits = timeout is None or (timeout > 0 and self.threads is not None and self.threads.borrowed_tokens > 0)
-        ready = super().select(_REAL_LIMIT_S if waits else 0)
+        ready = super().select(PATIENCE_S if waits else 0)
         if waits and not ready:
             raise AssertionError("a thread that never ends, or every task waits for another and no timer is set")
         if not ready:
@@ -52,9 +53,3 @@ def run(main: Callable[[], Awaitable[T]]) -> T:
         return await main()
 
     return anyio.run(watched, backend_options={"loop_factory": _Loop})
-
-
-async def settle() -> None:
-    """Let every other task run until it waits for something."""
-    for _ in range(20):
-        await anyio.lowlevel.checkpoint()

@@ -112,7 +112,7 @@ async def test_a_restart_reads_on(tmp_path: Path) -> None:
 
     async def both() -> None:
         await until(lambda: len(store.got) == 2)
-        await first.drained(5)
+        await first.drained(PATIENCE_S)
 
     await during(first, both)
     write(path, "three")
@@ -147,8 +147,8 @@ async def test_a_busy_server_lets_go_of_removed_logs(tmp_path: Path) -> None:
             pump.leave(["removed"])
             await until(lambda: "removed" not in pump.logs)
             write(tmp_path / "busy", "asked for")
-            with anyio.fail_after(5):
-                await pump.drained(60)
+            with anyio.fail_after(PATIENCE_S):
+                await pump.drained(10 * PATIENCE_S)
             assert "asked for" in {one["_msg"] for one in store.got}
             tasks.cancel_scope.cancel()
 
@@ -253,7 +253,7 @@ async def test_drained(tmp_path: Path) -> None:
 
     async def work() -> None:
         write(path, "last")
-        await pump.drained(5)
+        await pump.drained(PATIENCE_S)
         position = pump.positions.get(path)
         assert position is not None
         assert position.offset == path.stat().st_size
