@@ -1,17 +1,21 @@
 """What the control plane hears, and when: the agent as a process, real Podman, the embedded control plane."""
 
 import json
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from tests.lab.agent import Agent, Plane
 from tests.lab.odd_server import Exchange, OddServer, head
 from tests.lab.podman_store import PodmanStore
+from tests.lab.ports import free_port
 from tests.lab.registry import Registry
 from tests.lab.wait import wait_for
 
@@ -21,19 +25,23 @@ _PATIENCE_S = 60
 _UP_AFTER_S = 2.0  # L17
 _POLL_S = 10.0
 _MARGIN_S = 1.0
+_TRIES = 4
 
 
 def test_a_rollout_without_health_check_runs_when_it_is_up(
     plane: Plane, agent: Agent, store: PodmanStore, registry: Registry
 ) -> None:
-    """L17: `running` is heard at the earliest 2 s after the start, and within a second of that. The best of two, for a busy machine."""
-    plane.want({"web": {"image": registry.offer("web")}})
+    """L17: `running` is heard at the earliest 2 s after the start, and within a second of that. The best of up to four."""
     agent.start(plane.token("one", store.subnet_id))
-    waits = [_reported_after(plane, store, _row(plane, "web"))]
-    plane.want({"web": {"image": registry.offer("web")}, "more": {"image": registry.offer("env")}})
-    waits.append(_reported_after(plane, store, _row(plane, "more")))
-    assert min(waits) >= _UP_AFTER_S
-    assert min(waits) <= _UP_AFTER_S + _MARGIN_S, waits
+    services: dict[str, Any] = {}
+    waits = [2 * _POLL_S]
+    while len(services) < _TRIES and waits[-1] > _UP_AFTER_S + _MARGIN_S:
+        name = f"web-{len(services)}"
+        services[name] = {"image": registry.offer("web")}
+        plane.want(services)
+        waits.append(_reported_after(plane, store, _row(plane, name)))
+        assert waits[-1] >= _UP_AFTER_S
+    assert waits[-1] <= _UP_AFTER_S + _MARGIN_S, waits
     assert agent.stop() == 0
 
 
@@ -41,33 +49,36 @@ def test_a_container_that_ends_is_reported_at_once(
     plane: Plane, agent: Agent, store: PodmanStore, registry: Registry
 ) -> None:
     """By Podman's events, not at the next poll; also after the stream was cut and came back."""
-    plane.want({"web": {"image": registry.offer("crashes"), "replicas": 1}, "env": {"image": registry.offer("env")}})
+    polls = _poll_counter(agent)
+    env = {"image": registry.offer("env"), "replicas": 2 * _TRIES}
+    plane.want({"web": {"image": registry.offer("crashes"), "replicas": 1}, "env": env})
     agent.start(plane.token("one", store.subnet_id))
-    row = _row(plane, "env")
-    waits = [_death_reported_after(plane, store, row)]
+    _row(plane, "env", 2 * _TRIES)
+    rows = [one for one in plane.lab("deployments") if one["service"] == "env"]
+    _one_of(polls, _POLL_S / 2, (partial(_death_reported_after, plane, store, row) for row in rows[:_TRIES]))
     store.restart()
     wait_for(lambda: "events followed again" in agent.log.read_text(), _PATIENCE_S, "the events to be followed again")
     assert "events not followed" in agent.log.read_text()
-    wait_for(lambda: _heard(plane, row["id"])[-1][1] == "running", _PATIENCE_S, "the container to run again")
-    waits.append(_death_reported_after(plane, store, row))
-    assert max(waits) < _POLL_S / 2, waits
+    _one_of(polls, _POLL_S / 2, (partial(_death_reported_after, plane, store, row) for row in rows[_TRIES:]))
     assert agent.stop() == 0
 
 
 def test_unhealthy_within_an_interval(plane: Plane, agent: Agent, store: PodmanStore, registry: Registry) -> None:
-    """A check that fails once is enough here: reported within its interval plus 2 s. The best of two, for a busy machine."""
+    """A check that fails once is enough here: reported within its interval plus 2 s."""
+    polls = _poll_counter(agent)
     check = {"cmd": "test -e /www/health", "interval": 1, "timeout": 1, "retries": 1, "start_period": 0}
     plane.want({"api": {"image": registry.offer("health"), "health_check": check}})
     agent.start(plane.token("one", store.subnet_id))
     row = _row(plane, "api")
-    waits: list[float] = []
-    for _ in range(2):
+
+    def reported_after() -> float:
+        store.cli("exec", row["containerId"], "touch", "/www/health")
         wait_for(lambda: _heard(plane, row["id"])[-1][2] == "healthy", _PATIENCE_S, "a healthy container")
         store.cli("exec", row["containerId"], "rm", "/www/health")
         gone = datetime.now(UTC)
-        waits.append(_heard_after(plane, row["id"], gone, lambda _, health: health == "unhealthy"))
-        store.cli("exec", row["containerId"], "touch", "/www/health")
-    assert min(waits) <= 1 + 2, waits
+        return _heard_after(plane, row["id"], gone, lambda _, health: health == "unhealthy")
+
+    _one_of(polls, 1 + 2, [reported_after] * _TRIES)
     assert agent.stop() == 0
 
 
@@ -77,7 +88,7 @@ def test_a_listing_that_fails_makes_no_report(
     """L3: with ten containers and Podman dead, no report says less than ten."""
     plane.want({"web": {"image": registry.offer("web"), "replicas": 10}})
     agent.start(plane.token("one", store.subnet_id))
-    _row(plane, "web")
+    _row(plane, "web", 10)
     wait_for(lambda: _counts(plane)[-1] == 10, _PATIENCE_S, "ten to be reported")
     before = len(_counts(plane))
     store.kill()
@@ -121,7 +132,8 @@ def test_a_clock_five_minutes_off(late_plane: OddServer, store: PodmanStore, tmp
     try:
         wait_for(lambda: "set it (NTP)" in agent.last_words(), _PATIENCE_S, "the hint")
         log = agent.log.read_text()
-        assert "this server's clock is 300 s behind" in log or "this server's clock is 299 s behind" in log
+        behind = re.search(r"this server's clock is (\d+) s behind", log)
+        assert behind is not None and 300 - _PATIENCE_S < int(behind[1]) <= 300, log
         status = agent.status()
         assert status["poll"]["ok"] is False
         assert "clock" in status["poll"]["failure"]
@@ -130,10 +142,38 @@ def test_a_clock_five_minutes_off(late_plane: OddServer, store: PodmanStore, tmp
         agent.kill()
 
 
-def _row(plane: Plane, service: str) -> dict[str, Any]:
+def _poll_counter(agent: Agent) -> Callable[[], int]:
+    """How often the agent, which has not been started yet, has asked for its expected state."""
+    address = f"127.0.0.1:{free_port()}"
+    agent.add_options("--metrics-listen", address)
+
+    def polls() -> int:
+        text = httpx.get(f"http://{address}/metrics", timeout=_PATIENCE_S).text
+        return round(
+            sum(float(line.split()[-1]) for line in text.splitlines() if line.startswith("techulus_polls_total"))
+        )
+
+    return polls
+
+
+def _one_of(polls: Callable[[], int], limit_s: float, tries: Iterable[Callable[[], float]]) -> None:
+    """That one of these reports takes less than so many seconds, with no poll meanwhile which may have caused it.
+
+    The others may have met with a poll, or with a machine that stood still.
+    """
+    found = []
+    for reported_after in tries:
+        before = polls()
+        found.append((reported_after(), polls() - before))
+        if found[-1][0] < limit_s and found[-1][1] == 0:
+            return
+    raise AssertionError(f"seconds and polls: {found}")
+
+
+def _row(plane: Plane, service: str, count: int = 1) -> dict[str, Any]:
     def found() -> dict[str, Any]:
         rows = [one for one in plane.lab("deployments") if one["service"] == service]
-        return rows[0] if rows and all(one["status"] == "running" for one in rows) else {}
+        return rows[0] if len(rows) == count and all(one["status"] == "running" for one in rows) else {}
 
     return wait_for(found, _PATIENCE_S, f"{service} to run")
 
@@ -152,7 +192,7 @@ def _heard(plane: Plane, deployment: str) -> list[tuple[datetime, str, str]]:
     """When what was said of a deployment: time, status, health."""
     return [
         (datetime.fromisoformat(report["at"]), one["status"], one["healthStatus"])
-        for report in plane.lab("reports")
+        for report in plane.lab("reports?limit=1000")
         for one in _entries(report)
         if one["deploymentId"] == deployment
     ]
