@@ -13,7 +13,7 @@ import math
 from dataclasses import replace
 from typing import Final, TypeAlias
 
-from core import fetching, guard, plan, retry, saying, status
+from core import fetching, guard, next_look, plan, retry, saying, status
 from core.action import Action, Update
 from core.events import (
     ActionDone,
@@ -46,6 +46,7 @@ from core.memory import (
     image_fetched,
     image_requests,
     is_doubtful,
+    may_begin,
     next_poll_at,
     ready,
     record,
@@ -132,16 +133,27 @@ def _no_longer_awaiting(state: State) -> Step:
 
 
 def _image_fetched(state: State, event: ImageFetched, now: float) -> Step:
-    """What waited for the image can go on: at once, or, once the round has ended, with a poll that follows at once."""
+    """What waited for the image can go on: in this round, or with a look at once when it has ended."""
     memory = image_fetched(state.memory, event.request, event.failure, now)
     if memory is state.memory:
         return state, ()
     notes = saying.image_answer(memory, event, now)
-    if isinstance(state, Processing) and not isinstance(state.phase, Closing):
-        came = now if event.failure is None else state.image_at
-        return _noting(_no_longer_awaiting(replace(state, memory=memory, image_at=came)), *notes)
-    memory = replace(memory, woken=memory.woken or event.failure is None)
-    return _noting(_again(replace(state, memory=memory), now), *notes)
+    state = replace(state, memory=memory)
+    if event.failure is None:
+        state = _with_an_image(state, now)
+    return _noting(_no_longer_awaiting(state), *notes)
+
+
+def _with_an_image(state: State, now: float) -> State:
+    match state:
+        case Idle(phase=Waiting() as waiting):
+            return replace(state, phase=replace(waiting, look_at=now))
+        case Processing(phase=Closing() as closing):
+            return replace(state, phase=replace(closing, look_at=now))
+        case Processing():
+            return replace(state, image_at=now)
+        case _:  # a look follows anyway
+            return state
 
 
 def _idle(state: Idle, event: Event, now: float) -> Step:
@@ -152,7 +164,7 @@ def _idle(state: Idle, event: Event, now: float) -> Step:
                 asked = replace(memory, polls=memory.polls + 1, last_poll_at=now, woken=False, removed=frozenset())
                 return Idle(asked, Fetching(memory.removed)), (Fetch(),)
             if look_at is not None and now >= look_at:
-                return Idle(memory, Looking(None)), (Look(),)
+                return Idle(memory, _in_force(memory) if may_begin(memory) else Looking(None)), (Look(),)
             return state, ()
         case Fetching(removed=removed), Fetched(expected=expected):
             again = Note("info", "expected state fetched again")
@@ -162,8 +174,7 @@ def _idle(state: Idle, event: Event, now: float) -> Step:
         case Fetching(removed=removed), FetchFailed(why=why):
             news = () if why == memory.poll_failure else (saying.unfetched(memory, why),)
             memory = replace(memory, poll_failure=why, removed=memory.removed | removed)  # the old state still has them
-            later = memory.beside is not None  # it has yet to be held against a listing
-            return Idle(memory, Looking(memory.beside or memory.in_force, fresh=later)), (*news, Look())
+            return Idle(memory, _in_force(memory)), (*news, Look())
         case Looking(removed=removed), LookFailed(why=why, beside=beside):
             following, notes = saying.blind(replace(memory, removed=memory.removed | removed), why)
             return _noting(_beside(following, phase, beside, now), *notes)
@@ -171,6 +182,11 @@ def _idle(state: Idle, event: Event, now: float) -> Step:
             return _compare(memory, phase, actual, now)
         case _:
             return state, ()
+
+
+def _in_force(memory: Memory) -> Looking:
+    """A look without a poll before it; a state that came while nothing could be listed has yet to be held against a listing."""
+    return Looking(memory.beside or memory.in_force, fresh=memory.beside is not None)
 
 
 def _compare(memory: Memory, phase: Looking, actual: ActualState, now: float) -> Step:
@@ -212,7 +228,8 @@ def _beside(memory: Memory, phase: Looking, beside: ActualState | None, now: flo
     following, effects = _choose_beside(round_, beside, now)
     if isinstance(following.phase, Changing):
         return following, effects
-    return Idle(following.memory, Waiting(next_poll_at(following.memory, now))), ()
+    look_at = next_look.without_listing(following.memory, expected, beside, now)
+    return Idle(following.memory, Waiting(next_poll_at(following.memory, now), look_at)), ()
 
 
 def _choose_beside(state: Processing, beside: ActualState, now: float) -> tuple[Processing, tuple[Effect, ...]]:
@@ -229,7 +246,7 @@ def _choose_beside(state: Processing, beside: ActualState, now: float) -> tuple[
 
 def _rest(memory: Memory, actual: ActualState, now: float) -> tuple[Idle, tuple[Effect, ...]]:
     """Report and wait for the next poll."""
-    phase = Waiting(next_poll_at(memory, now), _look_at(actual, now))
+    phase = Waiting(next_poll_at(memory, now), next_look.at(memory, memory.in_force, actual, now))
     return Idle(memory, phase), (_report(memory, actual),)
 
 
@@ -253,7 +270,7 @@ def _processing(state: Processing, event: Event, now: float) -> Step:
         case ((LookingAgain() | Closing(looked=False)), LookFailed(why=why, beside=beside)):
             return _blind(state, why, beside, now)
         case Closing(looked=True), Reported():
-            return _end(state, state.phase.ending, state.phase, now)
+            return _end(state, state.phase, now)
         case _:
             return state, ()
 
@@ -265,7 +282,8 @@ def _blind(state: Processing, why: str, beside: ActualState | None, now: float) 
         if isinstance(following.phase, Changing):
             return following, (*notes, *effects)
         memory = following.memory
-    return _noting(_end(replace(state, memory=memory), Ending.BLIND, Closing(Ending.BLIND), now), *notes)
+    closing = Closing(Ending.BLIND, look_at=next_look.without_listing(memory, state.snapshot, beside, now))
+    return _noting(_end(replace(state, memory=memory), closing, now), *notes)
 
 
 def _choose(state: Processing, actual: ActualState, now: float) -> tuple[Processing, tuple[Effect, ...]]:
@@ -357,26 +375,20 @@ def _last_report(state: Processing, phase: Closing, actual: ActualState, now: fl
 
 def _close(state: Processing, actual: ActualState, now: float, ending: Ending) -> tuple[Processing, tuple[Effect, ...]]:
     memory = state.memory
-    soon = ending in (Ending.FAILED, Ending.TIMED_OUT) and any(ready(memory, state.snapshot, memory.drift, now))
-    phase = Closing(ending, looked=True, soon=soon, look_at=_look_at(actual, now))
+    phase = Closing(ending, looked=True, look_at=next_look.at(memory, state.snapshot, actual, now, ending))
     return replace(state, phase=phase), (_report(memory, actual, final=True),)
 
 
-def _end(state: Processing, ending: Ending, phase: Closing, now: float) -> Step:
-    memory = replace(state.memory, woken=state.memory.woken or phase.soon, idle_since=now)
-    facts = (("ending", ending.value), ("seconds", round(now - state.began_at, 3)), ("left", len(memory.drift)))
-    said = Note("info" if ending is Ending.CONVERGED else "warning", "processing ended", facts)
+def _end(state: Processing, phase: Closing, now: float) -> Step:
+    memory = replace(state.memory, idle_since=now)
+    facts = (("ending", phase.ending.value), ("seconds", round(now - state.began_at, 3)), ("left", len(memory.drift)))
+    said = Note("info" if phase.ending is Ending.CONVERGED else "warning", "processing ended", facts)
     finish: tuple[Effect, ...] = (Finish(),) if memory.stopping else ()
     return Idle(memory, Waiting(next_poll_at(memory, now), phase.look_at)), (said, *finish)
 
 
 def _report(memory: Memory, actual: ActualState, *, final: bool = False) -> Report:
     return Report(status.entries(actual.containers, memory.ever_up, memory.retries), final)
-
-
-def _look_at(actual: ActualState, now: float) -> float | None:
-    wait = status.next_up_in_s(actual.containers)
-    return None if wait is None else now + wait
 
 
 def _noting(result: tuple[State, tuple[Effect, ...]], *notes: Effect) -> Step:

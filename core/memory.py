@@ -112,10 +112,10 @@ def ready(memory: Memory, expected: ExpectedState, drift: tuple[Action, ...], no
     awaited: set[DeploymentId] = set()
     found: list[Action] = []
     for action in drift:
-        if is_overtaken(action, memory.removed) or _is_settling(memory, action, now):
+        if is_overtaken(action, memory.removed):
             continue
         needed = memory.images.needs(action, expected, memory.retries)
-        if needed or retry.is_waiting(memory.retries, retry.key(action), now):
+        if needed or due_at(memory, action) > now:
             if isinstance(action, StopOrphan):
                 coming = memory.images.are_on_the_way(needed)
                 awaited.update(one.deployment_id for one in action.successors if coming or one.volumes)
@@ -144,12 +144,39 @@ def _fewest_attempts_first(memory: Memory, actions: list[Action]) -> Iterator[Ac
     return iter(sorted(actions, key=attempts) if memory.retries else actions)
 
 
-def _is_settling(memory: Memory, action: Action, now: float) -> bool:
-    """Whether routes were updated only just: a reload of Caddy ends long-lived streams, so updates that come close become one."""
-    if not isinstance(action, UpdateCaddy) or isinstance(action.reason, CouldNotBeRead):
-        return False
-    kind = KINDS[UpdateCaddy]
-    return any(key[0] == kind and now - one.last_at < ROUTES_SETTLE_S for key, one in memory.retries.items())
+def due_at(memory: Memory, action: Action) -> float:
+    """When an action may be tried again, in seconds of the machine's clock; minus infinity for one that is not put aside.
+
+    A reload of Caddy ends long-lived streams, so updates of routes that come close together become one.
+    """
+    last = memory.retries.get(retry.key(action))
+    due = float("-inf") if last is None else last.not_before
+    if isinstance(action, UpdateCaddy) and not isinstance(action.reason, CouldNotBeRead):
+        kind = KINDS[UpdateCaddy]
+        return max([due, *(one.last_at + ROUTES_SETTLE_S for key, one in memory.retries.items() if key[0] == kind)])
+    return due
+
+
+def next_try_at(memory: Memory, expected: ExpectedState, drift: tuple[Action, ...], now: float) -> float | None:
+    """The earliest time to come at which something that is put aside may be tried again; None when no time brings it nearer.
+
+    A time that has come never counts: whatever keeps a change from being made then (an image on its way, a pause, a stop), looking again
+    and again does not end it, and its own end is heard of.
+    """
+    if not memory.retries or not may_begin(memory):
+        return None
+    times: list[float] = []
+    for action in drift:
+        needed = memory.images.needs(action, expected, memory.retries)
+        if not is_overtaken(action, memory.removed) and not memory.images.are_on_the_way(needed):
+            waits = [memory.retries[one.key].not_before for one in needed if one.key in memory.retries]
+            times.append(max([due_at(memory, action), *waits]))
+    return min((when for when in times if when > now), default=None)
+
+
+def may_begin(memory: Memory) -> bool:
+    """Whether a change could be begun, had its time come: nobody has paused or stopped the agent, and no earlier change still runs."""
+    return memory.paused is None and memory.unfinished is None and not memory.stopping
 
 
 def is_overtaken(action: Action, removed: frozenset[DeploymentId]) -> bool:

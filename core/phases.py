@@ -12,7 +12,7 @@ from core.state import ExpectedState
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """Until the next poll; before that a look, when a container is about to count as up."""
+    """Until the next poll; before that a look, when a container is about to count as up or what is put aside may be tried again."""
 
     poll_at: float
     look_at: float | None = None
@@ -68,12 +68,11 @@ class AwaitingImages:
 class Closing:
     """The last look and the last report of this round; `looked` tells which of the two is awaited.
 
-    `soon`: a change failed and others remain, so the next poll follows at once. `look_at`: when a container will count as up.
+    `look_at`: when to look next should no poll come first, as in `Waiting`; at once when a change failed and others remain.
     """
 
     ending: Ending
     looked: bool = False
-    soon: bool = False
     look_at: float | None = None
 
 

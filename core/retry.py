@@ -5,7 +5,9 @@ each attempt, failed or not, the same key has to wait: 10 s, then twice as long 
 clear the record. That one rule gives backoff for what fails, growing pauses for what succeeds and then falls over again (a container that
 crashes), and rules out applying the same action twice in a row without progress. One key's wait never touches another's. An update of
 names, routes or peers that a look then found in force was progress: when somebody undoes it, it is made again five seconds later at the
-soonest. One that succeeded and was not found in force is forgotten after half a minute.
+soonest. One that succeeded and was not found in force waits half a minute at most, and is forgotten then.
+
+`Attempt.not_before` is the whole truth about a wait: the machine wakes at that time, and `agent status` tells it.
 """
 
 import hashlib
@@ -88,7 +90,8 @@ def after_attempt(retries: Retries, key: RetryKey, now: float, failure: str | No
     """The memory after an attempt at `now` that succeeded (`failure` is None) or failed."""
     before = retries.get(key)
     count = before.count + 1 if before is not None and not _is_old(key, before, now) else 1
-    return {**retries, key: Attempt(count, now, now + delay(key, count), failure)}
+    wait_s = min(delay(key, count), _remembered_s(key, failure))
+    return {**retries, key: Attempt(count, now, now + wait_s, failure)}
 
 
 def delay(key: RetryKey, count: int) -> float:
@@ -124,8 +127,11 @@ def seen_in_force(retries: Retries, outstanding: Iterable[Action]) -> Retries:
 
 
 def _is_old(key: RetryKey, one: Attempt, now: float) -> bool:
-    limit_s = FORGET_UPDATE_S if key[0] in _UPDATES and one.failure is None else FORGET_AFTER_S
-    return now - one.last_at >= limit_s
+    return now >= one.last_at + _remembered_s(key, one.failure)
+
+
+def _remembered_s(key: RetryKey, failure: str | None) -> float:
+    return FORGET_UPDATE_S if key[0] in _UPDATES and failure is None else FORGET_AFTER_S
 
 
 def attempts(retries: Retries) -> Mapping[DeploymentId, int]:

@@ -1,5 +1,6 @@
 """Laws of `core.machine`: whatever happens, in whatever order, these hold in every state."""
 
+import itertools
 from dataclasses import replace
 
 from hypothesis import given, settings
@@ -26,6 +27,7 @@ from core.events import (
     Looked,
     LookFailed,
     Outcome,
+    PauseSeen,
     Perform,
     Report,
     Reported,
@@ -35,7 +37,8 @@ from core.events import (
 )
 from core.fetching import ImageRequest
 from core.memory import Memory
-from core.phases import Changing, Idle, Processing, State, Waiting
+from core.pause import Pause
+from core.phases import Changing, Idle, Looking, Processing, State, Waiting
 from core.state import ActualState, ExpectedState, NodeType
 from tests.builders import an_actual_container, an_expected_container, an_image
 from tests.core.simulated_server import Server, want
@@ -76,10 +79,14 @@ REQUESTS: st.SearchStrategy[ImageRequest] = st.builds(
     ImageRequest, st.sampled_from(NAMES).map(DeploymentId), st.sampled_from(IMAGES), st.booleans()
 )
 PAUSES = st.sampled_from([0.0, 0.01, 0.5, 1.0, 3.0, 10.0, 30.0, 299.0, 301.0])
+SHORT_PAUSES = st.sampled_from([0.0, 0.01, 0.5, 3.0])
 
 
 class Rounds(RuleBasedStateMachine):
-    """Answers come when they please, but only to what was asked; everything else may happen at any time."""
+    """Answers come when they please, but only to what was asked; everything else may happen at any time.
+
+    `goes_on` answers and does not disturb; the other rules disturb.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -89,13 +96,15 @@ class Rounds(RuleBasedStateMachine):
         self.images: list[ImageRequest] = []
         self.last_seen: ActualState | None = None
         self.fetched_at = float("-inf")
+        self.looked_unasked_at = float("-inf")
         self.finished = False
         self.state: State = Idle(Memory(NodeType.WORKER), Waiting(0.0))
 
-    @initialize(known=st.none() | WANTED)
-    def begin(self, known: ExpectedState | None) -> None:
-        """With or without a state kept from before."""
+    @initialize(known=st.none() | WANTED, data=st.data(), steps=st.integers(0, 12))
+    def begin(self, known: ExpectedState | None, data: st.DataObject, steps: int) -> None:
+        """With or without a state kept from before; undisturbed for a while, so that most runs get into PROCESSING."""
         self.state, _ = machine.start(Memory(NodeType.WORKER, in_force=known), self.now)
+        self.goes_on(data, steps)
 
     def feed(self, event: Event) -> None:
         """One event, and the rules about what may follow from it."""
@@ -103,6 +112,11 @@ class Rounds(RuleBasedStateMachine):
         self.state, effects = machine.step(before, event, self.now)
         for effect in effects:
             self.heed(effect)
+        if isinstance(before.phase, Waiting) and isinstance(self.state.phase, Looking):
+            assert self.now > self.looked_unasked_at, "L14: a time that has come makes nobody look twice"
+            self.looked_unasked_at = self.now
+        if isinstance(self.state, Processing):
+            self.looked_unasked_at = float("-inf")
         if isinstance(before, Processing) and isinstance(self.state, Idle):
             assert isinstance(event, Reported | LookFailed)
 
@@ -135,6 +149,7 @@ class Rounds(RuleBasedStateMachine):
         """One writer; only what the plan asks for, and what is neither put aside nor waiting for an image."""
         assert self.performing is None
         assert not self.state.memory.stopping
+        assert self.state.memory.paused is None
         assert self.last_seen is not None
         assert action in plan.outstanding(snapshot, self.last_seen, NodeType.WORKER)
         key = retry.key(action)
@@ -148,6 +163,28 @@ class Rounds(RuleBasedStateMachine):
             return False
         self.awaited.remove(kind)
         return True
+
+    @rule(data=st.data(), steps=st.integers(1, 6))
+    def undisturbed(self, data: st.DataObject, steps: int) -> None:
+        """As on most days."""
+        self.goes_on(data, steps)
+
+    def goes_on(self, data: st.DataObject, steps: int) -> None:
+        """What was asked for comes, at once or a little later; when nothing was, time passes until the machine wakes."""
+        for _ in range(steps):
+            if self.performing is not None:
+                self.action_ended_as(data.draw(OUTCOMES), data.draw(SHORT_PAUSES))
+            elif not self.awaited:
+                self.now = max(self.now, phases.wake_at(self.state) or self.now)
+                self.feed(Tick())
+            elif (asked := self.awaited.pop()) is Fetch:
+                self.feed(Fetched(data.draw(WANTED)))
+            elif asked is Look:
+                self.last_seen = data.draw(THERE)
+                self.feed(Looked(self.last_seen))
+            else:
+                self.now += data.draw(SHORT_PAUSES)
+                self.feed(Reported())
 
     @rule(pause=PAUSES)
     def tick(self, pause: float) -> None:
@@ -184,9 +221,20 @@ class Rounds(RuleBasedStateMachine):
     def action_ended(self, outcome: Outcome, pause: float) -> None:
         """The action that runs ends in any way."""
         if self.performing is not None:
-            self.now += pause
-            ended, self.performing = self.performing, None
-            self.feed(ActionDone(ended, outcome))
+            self.action_ended_as(outcome, pause)
+
+    def action_ended_as(self, outcome: Outcome, pause: float) -> None:
+        """After so long, in this way."""
+        assert self.performing is not None
+        self.now += pause
+        ended, self.performing = self.performing, None
+        self.feed(ActionDone(ended, outcome))
+
+    @rule(pause=st.none() | st.just(Pause(0.0, None, "")))
+    def paused(self, pause: Pause | None) -> None:
+        """Somebody pauses the agent, or the pause ends; the shell tells only changes."""
+        if pause != self.state.memory.paused:
+            self.feed(PauseSeen(pause))
 
     @rule(failure=st.none() | st.just("x"), which=st.integers(0, 10))
     def image_fetched(self, failure: str | None, which: int) -> None:
@@ -230,13 +278,24 @@ class Rounds(RuleBasedStateMachine):
             assert self.finished or isinstance(self.state, Processing)
 
 
-Rounds.TestCase.settings = settings(max_examples=80, stateful_step_count=60, deadline=None)
+Rounds.TestCase.settings = settings(max_examples=80, stateful_step_count=40, deadline=None)
 TestRounds = Rounds.TestCase
 
 ACTIONS = plan.plan(want(*NAMES), ActualState(), NodeType.WORKER)
 ANY_EVENT: st.SearchStrategy[Event] = st.one_of(
     st.sampled_from(
-        [Tick(), Woken(), StopAsked(), FetchFailed("x"), LookFailed("x"), LookFailed("x", ActualState()), Reported()]
+        [
+            *(
+                Tick(),
+                Woken(),
+                StopAsked(),
+                FetchFailed("x"),
+                LookFailed("x"),
+                LookFailed("x", ActualState()),
+                Reported(),
+            ),
+            *(PauseSeen(None), PauseSeen(Pause(0.0, None, ""))),
+        ]
     ),
     WANTED.map(Fetched),
     THERE.map(Looked),
@@ -263,8 +322,7 @@ def test_it_converges_once_things_stop_failing(
 ) -> None:
     """Each container fails a few times, the control plane is away a few times: after that the server is as expected."""
     left = dict(failures)
-    steady = replace(there, containers=tuple(structs.replace(one, running_for_s=None) for one in there.containers))
-    server = Server(None if refused else wanted, steady)
+    server = Server(None if refused else wanted, _steady(there))
 
     def outcome(action: Action) -> Outcome:
         name = subject(action)
@@ -276,3 +334,57 @@ def test_it_converges_once_things_stop_failing(
     server.expected = wanted
     server.run(150.0)
     assert server.converged
+
+
+def _steady(there: ActualState) -> ActualState:
+    """Without times that stand still: those of new containers are the simulated server's affair."""
+    return replace(there, containers=tuple(structs.replace(one, running_for_s=None) for one in there.containers))
+
+
+FAILURES = st.dictionaries(
+    st.sampled_from(NAMES), st.lists(st.floats(0.0, 40.0), min_size=1, max_size=8), min_size=1, max_size=5
+)
+
+
+@given(WANTED, THERE, FAILURES, st.booleans())
+def test_each_retry_begins_when_its_time_has_come(
+    wanted: ExpectedState, there: ActualState, failures: dict[str, list[float]], answered: bool
+) -> None:
+    """L53: within half a second of its time, or of the end of the change that was under way then; and nobody polls more often for it.
+
+    The server and the control plane answer at once; each name's attempts fail after as long as they like, and then succeed.
+    """
+    server = Server(wanted if answered else None, _steady(there), in_force=wanted)
+    left = {name: list(lengths) for name, lengths in failures.items()}
+    due: dict[retry.RetryKey, float] = {}
+    free_at = server.now
+
+    def fails(action: Action) -> Outcome:
+        return Failed("scripted") if left.get(subject(action)) else Applied()
+
+    def takes(action: Action) -> float:
+        nonlocal free_at
+        begun, key = server.now, retry.key(action)
+        lateness = begun - max(due.get(key, begun), free_at)
+        assert lateness <= 0.5, f"{key} began {lateness} s late"
+        lengths = left.get(subject(action))
+        lasts = lengths.pop(0) if lengths else 0.2
+        free_at = begun + lasts
+        due[key] = free_at + retry.delay(key, _count(server, key) + 1)
+        return lasts
+
+    server.outcome, server.duration = fails, takes
+    server.run(400.0)
+    memory = server.state.memory
+    for action in memory.drift if isinstance(server.state, Idle) else ():
+        waits_until = memory.retries[retry.key(action)].not_before
+        assert waits_until + 0.5 >= server.now, "and none is left waiting"
+    polls = [when for when, _ in server.asked(Fetch)]
+    assert all(later - sooner >= 9.5 for sooner, later in itertools.pairwise(polls))
+    rounds = len(server.said("processing ended"))
+    assert len(server.asked(Look)) <= len(polls) + len(server.done()) + 4 * (rounds + 1), "and nobody looks for nothing"
+
+
+def _count(server: Server, key: retry.RetryKey) -> int:
+    known = server.state.memory.retries.get(key)
+    return 0 if known is None else known.count

@@ -17,6 +17,7 @@ from core.events import (
     Fetched,
     FetchFailed,
     Finish,
+    Look,
     Looked,
     LookFailed,
     Perform,
@@ -211,6 +212,17 @@ def test_what_runs_stays_while_its_successor_makes_no_sense() -> None:
     )
     given_up.run(5.0)
     assert given_up.done() == ["stop_orphan old"]
+
+
+def test_what_waits_for_a_refused_successor_is_not_looked_at_again_and_again() -> None:
+    """L14: its stop has failed before, and its time has come; what keeps it is an entry, which comes with a poll."""
+    entry = a_container_entry(deploymentId="new", name="new", serviceId="s", env={"1 A": ""})
+    server = Server(want(), there("old", service_id="s"), outcome=lambda action: Failed("it does not stop"))
+    server.run(5.0)
+    server.expected = expected_of(an_expected_document([entry], records=[], peers=[]))
+    server.run(300.0)
+    assert server.done() == ["stop_orphan old"]
+    assert len(server.asked(Look)) <= len(server.asked(Fetch)) + 2
 
 
 @pytest.mark.parametrize(("count", "takes_s"), [(6, 60.0), (40, 3.0)])
