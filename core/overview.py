@@ -11,11 +11,11 @@ from typing import Final
 from core import deployment_images, fetching, render, retry
 from core.containers import ActualContainer
 from core.deployment_images import Kept
-from core.memory import Memory, next_poll_at
+from core.memory import Memory, due_at, next_poll_at
 from core.pause import Pause
 from core.phases import AwaitingImages, Changing, Closing, Fetching, Looking, Processing, State, Waiting
 from core.render import Json
-from core.retry import RetryKey
+from core.retry import Attempt, RetryKey
 
 VERSION: Final = 1
 
@@ -158,22 +158,42 @@ def _wall(at: Moment, mono: float) -> float:
 
 
 def _retries(memory: Memory, at: Moment) -> Iterator[Json]:
-    """What was tried and is not simply done: every failure, and what is put aside while it still differs."""
+    """What was tried and is not simply done: every failure, and what still differs although it was done.
+
+    A change that was made only just may not have been looked at yet while others are made.
+    """
     wanted = {retry.key(one): one for one in memory.drift}
     needed = frozenset(fetching.needed_by(memory.drift))
+    unseen = 1 if isinstance(at.state, Processing) else 0
     for key, one in sorted(memory.retries.items()):
-        is_needed_image = key[0] == retry.FETCH_IMAGE and key[1] in needed
-        if (key not in wanted and not is_needed_image) or (one.failure is None and one.count < 2):
-            continue
-        subject, reason = (key[2], "") if is_needed_image else render.line(wanted[key])[1:]
-        yield {
-            "kind": key[0],
-            "subject": subject or _subject(key),
-            "why": one.failure or f"done {one.count} times without lasting success: {reason}",
-            "attempts": one.count,
-            "lastAt": _iso(_wall(at, one.last_at)),
-            "nextInS": max(0, round(one.not_before - at.now)),
-        }
+        if key in wanted and (one.failure is not None or one.count > unseen):
+            _, subject, reason = render.line(wanted[key])
+            yield _retry(at, key, one, subject or _subject(key), reason, due_at(memory, wanted[key]))
+        elif key[0] == retry.FETCH_IMAGE and key[1] in needed:
+            yield _retry(at, key, one, key[2], "", one.not_before)
+
+
+def _retry(at: Moment, key: RetryKey, one: Attempt, subject: str, reason: str, due_at_: float) -> Json:
+    times = "once" if one.count == 1 else f"{one.count} times"
+    waits_for = _waits_for(at.state.memory, key)
+    return {
+        "kind": key[0],
+        "subject": subject,
+        "why": one.failure or f"done {times} without lasting success: {reason}",
+        "attempts": one.count,
+        "lastAt": _iso(_wall(at, one.last_at)),
+        "nextInS": None if waits_for else max(0, round(due_at_ - at.now)),
+        "waitsFor": waits_for,
+    }
+
+
+def _waits_for(memory: Memory, key: RetryKey) -> str | None:
+    """What keeps the next attempt from being made when its time has come; None when nothing does."""
+    if memory.paused is not None:
+        return "the end of the pause"
+    if key[1] in memory.images.on_the_way:  # the subject of what needs an image is its deployment
+        return "its image"
+    return None if memory.unfinished is None else "a change that has not ended"
 
 
 def _subject(key: RetryKey) -> str:

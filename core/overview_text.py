@@ -89,8 +89,8 @@ def _words(action: dict[str, Any]) -> str:
 
 
 def _retry(one: dict[str, Any]) -> str:
-    head = f"{one.get('kind')} {one.get('subject')}: attempt {one.get('attempts')}, next in {one.get('nextInS')} s"
-    return f"{head}: {one.get('why')}"
+    following = f"after {one['waitsFor']}" if one.get("waitsFor") else f"in {one.get('nextInS')} s"
+    return f"{one.get('kind')} {one.get('subject')}: attempt {one.get('attempts')}, next {following}: {one.get('why')}"
 
 
 def _containers(document: dict[str, Any]) -> Iterator[str]:

@@ -4,12 +4,14 @@ import json
 from dataclasses import replace
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from core import overview, overview_text
-from core.containers import ContainerId
-from core.events import PauseSeen
+from core.containers import ContainerId, DeploymentId
+from core.deployment_images import KeptImage
+from core.events import PauseSeen, Perform
 from core.overview import Agent, Build, Exchange, Moment
 from core.pause import Pause
 from core.rejection import Rejection
@@ -77,6 +79,78 @@ def test_what_does_not_work() -> None:
     assert "last report 2026-01-04T05:13:20Z FAILED: it cannot be reached" in text
     assert "work queue  none yet" in text
     assert f"deploy a: attempt {retry['attempts']}, next in" in text
+
+
+@pytest.mark.parametrize("seconds", [5.0, 9.0, 25.0, 31.0, 100.0, 140.0])
+def test_the_next_try_is_when_the_status_says(seconds: float) -> None:
+    """L53: to the second, whatever polls lie between."""
+    server = Server(want("a"), outcome=failing("a"))
+    server.run(seconds)
+    (retry,) = told(a_moment(server))[0]["retries"]
+    since = server.now
+    server.run(310.0)
+    assert retry["waitsFor"] is None
+    assert server.asked(Perform, since)[0][0] - since == pytest.approx(retry["nextInS"], abs=0.6)
+
+
+def test_a_crash_loop_is_shown_from_its_first_restart_on() -> None:
+    """It was started once and is down again: how often, and when next."""
+    server = Server(want("a"), there("a", state="exited"))
+    server.run(0.2)
+    assert told(a_moment(server))[0]["retries"] == [], "while it is started"
+    server.run(1.0)
+    server.actual = there("a", state="exited")
+    server.run(1.5)
+    document, text = told(a_moment(server))
+    (retry,) = document["retries"]
+    assert (retry["attempts"], 5 <= retry["nextInS"] <= 9) == (1, True)
+    assert f"start a: attempt 1, next in {retry['nextInS']} s: done once without lasting success: state exited" in text
+
+
+@pytest.mark.parametrize("waits_for", ["the end of the pause", "its image", "a change that has not ended"])
+def test_a_retry_whose_time_nobody_knows(waits_for: str) -> None:
+    """L53: no time is told that does not hold."""
+    server = Server(want("a"), outcome=failing("a"))
+    server.run(5.0)
+    if waits_for == "the end of the pause":
+        server.say(PauseSeen(Pause(WALL)))
+    elif waits_for == "its image":
+        server.pulls = {want("a").containers[0].image: (900.0, None)}
+    else:
+        server.duration = lambda action: 900.0
+    server.run(320.0)
+    document, text = told(a_moment(server))
+    (retry,) = document["retries"]
+    assert (retry["nextInS"], retry["waitsFor"]) == (None, waits_for)
+    assert f"next after {waits_for}: scripted" in text
+
+
+def test_an_image_that_cannot_be_had() -> None:
+    """Its reference, why, and when its registry is asked again; the container that needs it has not been tried."""
+    image = want("a").containers[0].image
+    server = Server(want("a"), pulls={image: (0.5, "manifest unknown")})
+    server.run(5.0)
+    document, text = told(a_moment(server))
+    (retry,) = document["retries"]
+    assert (retry["kind"], retry["subject"], retry["why"]) == ("fetch_image", str(image), "manifest unknown")
+    assert f"fetch_image {image}: attempt 1, next in {retry['nextInS']} s: manifest unknown" in text
+    server.pulls = {image: (900.0, None)}
+    server.run(20.0)
+    document, _ = told(a_moment(server))
+    assert document["pulling"] == [str(image)]
+
+
+def test_deployments_that_began_without_asking_a_registry() -> None:
+    """`--pull-policy missing`: each by its name; those that asked, and those of an image that was changed since, are not shown."""
+    server = Server(want("a", "b"), there("a", "b"))
+    server.run(5.0)
+    image = str(want("a").containers[0].image)
+    kept = {DeploymentId(key): KeptImage(image, "id", None, key == "a") for key in ("a", "b")}
+    document, text = told(a_moment(server, kept_images=kept))
+    assert document["registryNotAsked"] == [{"deploymentId": "a", "name": "a", "image": image}]
+    assert f"not asked   a: {image} as it was here" in text
+    stale = {DeploymentId("a"): KeptImage("docker.io/library/other:1", "id", None, True)}
+    assert told(a_moment(server, kept_images=stale))[0]["registryNotAsked"] == []
 
 
 def test_a_poll_that_fails_and_a_podman_that_is_away() -> None:
