@@ -49,6 +49,11 @@ class Woken:
 
 
 @dataclass(frozen=True, slots=True)
+class ContainersChanged:
+    """A container of ours has ended or is gone, since the last look began: the server is to be looked at soon."""
+
+
+@dataclass(frozen=True, slots=True)
 class StopAsked:
     """The agent is to end: finish the change in hand, report, and no more."""
 
@@ -113,6 +118,7 @@ class Reported:
 Event: TypeAlias = (
     Tick
     | Woken
+    | ContainersChanged
     | StopAsked
     | PauseSeen
     | Fetched

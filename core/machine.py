@@ -9,14 +9,13 @@ in with every event. A fetch that fails leaves the last good expected state in f
 since a listing that failed must never be taken for an empty server; names, routes and the tunnel, which need no listing, are kept up.
 """
 
-import math
 from dataclasses import replace
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
-from core import fetching, guard, next_look, plan, retry, saying, status
-from core.action import Action, Update
+from core import awaiting, fetching, guard, next_look, plan, retry, saying, status
 from core.events import (
     ActionDone,
+    ContainersChanged,
     Effect,
     Event,
     Failed,
@@ -44,10 +43,10 @@ from core.memory import (
     Memory,
     doomed_by,
     image_fetched,
-    image_requests,
     is_doubtful,
     may_begin,
     next_poll_at,
+    over,
     ready,
     record,
 )
@@ -66,14 +65,6 @@ from core.phases import (
 )
 from core.state import ActualState
 
-IN_ORDER_S: Final = (
-    2.0  # names, routes and peers wait so long for containers whose images are about to come: most come within a second
-)
-IMAGE_PATIENCE_S: Final = (
-    10.0  # since the last image came: a round that goes on costs less than the next poll and its round
-)
-
-
 Step: TypeAlias = tuple[State, tuple[Effect, ...]]
 
 
@@ -84,6 +75,14 @@ def start(memory: Memory, now: float) -> Step:
 
 def step(state: State, event: Event, now: float) -> Step:
     """The one transition function; total over states and events. An event that means nothing in a state changes nothing."""
+    following, effects = _step(state, event, now)
+    if any(isinstance(one, Look) for one in effects):
+        memory = replace(following.memory, looked_at=now, changed_at=None)
+        return replace(following, memory=memory), effects
+    return following, effects
+
+
+def _step(state: State, event: Event, now: float) -> Step:
     match event:
         case StopAsked():
             return _stop(state)
@@ -91,6 +90,8 @@ def step(state: State, event: Event, now: float) -> Step:
             return _paused(state, pause, now)
         case ImageFetched():
             return _image_fetched(state, event, now)
+        case ContainersChanged():
+            return _again(replace(state, memory=replace(state.memory, changed_at=now)), now)
         case ActionDone(action=action) if state.memory.unfinished == retry.key(action):
             memory = replace(record(state.memory, action, event.outcome, now), unfinished=None, woken=True)
             return _noting(_again(replace(state, memory=memory), now), saying.said(memory, event, now))
@@ -119,10 +120,18 @@ def _paused(state: State, pause: Pause | None, now: float) -> Step:
 
 
 def _again(state: State, now: float) -> Step:
-    """Bring the next poll forward when something woke us while waiting."""
-    if isinstance(state, Idle) and isinstance(state.phase, Waiting) and state.memory.woken:
-        return replace(state, phase=replace(state.phase, poll_at=next_poll_at(state.memory, now))), ()
-    return _no_longer_awaiting(state) if state.memory.woken else (state, ())
+    """Bring the next poll or look forward when something woke us while waiting."""
+    match state:
+        case Idle(phase=Waiting(look_at=look_at)):
+            return replace(state, phase=_waiting(state.memory, now, look_at)), ()
+        case Processing(phase=AwaitingImages(until=until)) if not state.memory.woken:
+            return replace(state, phase=AwaitingImages(next_look.with_news(state.memory, until) or until)), ()
+        case _:
+            return _no_longer_awaiting(state)
+
+
+def _waiting(memory: Memory, now: float, look_at: float | None = None) -> Waiting:
+    return Waiting(next_poll_at(memory, now), next_look.with_news(memory, look_at))
 
 
 def _no_longer_awaiting(state: State) -> Step:
@@ -140,20 +149,8 @@ def _image_fetched(state: State, event: ImageFetched, now: float) -> Step:
     notes = saying.image_answer(memory, event, now)
     state = replace(state, memory=memory)
     if event.failure is None:
-        state = _with_an_image(state, now)
+        state = awaiting.image_came(state, now)
     return _noting(_no_longer_awaiting(state), *notes)
-
-
-def _with_an_image(state: State, now: float) -> State:
-    match state:
-        case Idle(phase=Waiting() as waiting):
-            return replace(state, phase=replace(waiting, look_at=now))
-        case Processing(phase=Closing() as closing):
-            return replace(state, phase=replace(closing, look_at=now))
-        case Processing():
-            return replace(state, image_at=now)
-        case _:  # a look follows anyway
-            return state
 
 
 def _idle(state: Idle, event: Event, now: float) -> Step:
@@ -197,11 +194,14 @@ def _compare(memory: Memory, phase: Looking, actual: ActualState, now: float) ->
     expected = phase.expected
     if expected is not None and phase.fresh:
         doomed = doomed_by(expected, actual)
-        if doomed and (memory.doubted is None or not doomed <= memory.doubted):
+        is_doubted = bool(doomed) and (memory.doubted is None or not doomed <= memory.doubted)
+        if is_doubted and expected != memory.in_force:  # one in force has been confirmed, whatever is left to do of it
             memory = replace(memory, doubted=doomed, removed=memory.removed | phase.removed)
-            return _noting(_rest(memory, actual, now), *notes, saying.held_back(memory))
-        notes = (*notes, *saying.accepted(memory.in_force, expected))
-        memory = replace(memory, doubted=None, in_force=expected)
+            notes = (*notes, saying.held_back(memory))
+            expected = memory.in_force
+        else:
+            notes = (*notes, *saying.accepted(memory.in_force, expected))
+            memory = replace(memory, doubted=None, in_force=expected)
     if expected is None or memory.unfinished is not None or memory.stopping:
         return _noting(_rest(memory, actual, now), *notes)
     round_ = Processing(replace(memory, retries=retry.forget_old(memory.retries, now)), expected, now, LookingAgain())
@@ -223,20 +223,20 @@ def _beside(memory: Memory, phase: Looking, beside: ActualState | None, now: flo
         else:
             memory = replace(memory, beside=expected, doubted=None)
     if expected is None or beside is None or memory.unfinished is not None or memory.stopping:
-        return Idle(memory, Waiting(next_poll_at(memory, now))), ()
+        return Idle(memory, _waiting(memory, now)), ()
     round_ = Processing(replace(memory, retries=retry.forget_old(memory.retries, now)), expected, now, LookingAgain())
     following, effects = _choose_beside(round_, beside, now)
     if isinstance(following.phase, Changing):
         return following, effects
     look_at = next_look.without_listing(following.memory, expected, beside, now)
-    return Idle(following.memory, Waiting(next_poll_at(following.memory, now), look_at)), ()
+    return Idle(following.memory, _waiting(following.memory, now, look_at)), ()
 
 
 def _choose_beside(state: Processing, beside: ActualState, now: float) -> tuple[Processing, tuple[Effect, ...]]:
     """The next change that needs no listing of the containers; the phase stays when there is none to make now."""
     drift = plan.beside_containers(state.snapshot, beside, state.memory.node_type)
     memory = replace(state.memory, retries=retry.seen_in_force(state.memory.retries, drift))
-    if _over(memory, state.began_at, now) is None:
+    if over(memory, state.began_at, now) is None:
         for action in ready(memory, state.snapshot, drift, now):
             if guard.breach(action, state.snapshot, beside, memory.node_type) is None:
                 following = replace(state, memory=replace(memory, drift=drift), phase=Changing(action))
@@ -246,7 +246,7 @@ def _choose_beside(state: Processing, beside: ActualState, now: float) -> tuple[
 
 def _rest(memory: Memory, actual: ActualState, now: float) -> tuple[Idle, tuple[Effect, ...]]:
     """Report and wait for the next poll."""
-    phase = Waiting(next_poll_at(memory, now), next_look.at(memory, memory.in_force, actual, now))
+    phase = _waiting(memory, now, next_look.at(memory, memory.in_force, actual, now))
     return Idle(memory, phase), (_report(memory, actual),)
 
 
@@ -292,13 +292,13 @@ def _choose(state: Processing, actual: ActualState, now: float) -> tuple[Process
     retries = retry.seen_in_force(state.memory.retries, drift)
     images = state.memory.images.among(fetching.needed_by(drift), retries)
     memory = replace(state.memory, drift=drift, retries=retries, images=images)
-    state, asking = _ask_for_images(replace(state, memory=memory), now)
+    state, asking = awaiting.ask(replace(state, memory=memory), now)
     memory, notes = state.memory, [*asking]
     for action in ready(memory, state.snapshot, drift, now):
-        if (ending := _over(memory, state.began_at, now)) is not None:
+        if (ending := over(memory, state.began_at, now)) is not None:
             closing, effects = _close(state, actual, now, ending)
             return closing, (*saying.idle_hands(memory), *effects)
-        if plan.awaits_a_refused_one(action, state.snapshot, actual) or _is_early(state, action, now):
+        if plan.awaits_a_refused_one(action, state.snapshot, actual) or awaiting.is_early(state, action, now):
             continue
         fault = guard.breach(action, state.snapshot, actual, memory.node_type)
         if fault is None:
@@ -309,52 +309,10 @@ def _choose(state: Processing, actual: ActualState, now: float) -> tuple[Process
             Note("error", "action refused, this is a fault of the agent", (*saying.about(action), ("why", fault)))
         )
     state = replace(state, memory=memory)
-    if (until := _awaited_until(state, now)) is not None:
+    if (until := awaiting.until(state, now)) is not None:
         return replace(state, phase=AwaitingImages(until)), (*notes, _report(memory, actual))
     ended, effects = _close(state, actual, now, Ending.WAITING if drift else Ending.CONVERGED)
     return ended, (*notes, *(saying.idle_hands(memory) if drift else ()), *effects)
-
-
-def _ask_for_images(state: Processing, now: float) -> tuple[Processing, tuple[Effect, ...]]:
-    """All that are missing at once, so that none waits for a change that it has nothing to do with."""
-    memory = state.memory
-    if _over(memory, state.began_at, now) is not None:
-        return state, ()
-    requests = image_requests(memory, state.snapshot, memory.drift, now)
-    if not requests:
-        return state, ()
-    tried = retry.attempts(
-        memory.retries
-    )  # what failed before must not make names and routes wait again with each attempt
-    is_first = math.isinf(state.asked_at) and any(one.deployment_id not in tried for one in requests)
-    asked_at = now if is_first else state.asked_at
-    asked = replace(memory, images=memory.images.asked(requests))
-    return replace(state, memory=asked, asked_at=asked_at, image_at=now), (FetchImages(requests),)
-
-
-def _is_early(state: Processing, action: Action, now: float) -> bool:
-    """Whether containers come first whose images are about to come."""
-    is_later_kind = isinstance(action, Update)
-    return is_later_kind and bool(state.memory.images.on_the_way) and now < state.asked_at + IN_ORDER_S
-
-
-def _awaited_until(state: Processing, now: float) -> float | None:
-    """How long this round waits for images, None when it does not."""
-    memory = state.memory
-    if not memory.images.on_the_way or memory.woken or _over(memory, state.began_at, now) is not None:
-        return None
-    in_order = state.asked_at + IN_ORDER_S
-    until = in_order if now < in_order else min(state.image_at + IMAGE_PATIENCE_S, state.began_at + DEADLINE_S)
-    return until if now < until else None
-
-
-def _over(memory: Memory, began_at: float, now: float) -> Ending | None:
-    """Why no further change is begun, None when one may be."""
-    if memory.stopping:
-        return Ending.STOPPED
-    if memory.paused is not None:
-        return Ending.PAUSED
-    return Ending.TIMED_OUT if now >= began_at + DEADLINE_S else None
 
 
 def _changed(state: Processing, event: ActionDone, now: float) -> Step:
@@ -384,7 +342,7 @@ def _end(state: Processing, phase: Closing, now: float) -> Step:
     facts = (("ending", phase.ending.value), ("seconds", round(now - state.began_at, 3)), ("left", len(memory.drift)))
     said = Note("info" if phase.ending is Ending.CONVERGED else "warning", "processing ended", facts)
     finish: tuple[Effect, ...] = (Finish(),) if memory.stopping else ()
-    return Idle(memory, Waiting(next_poll_at(memory, now), phase.look_at)), (said, *finish)
+    return Idle(memory, _waiting(memory, now, phase.look_at)), (said, *finish)
 
 
 def _report(memory: Memory, actual: ActualState, *, final: bool = False) -> Report:

@@ -48,7 +48,8 @@ class Memory:
     suspicious expected state would remove, until the next poll says the same; `unfinished` is the key of an action that still ran when
     its PROCESSING ended; `drift` is what the last look found to be done, put aside or not;
     `removed` are deployments that work items took away since the last answered poll; `poll_failure` says why the last poll failed and
-    `look_failure` why the last look did; `idle_since` is when the last PROCESSING ended.
+    `look_failure` why the last look did; `idle_since` is when the last PROCESSING ended; `looked_at` is when the last look was asked for,
+    and `changed_at` when it was last heard since then that a container has ended.
     """
 
     node_type: NodeType
@@ -70,6 +71,8 @@ class Memory:
     poll_failure: str | None = None
     look_failure: str | None = None
     idle_since: float = float("-inf")
+    looked_at: float = float("-inf")
+    changed_at: float | None = None
 
 
 def next_poll_at(memory: Memory, now: float) -> float:
@@ -172,6 +175,15 @@ def next_try_at(memory: Memory, expected: ExpectedState, drift: tuple[Action, ..
             waits = [memory.retries[one.key].not_before for one in needed if one.key in memory.retries]
             times.append(max([due_at(memory, action), *waits]))
     return min((when for when in times if when > now), default=None)
+
+
+def over(memory: Memory, began_at: float, now: float) -> Ending | None:
+    """Why no further change is begun, None when one may be."""
+    if memory.stopping:
+        return Ending.STOPPED
+    if memory.paused is not None:
+        return Ending.PAUSED
+    return Ending.TIMED_OUT if now >= began_at + DEADLINE_S else None
 
 
 def may_begin(memory: Memory) -> bool:

@@ -12,7 +12,7 @@ from core.state import ExpectedState
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """Until the next poll; before that a look, when a container is about to count as up or what is put aside may be tried again."""
+    """Until the next poll; before that a look, for the reasons that `next_look` has."""
 
     poll_at: float
     look_at: float | None = None

@@ -1,6 +1,6 @@
 """What Podman says when something happens to a container, and whether that is news.
 
-Decides which events are worth a look at the containers. An event is a hint and never a state: what is reported comes from a listing.
+Decides which events are worth a report and which a plan. An event is a hint and never a state: what is reported comes from a listing.
 """
 
 from collections.abc import Mapping
@@ -13,6 +13,9 @@ from core.containers import ActualContainer, ContainerId, is_ours
 
 KINDS: Final = ("start", "died", "stop", "pause", "unpause", "remove", "health_status")
 """The events that can change what is reported."""
+
+ENDS: Final = frozenset({"died", "stop", "remove"})
+"""Those after which something is missing that may be expected."""
 
 _CHECKED: Final = "health_status"
 _SETTLED: Final = "healthy"
@@ -65,3 +68,11 @@ def is_news(event: ContainerEvent, seen: Mapping[ContainerId, ActualContainer]) 
         return True
     known = seen.get(event.container_id)
     return known is None or known.health != _SETTLED or event.health != _SETTLED
+
+
+def asks_for_a_plan(event: ContainerEvent, looked_at_s: float) -> bool:
+    """Whether a container has ended or is gone since the last look began (seconds since the epoch).
+
+    What the agent itself stops or removes is followed by a look, so that it is older than that whenever it is heard of.
+    """
+    return event.kind in ENDS and event.at_s > looked_at_s

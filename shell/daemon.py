@@ -128,7 +128,7 @@ class Daemon:
         self._ledger = ledger
         self._began_at_s = time.time()
         self._turns = Turns()
-        self._looked_in = self._turns.epoch
+        self._looked_in, self._looked_at_s = self._turns.epoch, 0.0
         self._pause = PauseFile(node.data_dir, time.time)
         self._work: Exchange | None = None
         asks = node.public_ip is None and node.public_ip_service is not None
@@ -301,8 +301,16 @@ class Daemon:
 
     def _ear(self) -> event_loop.Ear:
         return event_loop.Ear(
-            engine=self._node.components.podman, containers=lambda: self._gather.containers, stir=self._reports.stir
+            engine=self._node.components.podman,
+            containers=lambda: self._gather.containers,
+            stir=self._reports.stir,
+            looked_at_s=lambda: self._looked_at_s,
+            replan=self._replan,
         )
+
+    def _replan(self) -> None:
+        if not self._turns.is_changing:  # what a work item does to a container is followed by a poll
+            self.reconcile.containers_changed()
 
     def _heard_of_work(self, failure: str | None) -> None:
         self._work = Exchange(time.time(), failure)
@@ -330,8 +338,8 @@ class Daemon:
         )
 
     async def _look(self) -> ActualState:
-        self._looked_in = self._turns.epoch
-        return await self._gather(time.time())
+        self._looked_in, self._looked_at_s = self._turns.epoch, time.time()
+        return await self._gather(self._looked_at_s)
 
     async def _send_report(self, body: bytes) -> None:
         await self._node.control_plane.post_status(body)

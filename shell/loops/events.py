@@ -1,4 +1,4 @@
-"""Podman's event stream: what happens to a container is reported at once, and not at the next look.
+"""Podman's event stream: what happens to a container is reported at once and, when it has ended, planned for; not at the next poll.
 
 A stream that ends is followed anew, with growing pauses; since nobody knows what was missed, the containers are looked at when it is back.
 """
@@ -24,11 +24,16 @@ LASTS_S: Final = 5.0  # a Podman that keeps no events opens a stream, too, and e
 
 @dataclass(frozen=True, slots=True)
 class Ear:
-    """What this loop listens with: the engine, the containers last seen, and whom to tell that there is news."""
+    """What this loop listens with: the engine, the containers last seen, and whom to tell that there is news.
+
+    `looked_at_s` is when the planner's last look began, in seconds since the epoch; `replan` has it look again.
+    """
 
     engine: ContainerEngine
     containers: Callable[[], tuple[ActualContainer, ...]]
     stir: Callable[[], None]
+    looked_at_s: Callable[[], float]
+    replan: Callable[[], None]
 
 
 async def run(ear: Ear) -> None:
@@ -73,9 +78,12 @@ class _Following:
         self._well()
         if podman_events.is_news(event, {one.id: one for one in self._ear.containers()}):
             self._ear.stir()
+        if podman_events.asks_for_a_plan(event, self._ear.looked_at_s()):
+            self._ear.replan()
 
     def _well(self) -> None:
         if self._complaint:
             logger().info("events followed again")
             self._ear.stir()
+            self._ear.replan()
         self.pause_s, self._complaint = FIRST_PAUSE_S, ""

@@ -18,6 +18,7 @@ from core.action import Action
 from core.containers import DeploymentId
 from core.events import (
     ActionDone,
+    ContainersChanged,
     Effect,
     Event,
     Fetch,
@@ -95,6 +96,11 @@ class Reconcile:
         """Have the expected state polled soon; `removed` deployments are not brought back by an older one."""
         self._removed |= removed
         await self._tell(Woken(removed))
+
+    def containers_changed(self) -> None:
+        """Have the server looked at soon: a container has ended or is gone. What finds no place is heard of with the next poll."""
+        with contextlib.suppress(anyio.WouldBlock, anyio.ClosedResourceError, anyio.BrokenResourceError):
+            self._send.send_nowait(ContainersChanged())
 
     async def stop(self) -> None:
         """Have the loop end after the change in hand and a last report."""

@@ -14,6 +14,7 @@ from core.containers import ContainerId, DeploymentId
 from core.events import (
     ActionDone,
     Applied,
+    ContainersChanged,
     Effect,
     Event,
     Failed,
@@ -197,6 +198,11 @@ class Rounds(RuleBasedStateMachine):
         """A work item, say."""
         self.feed(Woken())
 
+    @rule()
+    def containers_changed(self) -> None:
+        """Podman says so."""
+        self.feed(ContainersChanged())
+
     @precondition(lambda self: self.now > 20.0)
     @rule()
     def stop_asked(self) -> None:
@@ -294,7 +300,7 @@ ANY_EVENT: st.SearchStrategy[Event] = st.one_of(
                 LookFailed("x", ActualState()),
                 Reported(),
             ),
-            *(PauseSeen(None), PauseSeen(Pause(0.0, None, ""))),
+            *(ContainersChanged(), PauseSeen(None), PauseSeen(Pause(0.0, None, ""))),
         ]
     ),
     WANTED.map(Fetched),

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.podman_events import KINDS, ContainerEvent, is_news, parse
+from core.podman_events import ENDS, KINDS, ContainerEvent, asks_for_a_plan, is_news, parse
 from tests.builders import CONTAINER, an_actual_container, labels
 
 HEALTHY = an_actual_container(health="healthy")
@@ -90,3 +90,10 @@ def test_what_is_news() -> None:
     assert is_news(an_event("health_status", "unhealthy"), SEEN)
     assert is_news(an_event("health_status", "healthy"), {})
     assert is_news(an_event("health_status", "healthy"), {HEALTHY.id: an_actual_container(health="starting")})
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_asks_for_a_plan(kind: str) -> None:
+    """That something has ended, unless a look has begun since."""
+    assert asks_for_a_plan(an_event(kind), 1.4) == (kind in ENDS)
+    assert not asks_for_a_plan(an_event(kind), 1.5)

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import time
 from collections.abc import Awaitable, Callable
 from itertools import pairwise
 from pathlib import Path
@@ -11,6 +12,8 @@ import anyio
 import pytest
 from structlog.testing import capture_logs
 
+from core.containers import ContainerId
+from core.podman_events import ContainerEvent
 from core.state import NodeType
 from shell.daemon import Daemon, Expected, run_until_stopped
 from shell.failure import AdapterError
@@ -285,3 +288,27 @@ def test_nothing_fetched_nothing_kept(tmp_path: Path) -> None:
 
     virtual_time.run(main)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_container_that_has_ended_is_made_good_before_the_next_poll(tmp_path: Path) -> None:
+    """L53: Podman says it, and the state in force is gone on with; what a look has seen already asks for no other."""
+    scenery = Scenery(tmp_path, wanting("a", "b"))
+    podman = scenery.stage.podman
+
+    async def scene() -> None:
+        await anyio.sleep(25)
+        scenery.plane.scripts["fetch"] = hanging
+        del podman.there["id-a"]
+        podman.tell(ContainerEvent("died", ContainerId("id-a"), time.time()))
+        await anyio.sleep(0.5)
+        assert scenery.made == ["a", "b", "a"]
+        del podman.there["id-b"]
+        podman.tell(ContainerEvent("remove", ContainerId("id-b"), 0.0))
+        await anyio.sleep(2)
+        assert scenery.made == ["a", "b", "a"], "that is older than the last look"
+        podman.tell(ContainerEvent("remove", ContainerId("id-b"), time.time()))
+        await anyio.sleep(0.5)
+        assert scenery.made == ["a", "b", "a", "b"]
+        send()
+
+    play(scenery, scene)

@@ -15,6 +15,7 @@ from tests.shell import virtual_time
 from tests.shell.stand_ins import Podman, failing
 
 ONE = an_actual_container(health="healthy")
+LOOKED_AT_S = 1_000.0
 
 
 @dataclass
@@ -30,19 +31,36 @@ class Stream(Podman):
         await super().watch(on_open, on_event)
 
 
-def follow(stream: Stream, scene: Callable[[], Awaitable[None]]) -> tuple[list[float], list[str]]:
-    """When somebody was told to look, and what was said, during a scene."""
-    stirred: list[float] = []
+@dataclass
+class Heard:
+    """When the reporter and the planner were told to look, and what was said."""
+
+    stirred: list[float] = field(default_factory=list)
+    replanned: list[float] = field(default_factory=list)
+    said: list[str] = field(default_factory=list)
+
+
+def follow(stream: Stream, scene: Callable[[], Awaitable[None]]) -> Heard:
+    """What is heard of during a scene, in which the planner looked last at `LOOKED_AT_S`."""
+    heard = Heard()
 
     async def main() -> None:
+        ear = Ear(
+            stream,
+            containers=lambda: (ONE,),
+            stir=lambda: heard.stirred.append(anyio.current_time()),
+            looked_at_s=lambda: LOOKED_AT_S,
+            replan=lambda: heard.replanned.append(anyio.current_time()),
+        )
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(events.run, Ear(stream, lambda: (ONE,), lambda: stirred.append(anyio.current_time())))
+            tasks.start_soon(events.run, ear)
             await scene()
             tasks.cancel_scope.cancel()
 
     with capture_logs() as said:
         virtual_time.run(main)
-    return stirred, [one["event"] for one in said]
+    heard.said = [one["event"] for one in said]
+    return heard
 
 
 def test_news_is_told_at_once() -> None:
@@ -53,9 +71,22 @@ def test_news_is_told_at_once() -> None:
         await anyio.sleep(5)
         stream.tell(ContainerEvent("health_status", ONE.id, 0.0, "healthy"))
         await anyio.sleep(5)
-        stream.tell(ContainerEvent("died", ContainerId("other"), 0.0))
+        stream.tell(ContainerEvent("died", ContainerId("other"), LOOKED_AT_S + 1))
 
-    assert follow(stream, scene) == ([10.0], [])
+    assert follow(stream, scene) == Heard([10.0], [10.0], [])
+
+
+def test_what_the_last_look_has_seen_is_not_planned_for_again() -> None:
+    """What the agent itself stopped is heard of after the look that follows; what came up asks for no plan."""
+    stream = Stream()
+
+    async def scene() -> None:
+        await anyio.sleep(5)
+        stream.tell(ContainerEvent("died", ONE.id, LOOKED_AT_S - 0.1))
+        stream.tell(ContainerEvent("remove", ONE.id, LOOKED_AT_S - 0.1))
+        stream.tell(ContainerEvent("start", ONE.id, LOOKED_AT_S + 0.1))
+
+    assert follow(stream, scene) == Heard([5.0] * 3, [], [])
 
 
 def test_a_stream_that_ends_is_followed_again() -> None:
@@ -68,10 +99,11 @@ def test_a_stream_that_ends_is_followed_again() -> None:
         del stream.scripts["watch"]
         await anyio.sleep(600)
 
-    stirred, said = follow(stream, scene)
+    heard = follow(stream, scene)
     assert stream.opened == [0.0, 1.0, 3.0, 7.0], "L14: it only opens, as that of a Podman without an event log does"
-    assert said == ["events not followed", "events followed again"]
-    assert len(stirred) == 1
+    assert heard.said == ["events not followed", "events followed again"]
+    assert len(heard.stirred) == 1
+    assert heard.replanned == heard.stirred
 
 
 def test_a_stream_that_cannot_be_opened() -> None:
@@ -84,7 +116,8 @@ def test_a_stream_that_cannot_be_opened() -> None:
         del stream.scripts["open"]
         await anyio.sleep(LONGEST_PAUSE_S)
 
-    stirred, said = follow(stream, scene)
+    heard = follow(stream, scene)
     assert stream.opened[:7] == [0.0, 1.0, 3.0, 7.0, 15.0, 31.0, 61.0]
-    assert said == ["events not followed", "events followed again"]
-    assert len(stirred) == 1
+    assert heard.said == ["events not followed", "events followed again"]
+    assert len(heard.stirred) == 1
+    assert heard.replanned == heard.stirred
