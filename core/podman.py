@@ -34,7 +34,6 @@ CAPABILITIES: Final = (
     "CAP_SETPCAP",
     "CAP_SETUID",
 )
-RESTARTS: Final = 5  # after that it stays down until the agent starts it, with its own growing pauses
 PIDS: Final = 4096  # far above what services need; a fork bomb stays in its container
 MTU: Final = 1420  # the largest packet that fits into the tunnel between servers
 NETWORK_LABEL: Final = LABEL_PREFIX + "network"
@@ -88,8 +87,7 @@ def create_request(
         "Networks": {options.network: network},
         "portmappings": [] if address else _published(container),
         "dns_search": ["."],  # Podman's word for no search domain; without it the server's own would be tried
-        "restart_policy": "on-failure",
-        "restart_tries": RESTARTS,
+        "restart_policy": "no",  # the agent alone restarts: at once, then with growing pauses, each attempt seen and counted
         "privileged": False,
         # First nothing, then what is named: whatever the server's containers.conf adds by default is gone.
         "cap_drop": ["all"],

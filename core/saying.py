@@ -88,11 +88,20 @@ def said(memory: Memory, event: ActionDone, now: float) -> Note:
     named = about(event.action)
     match event.outcome:
         case Applied():
-            return Note("info", "applied", named)
+            return Note("info", "applied", (*named, *_repeated(memory, event.action, now)))
         case Withheld(why=why):
             return Note("info", "not begun", (*named, ("why", why)))
         case Failed(why=why):
-            wait_s = memory.retries[retry.key(event.action)].not_before - now
-            return Note("error", "failed", (*named, ("why", why), ("then", f"tried again in {wait_s:.0f} s")))
+            last = memory.retries[retry.key(event.action)]
+            then = f"tried again in {last.not_before - now:.0f} s"
+            return Note("error", "failed", (*named, ("why", why), ("attempt", last.count), ("then", then)))
         case _:
             assert_never(event.outcome)
+
+
+def _repeated(memory: Memory, action: Action, now: float) -> tuple[tuple[str, str | int], ...]:
+    """What is worth saying of a change that was made before and did not last, as a container that ends again and again."""
+    last = memory.retries[retry.key(action)]
+    if last.count < 2:
+        return ()
+    return (("attempt", last.count), ("then", f"made again in {last.not_before - now:.0f} s at the earliest"))

@@ -33,8 +33,7 @@ WHOLE: dict[str, Any] = {
     "portmappings": [],
     "dns_search": ["."],
     "dns_server": ["10.200.3.1"],
-    "restart_policy": "on-failure",
-    "restart_tries": 5,
+    "restart_policy": "no",
     "privileged": False,
     "cap_drop": ["all"],
     "cap_add": [

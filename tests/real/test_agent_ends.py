@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
@@ -33,6 +34,77 @@ def test_what_ends_is_back_before_the_next_poll(
         assert agent.status()["poll"]["at"] == polled
     assert min(waits) <= 1.5, waits
     assert agent.stop() == 0
+
+
+def test_every_start_of_a_crash_loop_is_the_agents(
+    plane: Plane, agent: Agent, store: PodmanStore, registry: Registry
+) -> None:
+    """One restarter: each start is seen, counted and in the log; the first restart comes at once, the others in their turn.
+
+    L17, L30: it never reads as healthy. Without a check it is not listed, since it was never up for two seconds; with one, which passes
+    whenever it runs, it is `starting`, and `unhealthy` after three attempts.
+    """
+    check = {"cmd": "true", "interval": 1, "timeout": 1, "retries": 1, "start_period": 0}
+    image = registry.offer("crashes")
+    plane.want({"bare": {"image": image}, "checked": {"image": image, "health_check": check}})
+    agent.start(plane.token("one", store.subnet_id))
+    wait_for(lambda: "unhealthy" in _healths(plane), _PATIENCE_S, "the loop to be reported as one")
+    wait_for(lambda: len(_tried(agent, 3)) == 2, _PATIENCE_S, "both to wait for their fourth attempt, half a minute")
+    retries = _tried(agent, 3)
+    starts = {one: store.cli(*_EVENTS, f"--filter=container={one}").split() for one in _ours(store)}
+    log = agent.log.read_text()
+    assert [one["kind"] for one in retries] == ["start", "start"]
+    assert [one["attempts"] for one in retries] == [3, 3]
+    assert sum(map(len, starts.values())) == 2 + sum(one["attempts"] for one in retries)
+    assert log.count("container is started again") == sum(one["attempts"] for one in retries)
+    assert log.count("attempt=3") >= 1
+    assert set(_healths(plane)) == {"starting", "unhealthy"}, "the one without a check is never listed"
+    assert _healths(plane)[0] == "starting"
+    assert agent.stop() == 0
+
+
+def test_what_an_earlier_version_made_stays(plane: Plane, agent: Agent, store: PodmanStore, registry: Registry) -> None:
+    """A container with Podman's own restarts is no drift: it is not made anew, neither while it runs nor when it crashes."""
+    image = registry.offer("crashes")
+    plane.want({"web": {"image": image}})
+    agent.start(plane.token("one", store.subnet_id))
+    (made,) = wait_for(lambda: _ours(store), _PATIENCE_S, "the container")
+    assert agent.stop() == 0
+    _make_again_as_before(store, made, image)
+    agent.start()
+    wait_for(lambda: agent.status()["running"] and agent.status()["retries"], _PATIENCE_S, "Podman to have given up")
+    (there,) = _ours(store)
+    assert store.cli("inspect", "--format", "{{.HostConfig.RestartPolicy.Name}}", there).strip() == "on-failure"
+    wait_for(lambda: _tried(agent, 2), _PATIENCE_S, "the agent's turn")
+    assert _ours(store) == [there]
+    assert "container removed" not in agent.log.read_text()
+    assert agent.stop() == 0
+
+
+_EVENTS = ("events", "--stream=false", "--format={{.Status}}", "--filter=event=start")
+
+
+def _make_again_as_before(store: PodmanStore, made: str, image: str) -> None:
+    """The same container, with the restart policy that earlier versions gave it."""
+    form = "{{.Name}} {{range $key, $value := .Config.Labels}}--label {{$key}}={{$value}} {{end}}"
+    name, *labels = store.cli("inspect", "--format", form, made).split()
+    store.cli("rm", "--force", "--time=0", made)
+    store.cli("create", "--name", name, *labels, "--network", store.network, "--restart=on-failure:5", image)
+
+
+def _tried(agent: Agent, times: int) -> list[dict[str, Any]]:
+    """The retries that are waiting after so many attempts."""
+    return [one for one in agent.status()["retries"] if one["attempts"] >= times]
+
+
+def _ours(store: PodmanStore) -> list[str]:
+    return store.cli("ps", "--all", "--quiet", "--no-trunc").split()
+
+
+def _healths(plane: Plane) -> list[str]:
+    """What was reported of any container's health, in order."""
+    reports = plane.lab("reports?limit=1000")
+    return [one["healthStatus"] for report in reports for one in report["body"].get("containers", [])]
 
 
 def _next_poll(agent: Agent) -> None:

@@ -65,7 +65,7 @@ async def test_a_container_is_made_as_asked_and_listed(podman: Podman, store: Po
     host = about["HostConfig"]
     assert len(about["EffectiveCaps"]) == 9
     assert set(about["BoundingCaps"]) == set(about["EffectiveCaps"])
-    assert host["RestartPolicy"] == {"Name": "on-failure", "MaximumRetryCount": 5}
+    assert host["RestartPolicy"] == {"Name": "no", "MaximumRetryCount": 0}
     assert (host["PidsLimit"], host["Privileged"], host["LogConfig"]["Type"]) == (4096, False, "k8s-file")
     assert host["LogConfig"]["Size"] == "67.11MB"
     addresses = store.cli("exec", container.name, "ip", "addr", "show", "eth0")
