@@ -312,3 +312,26 @@ def test_a_container_that_has_ended_is_made_good_before_the_next_poll(tmp_path: 
         send()
 
     play(scenery, scene)
+
+
+def test_what_a_work_item_ends_is_followed_by_its_poll(tmp_path: Path) -> None:
+    """A container that it stops is heard of before it has started it again: nothing is planned, let alone withheld, for that."""
+    scenery = Scenery(tmp_path, wanting("a"))
+    podman = scenery.stage.podman
+
+    async def main() -> None:
+        daemon = Daemon(scenery.node)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(daemon.run)
+            await anyio.sleep(25)
+            with daemon._turns.changing():
+                before = podman.there.pop("id-a")
+                podman.tell(ContainerEvent("died", before.id, time.time()))
+                await anyio.sleep(2)
+                podman.there[before.id] = before
+            await anyio.sleep(2)
+            await daemon.reconcile.stop()
+
+    with capture_logs() as said:
+        virtual_time.run(main)
+    assert [one["event"] for one in said].count("drift found") == 1
