@@ -4,7 +4,6 @@ Decides which entry is meant for an image. A failure never shows what is in the 
 """
 
 import base64
-import binascii
 from dataclasses import dataclass, field
 
 import msgspec
@@ -72,7 +71,7 @@ def _keys(image: Image) -> tuple[str, ...]:
 def _login(entry: _Entry, key: str) -> Result[Credentials | None, str]:
     try:
         username, colon, password = base64.b64decode(entry.auth, validate=True).decode("utf-8").partition(":")
-    except (binascii.Error, UnicodeDecodeError):
+    except ValueError:  # not base64, not UTF-8, or base64 with a letter outside ASCII
         colon = ""
     if not colon and not entry.identitytoken:
         return Failure(f"its entry for {key} is not base64 of user:password")

@@ -7,6 +7,7 @@ import psutil
 
 from core.caddy import Route
 from core.state import ExpectedState
+from shell import state_file
 from shell.adapters.podman import Podman
 from shell.building import caches
 from shell.gather import Gather
@@ -45,7 +46,7 @@ def logs(node: Node, gather: Gather, in_force: Callable[[], ExpectedState | None
     if node.log_store is None or not isinstance(podman, Podman):
         return None
     folder = node.data_dir / "logs"
-    folder.mkdir(mode=0o700, exist_ok=True)
+    state_file.make_folder(folder)
     own = OwnLog(node.identity.server_id)
     pump = Pump(
         Sender(node.log_store, Spool(folder / "spool", node.log_spool_bytes)),

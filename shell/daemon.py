@@ -48,6 +48,7 @@ from shell.loops.watchdog import Pulse
 from shell.node import Node
 from shell.pausing import PauseFile
 from shell.perform import Perform
+from shell.state_file import StateFile
 from shell.turns import Turns
 from shell.watching import Watching
 
@@ -56,6 +57,7 @@ _START_LIMIT_S = 300.0
 _RECONCILE_LIMIT_S = 600.0  # PROCESSING takes five minutes at most, and then a last look and a report
 _LOOP_LIMIT_S = 240.0  # a look and a report, each with its own limit, and the pause between them
 _WORK_LIMIT_S = 1200.0  # the whole queue, of which any item may wait for a container to stop
+_FLUSH_S = 1.0  # for what is still to be written, when the disk does not hang
 STOP_LIMIT_S = 8.0  # for the change in hand and the last report, out of the ten seconds that a stop may take
 
 
@@ -141,6 +143,10 @@ class Daemon:
         self._expected = Expected(node)
         self._gather = Gather(node.components)
         self._logs = assembly.logs(node, self._gather, self._in_force) if ledger is not None else None
+        self._state_files: list[StateFile[Any]] = [self._ever_up.file, self._images.file, node.last_good.file]
+        self._state_files.append(self._deployment_images.file)
+        self._state_files += [] if ledger is None else [ledger.file]
+        self._state_files += [] if self._logs is None else [self._logs.pump.positions.file]
         self._watching, self._observe = Watching(FIGURES), observe
         self.reconcile = Reconcile(memory, self._observed)
         self._reports = Reports(
@@ -189,6 +195,9 @@ class Daemon:
             await self._work_until_stopped()
             if self._logs is not None:  # now that nobody removes a container or says anything more
                 await self._logs.end()
+            with anyio.move_on_after(_FLUSH_S):
+                for file in self._state_files:
+                    await file.flush()
             shipping.cancel_scope.cancel()
 
     async def _work_until_stopped(self) -> None:
@@ -208,8 +217,8 @@ class Daemon:
             perform = Perform(self._node.components, image_id, key, self._turns.lock, self._withheld)
             await tasks.start(self._reports.run)
             tasks.start_soon(event_loop.run, self._ear())
-            tasks.start_soon(self._ever_up.file.run)
-            tasks.start_soon(self._deployment_images.file.run)
+            for file in self._state_files:
+                tasks.start_soon(file.run)
             if self._ledger is not None:
                 self._start_beside(tasks, self._ledger, fetching)
             await self.reconcile.run(

@@ -91,6 +91,14 @@ def move_aside(path: Path) -> Path:
     )
 
 
+def make_way(path: Path) -> None:
+    """Have nothing at this path: a file goes, a folder is moved aside. Fine when nothing is. Raises OSError and CommandError."""
+    if path.is_dir() and not path.is_symlink():
+        move_aside(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
 class DataDirLock:
     """Only one agent works on a data directory. Held until the process ends, however it does."""
 

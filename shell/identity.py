@@ -12,6 +12,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import anyio
+import anyio.to_thread
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
@@ -19,7 +21,7 @@ from returns.pipeline import is_successful
 
 from core.protocol import RegistrationAnswer, RegistrationRequest, parse, registration_fault
 from core.secrets import EncryptionKey, parse_key
-from shell import files
+from shell import files, state_file
 from shell.adapters.control_plane import ControlPlaneError
 from shell.failure import CommandError
 from shell.log import logger
@@ -120,9 +122,9 @@ async def register(
         )
     if known is None:
         token = _require(token, data_dir)
-        keys = keys or _make_keys(data_dir, write)
+        keys = keys or await _make_keys(data_dir, write)
         known = _Registration(await _ask(keys, token, is_proxy, public_ip, call), is_proxy, url)
-        _keep(
+        await _keep(
             write,
             data_dir / ANSWER,
             known.as_file(),
@@ -130,7 +132,7 @@ async def register(
         )
     else:
         logger().info("registration goes on", then="the control plane's answer was kept by an earlier run")
-    _keep(write, data_dir / CONFIG, known.as_file(), "the next run goes on from here")
+    await _keep(write, data_dir / CONFIG, known.as_file(), "the next run goes on from here")
     with contextlib.suppress(OSError):
         (data_dir / ANSWER).unlink(missing_ok=True)
     assert keys is not None
@@ -173,12 +175,12 @@ async def _ask(
     return _parse_answer("the control plane's answer", raw)
 
 
-def _make_keys(data_dir: Path, write: Write) -> Keys:
+async def _make_keys(data_dir: Path, write: Write) -> Keys:
     keys = Keys(
         Ed25519PrivateKey.generate().private_bytes_raw(), _clamped(X25519PrivateKey.generate().private_bytes_raw())
     )
     for name, raw in ((SIGNING_KEY, keys.signing), (WIREGUARD_KEY, keys.wireguard)):
-        _keep(write, data_dir / name, _text(raw).encode() + b"\n", "nothing was sent; the next run begins anew")
+        await _keep(write, data_dir / name, _text(raw).encode() + b"\n", "nothing was sent; the next run begins anew")
     return keys
 
 
@@ -187,9 +189,9 @@ def _clamped(raw: bytes) -> bytes:
     return bytes([raw[0] & 248, *raw[1:31], raw[31] & 127 | 64])
 
 
-def _keep(write: Write, path: Path, content: bytes, then: str) -> None:
+async def _keep(write: Write, path: Path, content: bytes, then: str) -> None:
     try:
-        write(path, content)
+        await anyio.to_thread.run_sync(write, path, content)
     except OSError as error:
         raise CommandError(f"{path} could not be written: {error.strerror or error}; {then}") from error
 
@@ -230,8 +232,12 @@ def _read(path: Path) -> _Registration | None:
         _set_aside(path)
         return None
     if found["version"] != VERSION:
-        raise CommandError(f"{path} is of version {found['version']!r}; this agent knows version {VERSION}")
-    answer = _parse_answer(str(path), json.dumps(found.get("registration")).encode())
+        raise CommandError(f"{path} is of version {repr(found['version'])[:80]}; this agent knows version {VERSION}")
+    try:
+        registration = json.dumps(found.get("registration"), allow_nan=False).encode()
+    except (ValueError, RecursionError):
+        registration = b"null"
+    answer = _parse_answer(str(path), registration)
     is_proxy, url = found.get("isProxy"), found.get("url")
     if not isinstance(is_proxy, bool) or not isinstance(url, str):
         raise CommandError(f"{path} has no isProxy or no url")
@@ -240,7 +246,7 @@ def _read(path: Path) -> _Registration | None:
 
 def _bytes_of(path: Path) -> bytes | None:
     try:
-        return path.read_bytes()
+        return state_file.read(path, follow=True)  # keys may be mounted, as links
     except FileNotFoundError:
         return None
     except OSError as error:

@@ -10,7 +10,7 @@ from typing import Annotated, Final, TypeAlias
 import msgspec
 
 from core.pause import Pause, is_over
-from shell import files
+from shell import files, state_file
 from shell.failure import CommandError
 
 NAME: Final = "paused.json"
@@ -40,7 +40,7 @@ class PauseFile:
     def __call__(self) -> Pause | None:
         """The pause that is in force now."""
         try:
-            found = self._path.stat()
+            found = self._path.lstat()
         except (FileNotFoundError, NotADirectoryError):  # no file, no pause
             self._seen, self._pause = None, None
             return None
@@ -65,7 +65,7 @@ class PauseFile:
         """End the pause; whether there was one. Raises CommandError."""
         was = self() is not None
         try:
-            self._path.unlink(missing_ok=True)
+            files.make_way(self._path)
         except OSError as error:
             raise CommandError(f"{self._path} cannot be removed: {error.strerror}") from error
         return was
@@ -73,7 +73,7 @@ class PauseFile:
     def _read(self, written_at_s: float) -> Pause | None:
         try:
             found = msgspec.json.decode(
-                self._path.read_bytes(), type=_File, strict=False
+                state_file.read(self._path), type=_File, strict=False
             )  # a person may have written it
         except FileNotFoundError:
             return None

@@ -191,6 +191,16 @@ def read(path: Path, limit_bytes: int = LIMIT_BYTES, *, follow: bool = False) ->
         return file.read(limit_bytes)
 
 
+def make_folder(path: Path) -> None:
+    """Make a private folder for state files. Whatever else lies there is moved aside; what cannot be made is logged. Never raises."""
+    try:
+        if os.path.lexists(path) and not (path.is_dir() and not path.is_symlink()):
+            logger().warning("state folder not usable", path=str(path), then=f"moved to {files.move_aside(path)}")
+        path.mkdir(mode=files.PRIVATE_DIR, parents=True, exist_ok=True)
+    except (CommandError, OSError) as error:
+        logger().warning("state folder not made", path=str(path), why=str(error), then="what belongs there is not kept")
+
+
 def _check(path: Path, found: os.stat_result, limit_bytes: int) -> None:
     if not stat.S_ISREG(found.st_mode):
         raise OSError(errno.EINVAL, _KINDS.get(stat.S_IFMT(found.st_mode), "is no regular file"), str(path))

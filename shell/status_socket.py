@@ -15,7 +15,8 @@ import anyio.abc
 import msgspec
 
 from core.render import Json
-from shell.files import PRIVATE_FILE
+from shell.failure import CommandError
+from shell.files import PRIVATE_FILE, make_way
 from shell.log import logger
 
 NAME: Final = "agent.sock"
@@ -36,10 +37,10 @@ async def run(data_dir: Path, document: Callable[[], dict[str, Json]]) -> None:
     """Answer until cancelled. The caller holds the directory's lock, so that a socket that is here is a dead one."""
     try:
         with address(data_dir) as path:
-            (data_dir / NAME).unlink(missing_ok=True)
+            make_way(data_dir / NAME)
             listener = await anyio.create_unix_listener(path, mode=PRIVATE_FILE)
-    except OSError as error:
-        logger().warning("no status socket", why=error.strerror or str(error), then="`agent status` does not work")
+    except (OSError, CommandError) as error:
+        logger().warning("no status socket", why=str(error), then="`agent status` does not work")
         return
 
     async def answer(caller: anyio.abc.SocketStream) -> None:

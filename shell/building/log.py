@@ -14,10 +14,10 @@ import anyio
 import anyio.to_thread
 
 from core import log_lines
-from shell import files
 from shell.adapters.victorialogs import LogsError, Store, send_each
 from shell.failure import AdapterError
 from shell.log import logger
+from shell.state_file import Format, StateFile
 
 BATCH_S: Final = 0.5
 BATCH_BYTES: Final = 1024**2
@@ -29,6 +29,14 @@ _KEPT_BYTES: Final = 256 * 1024**2
 _OPEN: Final = ".jsonl"
 _ENDED: Final = ".done"
 _OFFSET: Final = ".offset"
+_OFFSET_FORMAT: Final[Format[int]] = Format(
+    "place in a build log",
+    int,
+    lambda offset: str(offset).encode(),
+    lost="its lines may be repeated",
+    unwritten="its lines may be repeated",
+    is_shipped=False,
+)
 
 
 class BuildLog:
@@ -132,12 +140,12 @@ def tidy(folder: Path) -> None:
 async def _ship_file(path: Path, store: Store, reached: dict[Path, int], refusals: _Refusals) -> None:
     """Send what is new. What this process has `reached` is kept beside the file, too, for the next one, when the disk takes it."""
     has_ended = path.with_suffix(_ENDED).exists()  # looked at first: what is written before it is read below
-    offset = reached.get(path) or _read_offset(path)
+    offset = reached[path] if path in reached else await anyio.to_thread.run_sync(_read_offset, path)
     while batch := await anyio.to_thread.run_sync(_read_batch, path, offset):
         await send_each(store, batch, refusals.hear)
         offset += len(batch)
         reached[path] = offset
-        files.write_atomic(path.with_suffix(_OFFSET), str(offset).encode())
+        await anyio.to_thread.run_sync(_offset_file(path).write, offset)
     if has_ended:
         _remove(path)
 
@@ -150,11 +158,14 @@ def _read_batch(path: Path, offset: int) -> bytes:
     return raw[: raw.rfind(b"\n") + 1]
 
 
+def _offset_file(path: Path) -> StateFile[int]:
+    return StateFile(path.with_suffix(_OFFSET), _OFFSET_FORMAT)
+
+
 def _read_offset(path: Path) -> int:
-    try:
-        return int(path.with_suffix(_OFFSET).read_bytes())
-    except (FileNotFoundError, ValueError):
-        return 0
+    """How far it was sent; a place within the file, else all of it is sent (again)."""
+    offset = _offset_file(path).load() or 0
+    return offset if 0 <= offset <= path.stat().st_size else 0
 
 
 def _remove(path: Path) -> None:

@@ -17,7 +17,7 @@ from core import build_record
 from core.build_plan import DOCKERFILE, RAILPACK_PLAN, SECRETS, Found
 from core.build_record import Record
 from core.build_source import CHECKOUT
-from shell import children, files
+from shell import children, files, state_file
 from shell.log import logger
 
 _RECORD: Final = "build.json"
@@ -104,10 +104,10 @@ def remove_folder(folder: Path) -> None:
 def left_over(top: Path) -> Iterator[tuple[Path, Record | None]]:
     """The folders that builds have left here, with their records (None for one that makes no sense); what still runs there is ended."""
     for folder in sorted(top.glob(f"{_PREFIX}*")):
-        with suppress(OSError):
-            children.end_left_over((folder / _SESSION).read_text())
+        with suppress(OSError, ValueError):
+            children.end_left_over(state_file.read(folder / _SESSION).decode("utf-8", "replace"))
         try:
-            found = build_record.parse((folder / _RECORD).read_bytes())
+            found = build_record.parse(state_file.read(folder / _RECORD))
         except OSError:
             yield folder, None
             continue

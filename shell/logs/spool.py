@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from shell import state_file
+
 _SUFFIX: Final = ".batch"
 _BLOCK: Final = 4096
 
@@ -25,16 +27,17 @@ class Spool:
     def __init__(self, folder: Path, limit_bytes: int) -> None:
         self._folder = folder
         self._limit_bytes = limit_bytes
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        state_file.make_folder(folder)
         for unfinished in folder.glob("*.new"):
-            unfinished.unlink(missing_ok=True)
+            with suppress(OSError):
+                unfinished.unlink()
         self._sizes: dict[str, int] = {}
         self.size_bytes = 0
         """How much of the disk is taken: whole blocks, so that small batches are no way around the limit."""
         self.lines = 0
         """How many lines wait."""
         for path in sorted(folder.glob(f"*{_SUFFIX}")):
-            self._note(path.name, path.stat().st_size)
+            self._note(path.name, path.lstat().st_size)
         self.last_number = max((_parts(name)[0] for name in self._sizes), default=0)
 
     def __len__(self) -> int:
@@ -61,7 +64,7 @@ class Spool:
         while self._sizes:
             name = min(self._sizes)
             with suppress(OSError):
-                return Batch(*_parts(name), (self._folder / name).read_bytes())
+                return Batch(*_parts(name), state_file.read(self._folder / name))
             self._forget(name)
         return None
 

@@ -64,6 +64,7 @@ def test_an_identity_token_does_without_a_password() -> None:
         b'{"auths": {"r.example": {}}}',
         b'{"credHelpers": {"r.example": "pass"}}',
         b'{"auths": {"r.example": {"auth": "/w=="}}}',
+        '{"auths": {"r.example": {"auth": "c2VjcmV0é"}}}'.encode(),
     ],
 )
 def test_a_bad_file_is_refused_without_showing_it(raw: bytes) -> None:

@@ -43,7 +43,7 @@ CONTENTS: Final[dict[str, Callable[[Path], None]]] = {
     "zeroes": partial(_write, bytes(4096)),
     "null": partial(_write, b"null"),
     "a list": partial(_write, b"[]"),
-    "not UTF-8": partial(_write, b'{"version": 1, "x": "\xff\xfe"}'),
+    "not UTF-8": partial(_write, b'\xff\xfe{"version": 1}'),
     "wrong types": partial(_write, b'{"version": "one"}'),
     "no version": partial(_write, b"{}"),
     "nested without end": partial(_write, _NESTED),

@@ -312,7 +312,7 @@ def test_a_file_of_ours_that_cannot_be_used_stays(
 def test_what_cannot_be_read_is_said(tmp_path: Path) -> None:
     """One line, not a traceback."""
     (tmp_path / CONFIG).mkdir()
-    with pytest.raises(CommandError, match=r"config\.json cannot be read: Is a directory"):
+    with pytest.raises(CommandError, match=r"config\.json cannot be read: is a folder"):
         run(tmp_path, Plane().register)
 
 

@@ -9,6 +9,7 @@ from core import overview
 from core.pause import Pause
 from shell.failure import CommandError
 from shell.pausing import NAME, PauseFile
+from tests.shell import hostile
 
 
 class Clock:
@@ -113,6 +114,18 @@ def test_a_folder_that_takes_nothing(tmp_path: Path) -> None:
     """The person hears why."""
     with pytest.raises(CommandError, match="cannot be written"):
         PauseFile(tmp_path / "missing", Clock()).save(Pause(0.0))
-    (tmp_path / NAME).mkdir()
+    (tmp_path / "file").write_bytes(b"")
     with pytest.raises(CommandError, match="cannot be removed"):
-        PauseFile(tmp_path, Clock()).clear()
+        PauseFile(tmp_path / "file", Clock()).clear()
+
+
+@pytest.mark.parametrize("spoil", hostile.CONTENTS)
+def test_whatever_lies_there_pauses_until_somebody_says_so(tmp_path: Path, spoil: str) -> None:
+    """L60: reading never waits, the pause is one pause, and `agent resume` ends it."""
+    hostile.CONTENTS[spoil](tmp_path / NAME)
+    pause = PauseFile(tmp_path, Clock())
+    first = pause()
+    assert first is not None
+    assert pause() is first
+    assert pause.clear()
+    assert pause() is None

@@ -89,9 +89,8 @@ async def test_callers_that_do_not_listen(tmp_path: Path) -> None:
 
 async def test_a_folder_in_which_none_can_be_made(tmp_path: Path) -> None:
     """Said, and the agent goes on."""
-    (tmp_path / NAME).mkdir()
     with capture_logs() as said:
-        await status_socket.run(tmp_path, dict)
+        await status_socket.run(tmp_path / "missing", dict)
     assert [one["event"] for one in said] == ["no status socket"]
 
 

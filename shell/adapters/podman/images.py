@@ -16,12 +16,13 @@ from core.deployment_images import StoredImage
 from core.image import Image
 from core.image_gc import Store
 from core.podman_images import ImageUser
+from shell import state_file
 from shell.adapters.podman import service as api
 from shell.adapters.podman.library import APIClient
 from shell.adapters.podman.service import COMPONENT, RefusedError, Service
 from shell.failure import AdapterError
 
-_LARGEST_AUTH_FILE: Final = 1024**2  # one that is cut off here is refused as malformed
+_LARGEST_AUTH_FILE: Final = 1024**2
 _READ_ALL_S: Final = 900.0  # Podman packs the whole image, gigabytes at times
 _NO_ROOM: Final = "no space left on device"  # to pack it; says nothing of the image
 
@@ -127,7 +128,7 @@ class Images:
             return {}
         what = f"read the login for {image.registry} from {path}"
         try:
-            raw = await anyio.to_thread.run_sync(_read_bounded, path)
+            raw = await anyio.to_thread.run_sync(partial(state_file.read, path, _LARGEST_AUTH_FILE, follow=True))
         except OSError as error:
             raise AdapterError(COMPONENT, what, error.strerror or str(error), "the image is not pulled") from error
         found = registry_auth.credentials(raw, image)
@@ -159,8 +160,3 @@ def _remove_image(client: APIClient, reference: str) -> None:
     answer = client.delete(f"/images/{quote(reference, safe='')}", params={"force": False})
     if answer.status_code != 404:
         answer.raise_for_status()
-
-
-def _read_bounded(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return file.read(_LARGEST_AUTH_FILE)

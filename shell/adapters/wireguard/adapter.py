@@ -7,7 +7,6 @@ An interface is ours when it has our private key, or no key yet and a mark on th
 name is never touched.
 """
 
-import json
 import threading
 import time
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Final, Literal, TypeVar
 
 import anyio.to_thread
+import msgspec
 
 from core import wireguard_uapi as uapi
 from core.wireguard import Peer
@@ -26,13 +26,29 @@ from shell.adapters.wireguard.failures import COMPONENT, failures
 from shell.adapters.wireguard.kernel import Kernel
 from shell.adapters.wireguard.links import Links
 from shell.adapters.wireguard.userspace import Userspace
-from shell.failure import AdapterError
+from shell.failure import AdapterError, CommandError
 from shell.log import logger
+from shell.state_file import StateFile, json_format
 
 T = TypeVar("T")
 
 MTU: Final = 1420  # what is left of 1500 in a WireGuard packet, whatever carries it
 _FIREWALL_EVERY_S: Final = 300.0
+_VERSION: Final = 1
+
+
+class _Endpoints(msgspec.Struct, frozen=True):
+    version: int
+    endpoints: dict[str, str | None]
+
+
+_ENDPOINTS: Final = json_format(
+    _Endpoints,
+    "the peers' endpoints",
+    lost="the interface's own count as given",
+    unwritten="the peers are set again",
+    version=_VERSION,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +71,7 @@ class WireGuard:
 
     def __init__(self, settings: WireGuardSettings) -> None:
         self._settings = settings
+        self._endpoint_file = StateFile(settings.state_dir / "endpoints.json", _ENDPOINTS)
         self._links = Links(settings.interface, settings.address, f"10.200.{settings.subnet_id}.0/24", settings.mtu)
         self._key = uapi.clamped(settings.private_key)
         self._turn = threading.Lock()
@@ -185,15 +202,15 @@ class WireGuard:
     def _endpoints(self) -> dict[str, str | None]:
         """The endpoints that were given, by key; empty when that is not known, and then the interface's own count."""
         try:
-            found = json.loads((self._settings.state_dir / "endpoints.json").read_bytes())
-            return {str(key): None if given is None else str(given) for key, given in found["endpoints"].items()}
-        except (OSError, ValueError, KeyError, AttributeError, TypeError):
-            return {}
+            found = self._endpoint_file.load()
+        except CommandError as error:
+            raise AdapterError(COMPONENT, "read the peers' endpoints", str(error)) from error
+        return {} if found is None else found.endpoints
 
     def _remember(self, endpoints: dict[str, str | None]) -> None:
-        content = json.dumps({"version": 1, "endpoints": endpoints}).encode()
         with failures("keep the peers' endpoints"):
-            self._keep(self._settings.state_dir / "endpoints.json", content)
+            self._settings.state_dir.mkdir(mode=files.PRIVATE_DIR, parents=True, exist_ok=True)
+            self._endpoint_file.write(_Endpoints(_VERSION, endpoints))
 
     def _keep(self, path: Path, content: bytes) -> None:
         path.parent.mkdir(mode=files.PRIVATE_DIR, parents=True, exist_ok=True)
