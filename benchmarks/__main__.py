@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections.abc import Callable, Mapping
 
-from benchmarks import check, convergence, daemon, idle_tick, in_process, logs, peers, results, starting
+from benchmarks import check, convergence, daemon, idle_tick, in_process, logs, peers, pulling, results, starting
 from benchmarks.figures import Figure
 
 BENCHMARKS: Mapping[str, Callable[[bool], list[Figure]]] = {
@@ -13,6 +13,7 @@ BENCHMARKS: Mapping[str, Callable[[bool], list[Figure]]] = {
     "starting": lambda _: starting.main(),
     "idle_tick": lambda full: idle_tick.main(full=full),
     "convergence": lambda _: convergence.main(),
+    "pulling": lambda _: pulling.main(),
     "daemon": lambda full: daemon.main(full=full),
     "logs": lambda _: logs.main(),
 }

@@ -2,12 +2,14 @@
 
 import json
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import anyio
 
 from core import state
-from core.events import Effect
+from core.action import Action
+from core.events import Effect, Outcome
 from core.memory import Memory
 from core.phases import Closing, State, Waiting
 from core.render import Json
@@ -34,6 +36,11 @@ def podman_on(store: PodmanStore, expected: ExpectedState) -> Podman:
 
 def expected_document(subnet_id: int, reference: str, containers: int, checked: int = 0) -> ExpectedState:
     """So many containers of one image, the first ones with a health check."""
+    return expected_of_images(subnet_id, [reference] * containers, checked)
+
+
+def expected_of_images(subnet_id: int, references: Sequence[str], checked: int = 0) -> ExpectedState:
+    """A container of each image, the first ones with a health check."""
     check: Json = {"cmd": "test -e /www/health", "interval": 10, "timeout": 5, "retries": 3, "startPeriod": 1}
     entries: list[Json] = [
         {
@@ -41,23 +48,23 @@ def expected_document(subnet_id: int, reference: str, containers: int, checked: 
             "serviceId": "service",
             "serviceName": "Benchmark",
             "name": f"service-{i:04}",
-            "image": reference,
+            "image": references[i],
             "ipAddress": f"10.200.{subnet_id}.{i + 2}",
             "ports": [],
             "env": {},
             "healthCheck": check if i < checked else None,
             "volumes": [],
         }
-        for i in range(containers)
+        for i in range(len(references))
     ]
     empty: dict[str, Json] = {"dns": {"records": []}, "caddy": {"routes": []}, "wireguard": {"peers": []}}
     return state.parse_expected(json.dumps({"containers": entries, **empty}).encode(), subnet_id).unwrap()
 
 
-async def converge_once(store: PodmanStore, expected: ExpectedState) -> int:
+async def converge_once(store: PodmanStore, expected: ExpectedState, applied: Callable[[], None] = lambda: None) -> int:
     """Run the agent's loop until a look after a change finds nothing left to do; the number of containers that run then.
 
-    (The last report is not waited for: reports keep a second between each other.)
+    `applied` is called after each change. (The last report is not waited for: reports keep a second between each other.)
     """
     podman = podman_on(store, expected)
     components = Components(podman)
@@ -86,8 +93,14 @@ async def converge_once(store: PodmanStore, expected: ExpectedState) -> int:
         fetching = ImageFetching(podman, kept, tasks, reconcile.image_fetched, turns, FetchSettings())
         perform = Perform(components, kept.id_of, None, turns.lock)
         await tasks.start(reports.run)
+
+        async def change(action: Action) -> Outcome:
+            outcome = await perform(action)
+            applied()
+            return outcome
+
         world = World(
-            fetch, lambda: gather(time.time()), perform, fetching.begin, reports.post, reports.deliver, remember
+            fetch, lambda: gather(time.time()), change, fetching.begin, reports.post, reports.deliver, remember
         )
         tasks.start_soon(reconcile.run, world)
         await at_rest.wait()

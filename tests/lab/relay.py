@@ -6,6 +6,7 @@ Decides when bytes go on. Knows nothing of what they mean.
 import contextlib
 import socket
 import threading
+import time
 from collections.abc import Callable
 from types import TracebackType
 from typing import Self
@@ -33,15 +34,18 @@ class Relay:
         self._flowing.set()
         self._closed = threading.Event()
         self._bytes_per_s: int | None = None
+        self._is_shared = False
+        self._line = threading.Lock()
+        self._line_free_at = 0.0
         self._sockets: list[socket.socket] = []
         self._threads: list[threading.Thread] = []
         port: int = self._listener.getsockname()[1]
         self.address = f"{address}:{port}"
         self._start(self._accept)
 
-    def flow(self, bytes_per_s: int | None = None) -> None:
-        """Pass bytes on, each connection and direction at most this fast; None is without a limit."""
-        self._bytes_per_s = bytes_per_s
+    def flow(self, bytes_per_s: int | None = None, *, together: bool = False) -> None:
+        """Pass bytes on, each connection and direction at most this fast, or all of them `together`; None is without a limit."""
+        self._bytes_per_s, self._is_shared = bytes_per_s, together
         self._flowing.set()
 
     def hang(self) -> None:
@@ -106,10 +110,18 @@ class Relay:
                     source.shutdown(socket.SHUT_RDWR)
                     break
                 if self._bytes_per_s is not None:
-                    self._closed.wait(len(chunk) / self._bytes_per_s)
+                    self._closed.wait(self._wait_s(len(chunk) / self._bytes_per_s))
                 sink.sendall(chunk)
         with contextlib.suppress(OSError):
             sink.shutdown(socket.SHUT_WR)
+
+    def _wait_s(self, takes_s: float) -> float:
+        if not self._is_shared:
+            return takes_s
+        with self._line:
+            now = time.monotonic()
+            self._line_free_at = max(now, self._line_free_at) + takes_s
+            return self._line_free_at - now
 
     def _chunk_bytes(self) -> int:
         limit = self._bytes_per_s
