@@ -22,7 +22,7 @@ from tests.lab.wait import PATIENCE_S, wait_for
 
 AGENT = Path(sys.executable).with_name("agent")
 # One for all, since making one takes longer than asking; no connection is kept, since planes come and go.
-_HTTP = httpx.Client(timeout=10, limits=httpx.Limits(max_keepalive_connections=0))
+_HTTP = httpx.Client(timeout=PATIENCE_S, limits=httpx.Limits(max_keepalive_connections=0))
 
 
 class Plane:
@@ -152,7 +152,7 @@ class Agent:
         """The whole plan as a person reads it."""
         return _output([str(AGENT), "plan", "--all", *self._common])
 
-    def command(self, *words: str, timeout_s: float = 90) -> tuple[int, str]:
+    def command(self, *words: str, timeout_s: float = 180) -> tuple[int, str]:
         """Exit status and output of another command of the agent with the same options."""
         argv = [str(AGENT), *words, *self._common]
         done = subprocess.run(argv, capture_output=True, text=True, timeout=timeout_s, check=False)
@@ -161,7 +161,7 @@ class Agent:
     def inspect(self, *words: str) -> tuple[int, str]:
         """Exit status and output of a command that needs the data directory only: status, pause, resume."""
         argv = [str(AGENT), *words, "--data-dir", str(self.data_dir)]
-        done = subprocess.run(argv, capture_output=True, text=True, timeout=30, check=False)
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
         return done.returncode, done.stdout + done.stderr
 
     def status(self) -> dict[str, Any]:

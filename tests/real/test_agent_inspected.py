@@ -27,11 +27,11 @@ def test_hands_off_and_on_again(plane: Plane, agent: Agent, store: PodmanStore, 
     victim = store.cli("ps", "-q").strip()
     store.cli("kill", victim)
     wait_for(lambda: (agent.status()["paused"] or {}).get("reason") == "moving the disk", _PATIENCE_S, "the pause")
-    wait_for(lambda: agent.status()["drift"], _PATIENCE_S, "the drift to be seen")
+    wait_for(lambda: agent.status().get("drift"), _PATIENCE_S, "the drift to be seen")
     wait_for(lambda: "moving the disk" in agent.log.read_text(), _PATIENCE_S, "the log to say so")
     agent.kill()
     agent.start()
-    wait_for(lambda: agent.status()["running"] and agent.status()["drift"], _PATIENCE_S, "the drift to be seen again")
+    wait_for(lambda: agent.status().get("drift"), _PATIENCE_S, "the drift to be seen again")
     code, text = agent.inspect("status")
     assert code == 0
     assert "PAUSED" in text
@@ -65,7 +65,7 @@ def test_a_crash_loop(plane: Plane, agent: Agent, store: PodmanStore, registry: 
     wait_for(lambda: "container is started again" in agent.log.read_text(), _PATIENCE_S, "the second start")
 
     def a_retry() -> dict[str, Any]:
-        found: list[dict[str, Any]] = [one for one in agent.status()["retries"] if one["nextInS"] > 0]
+        found: list[dict[str, Any]] = [one for one in agent.status().get("retries", ()) if one["nextInS"] > 0]
         return found[0] if found and found[0]["kind"] == "start" else {}
 
     retry = wait_for(a_retry, _PATIENCE_S, "the next start to be shown with its time")

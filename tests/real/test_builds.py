@@ -18,9 +18,9 @@ from tests.lab.podman_store import PodmanStore
 from tests.lab.registry import Registry
 from tests.lab.wait import wait_for
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.timeout(600)]
 
-_PATIENCE_S = 90
+_PATIENCE_S = 180
 _TOKEN = "ghs_0123456789abcdefTOKEN"
 _SECRET = "sup3r-secret-value-of-npm"
 
@@ -184,7 +184,7 @@ def test_by_hand(git: GitServer, registry: Registry, tmp_path: Path, monkeypatch
     argv += ["--data-dir", str(tmp_path / "hand"), "--build-allow-scheme", "http", "--secret-env", "NPM_TOKEN"]
     argv += ["--insecure-registry", registry.address, "--builder", "podman"]
     environment = {**os.environ, "TECHULUS_CLONE_TOKEN": _TOKEN, "NPM_TOKEN": _SECRET}
-    done = subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=90, check=False)
+    done = subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=_PATIENCE_S, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(f"{registry.address}/hand/made:1@sha256:")
     assert [line for line in done.stderr.splitlines() if line.startswith("==")] == [
@@ -194,7 +194,7 @@ def test_by_hand(git: GitServer, registry: Registry, tmp_path: Path, monkeypatch
     ]
     assert _TOKEN not in done.stderr
     del environment["TECHULUS_CLONE_TOKEN"]
-    done = subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=90, check=False)
+    done = subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=_PATIENCE_S, check=False)
     _unmount(tmp_path)
     assert done.returncode == 1
     assert "cloning failed: git fetch" in done.stderr
@@ -248,6 +248,6 @@ def _running(plane: Plane) -> dict[str, Any]:
 
 
 def _page(row: dict[str, Any]) -> str:
-    with urllib.request.urlopen(f"http://{row['ipAddress']}/", timeout=5) as answer:
+    with urllib.request.urlopen(f"http://{row['ipAddress']}/", timeout=_PATIENCE_S) as answer:
         text: str = answer.read().decode()
     return text.strip()
