@@ -6,12 +6,13 @@ import socket
 import subprocess
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.lab.agent import Agent, Plane
 from tests.lab.podman_store import PodmanStore
 from tests.lab.registry import Registry
-from tests.lab.wait import wait_for
+from tests.lab.wait import PATIENCE_S, wait_for
 
 pytestmark = pytest.mark.real
 
@@ -63,13 +64,15 @@ def test_a_wedged_agent_sends_no_pings(plane: Plane, agent: Agent, store: Podman
     """Stopped in its tracks, as a blocked event loop would be: silence, which is what the watchdog acts on."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
         listener.bind(str(tmp_path / "notify"))
-        listener.settimeout(20)
+        listener.settimeout(PATIENCE_S)
         agent.start(
             plane.token("one", store.subnet_id), {"NOTIFY_SOCKET": listener.getsockname(), "WATCHDOG_USEC": "1500000"}
         )
         while "WATCHDOG=1" not in listener.recv(4096).decode():
             pass
         agent.signal(signal.SIGSTOP)
+        stopped = psutil.Process(agent.pid)
+        wait_for(lambda: stopped.status() == psutil.STATUS_STOPPED, PATIENCE_S, "the agent to stand still")
         listener.settimeout(0)
         try:
             while listener.recv(4096):

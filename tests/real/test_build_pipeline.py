@@ -194,7 +194,7 @@ async def test_a_build_that_takes_too_long(bench: Bench, git: GitServer, tools: 
     """L13: ended with all of its group; the user hears how long it may take."""
     commit = git.commit("site", {"Dockerfile": ""})
     tools.tell(hangs=True)
-    bench.workshop = replace(bench.workshop, limit_s=6.0)
+    bench.workshop = replace(bench.workshop, limit_s=15.0)
     assert "the build took longer than" in await bench.failure(bench.job(commit))
     _all_gone(tools)
 

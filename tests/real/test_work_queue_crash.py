@@ -134,7 +134,7 @@ def test_a_thousand_items(plane: Plane, agent: Agent, store: PodmanStore, regist
     ordered = [_order(plane, server, *kinds[number % len(kinds)]) for number in range(990)]
     ordered += [_order(plane, server, "restart", {"deploymentId": row["id"]}) for _ in range(10)]
     agent.start()
-    wait_for(lambda: not _pending(plane), 120, "a thousand items to be acknowledged")
+    wait_for(lambda: not _pending(plane), 4 * _PATIENCE_S, "a thousand items to be acknowledged")
     found = _statuses(plane, ordered)
     assert (found.count("completed"), found.count("failed")) == (604, 396)
     assert _started(store, row["containerId"]) != before
