@@ -46,7 +46,7 @@ class FarEnd:
 
     def ping_back(self, address: str) -> None:
         """One packet from the far end to the near one."""
-        command(*self._inside(), "ping", "-q", "-c", "1", "-W", "5", address)
+        command(*self._inside(), "ping", "-q", "-c", "1", "-W", "30", address)
 
     def cleanup(self) -> None:
         self._process.kill()

@@ -68,7 +68,7 @@ def test_userspace(check: Callable[[Tunnel], None], tunnel: Tunnel) -> None:
 def test_two_servers_reach_each_other(tunnel: Tunnel, far: FarEnd) -> None:
     """Packets pass both ways as soon as the peer is set, although the far end was never told where we are."""
     tunnel.apply(far.peer)
-    command("ping", "-q", "-c", "1", "-W", "5", ADDRESS)
+    command("ping", "-q", "-c", "1", "-W", "30", ADDRESS)
     far.ping_back(OWN_ADDRESS)
     same(tunnel.fetch(), (far.peer,))
 
@@ -123,7 +123,7 @@ def test_a_killed_wireguard_go_is_seen_and_replaced(tunnel: Tunnel, far: FarEnd)
     tunnel.apply(*peers)
     same(tunnel.fetch(), peers)
     assert served_by(tunnel) != killed
-    command("ping", "-q", "-c", "1", "-W", "5", ADDRESS)
+    command("ping", "-q", "-c", "1", "-W", "30", ADDRESS)
     # Its parent took note of its end, or it would stand in the process list for as long as the agent runs.
     wait_for(lambda: killed not in children_of(os.getpid()), PATIENCE_S, "the end of the killed process to be noticed")
 
@@ -149,7 +149,7 @@ def test_a_missing_wireguard_go_is_named(tunnel: Tunnel) -> None:
 def test_a_peer_heard_from_elsewhere_is_no_drift(tunnel: Tunnel, far: FarEnd) -> None:
     """L5: it roams, the interface follows it, and the agent leaves it where it is."""
     tunnel.apply(far.peer)
-    command("ping", "-q", "-c", "1", "-W", "5", ADDRESS)
+    command("ping", "-q", "-c", "1", "-W", "30", ADDRESS)
     far.change_port()
     far.ping_back(OWN_ADDRESS)
     wait_for(partial(_is_at, tunnel, f"127.0.0.1:{far.port}"), PATIENCE_S, "the interface to follow its peer")
