@@ -18,7 +18,7 @@ from tests.lab.server import LabServer
 from tests.lab.switch import Switch
 from tests.lab.wait import wait_for
 
-_START_S = 60
+_START_S = 180
 
 
 class Node:
@@ -126,7 +126,7 @@ class Fleet:
         """A server by its name: proxy-1, worker-1, …"""
         return self.nodes[name]
 
-    def until_running(self, count: int, timeout_s: float = 120) -> None:
+    def until_running(self, count: int, timeout_s: float = 240) -> None:
         """Until so many deployments run and no others are there."""
 
         def reached() -> bool:

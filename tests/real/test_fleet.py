@@ -13,7 +13,7 @@ from tests.lab.log_store import LogStore
 from tests.lab.traffic import Traffic
 from tests.lab.wait import PATIENCE_S, WaitedTooLongError, wait_for
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.real, pytest.mark.timeout(1200)]
 
 _TWO_POLLS_S = 25.0
 _METRICS = "127.0.0.1:9100"
