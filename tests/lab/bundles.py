@@ -16,7 +16,7 @@ from tests.lab.debian_tree import ROOT
 from tests.lab.private_network import outside
 from tests.lab.process import run
 
-_MAKE_S: Final = 300
+_MAKE_S: Final = 1200
 _SOURCES: Final = ("core", "shell", "deploy", "pyproject.toml", "setup.py", "README.md", "LICENSE")
 
 

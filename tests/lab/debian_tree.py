@@ -22,7 +22,7 @@ _CLEAN: Final = ("systemd", "systemd-sysv", "dbus", "iproute2", "python3", "pyth
 # runc: the only runtime for a container in a container with control groups of both versions; openssl and curl: to look with.
 _EXTRA: Final = ("runc", "openssl", "curl")
 _INSTALLER: Final = ("install.sh", "common.sh")
-_MAKE_S: Final = 600
+_MAKE_S: Final = 1800
 
 # $1 folder (lower, upper, work, merged), then the command. The mounts end with the namespace.
 _ENTER: Final = """\

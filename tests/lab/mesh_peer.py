@@ -38,7 +38,7 @@ class MeshPeer:
     def learn(self) -> None:
         """Accept the peers that the control plane names now. They have to speak first."""
         headers = signing.headers(self._server_id, self._signing_key.private_bytes_raw(), int(time.time() * 1000))
-        answer = httpx.get(f"{self._plane.url}/api/v1/agent/expected-state", headers=headers)
+        answer = httpx.get(f"{self._plane.url}/api/v1/agent/expected-state", headers=headers, timeout=PATIENCE_S)
         answer.raise_for_status()
         for peer in answer.json()["wireguard"]["peers"]:
             networks = peer["allowedIps"]
@@ -69,7 +69,11 @@ class MeshPeer:
         )
         keys = {"wireguardPublicKey": public, "signingPublicKey": verifying, "publicIp": self._public_ip}
         token = self._plane.token(self._interface, self._subnet_id)
-        answer = httpx.post(f"{self._plane.url}/api/v1/agent/register", json={"token": token, "isProxy": False, **keys})
+        answer = httpx.post(
+            f"{self._plane.url}/api/v1/agent/register",
+            json={"token": token, "isProxy": False, **keys},
+            timeout=PATIENCE_S,
+        )
         answer.raise_for_status()
         self._server_id = answer.json()["serverId"]
 

@@ -19,7 +19,7 @@ from tests.lab.process import Child, LabError, ProcessId, children_of, run
 from tests.lab.wait import PATIENCE_S, wait_for
 
 _HIGHEST: Final = 60
-_BOOT_S: Final = 60
+_BOOT_S: Final = 300
 _CGROUPS: Final = Path("/sys/fs/cgroup")
 _CONTAINERS_CONF: Final = """\
 [containers]
@@ -108,14 +108,14 @@ class SystemdHost:
         self._init: ProcessId | None = None
         self._unshare: Child | None = None
 
-    def run(self, *argv: str, timeout_s: float = 120, env: Mapping[str, str] | None = None) -> str:
+    def run(self, *argv: str, timeout_s: float = 300, env: Mapping[str, str] | None = None) -> str:
         """What a command on it wrote on both streams; `LabError` with it when the command fails."""
         status, said = self.ask(*argv, timeout_s=timeout_s, env=env)
         if status != 0:
             raise LabError(f"{' '.join(argv)!r} ended with status {status}: {said[-3000:]}")
         return said
 
-    def ask(self, *argv: str, timeout_s: float = 120, env: Mapping[str, str] | None = None) -> tuple[int, str]:
+    def ask(self, *argv: str, timeout_s: float = 300, env: Mapping[str, str] | None = None) -> tuple[int, str]:
         """Its exit status, and what it wrote on both streams."""
         if self._init is None:
             raise LabError(f"{self.name} does not run")

@@ -19,7 +19,7 @@ from tests.lab.lease import shared_directory
 from tests.lab.private_network import outside
 from tests.lab.process import LabError, run
 
-_DOWNLOAD_S: Final = 180
+_DOWNLOAD_S: Final = 900
 _PACKAGE: Final = "linux-image-cloud-amd64"
 # Of the kernel's modules: networks and what they are made of. All of them would be three times as much to unpack at every start.
 _MODULES: Final = (

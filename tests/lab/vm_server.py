@@ -27,8 +27,9 @@ _ADDRESS: Final = "10.0.2.15"
 _HIGHEST: Final = 9
 _DISK: Final = "4G"
 _MEMORY_MB: Final = 2500
-_BOOT_S: Final = 180
+_BOOT_S: Final = 900
 _ANSWER_S: Final = 5
+_COMMAND_S: Final = 600
 _ROOT_MODULES: Final = ("virtio_pci", "virtio_blk")
 # What a server in a machine room has no use for here, and what would wait for a terminal.
 _MASKED: Final = (
@@ -88,17 +89,17 @@ class VmServer:
         self._machine: Child | None = None
         self._line: socket.socket | None = None
         _prepare(root)
-        run(("mke2fs", "-q", "-t", "ext4", "-d", str(root), str(directory / "disk.img"), _DISK), timeout_s=120)
+        run(("mke2fs", "-q", "-t", "ext4", "-d", str(root), str(directory / "disk.img"), _DISK), timeout_s=_COMMAND_S)
         self._write_first_files()
 
-    def run(self, command: str, timeout_s: float = 120, env: Mapping[str, str] | None = None) -> str:
+    def run(self, command: str, timeout_s: float = _COMMAND_S, env: Mapping[str, str] | None = None) -> str:
         """What a shell command wrote on both streams; `LabError` with it when the command fails."""
         status, said = self.ask(command, timeout_s, env)
         if status != 0:
             raise LabError(f"{command!r} ended with status {status}: {said[-3000:]}")
         return said
 
-    def ask(self, command: str, timeout_s: float = 120, env: Mapping[str, str] | None = None) -> tuple[int, str]:
+    def ask(self, command: str, timeout_s: float = _COMMAND_S, env: Mapping[str, str] | None = None) -> tuple[int, str]:
         """Its exit status, and what it wrote on both streams."""
         mark = f"lab-mark-{next(self._numbers)}"
         variables = " ".join(f"{name}={shlex.quote(value)}" for name, value in (env or {}).items())

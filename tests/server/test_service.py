@@ -14,9 +14,10 @@ from tests.lab.bundles import Bundle, another
 from tests.lab.images import custom_image, image
 from tests.lab.log_store import LogStore
 from tests.lab.systemd_host import SystemdHost
-from tests.lab.wait import wait_for
+from tests.lab.wait import PATIENCE_S, wait_for
 
-pytestmark = pytest.mark.real
+# The first test on a machine makes its Debian.
+pytestmark = [pytest.mark.real, pytest.mark.timeout(3600)]
 
 UNIT = "techulus-agent.service"
 UNIT_FILE = f"/etc/systemd/system/{UNIT}"
@@ -62,10 +63,12 @@ def wait_running(host: SystemdHost, count: int) -> list[str]:
     return running(host)
 
 
-def wait_restarted(host: SystemdHost, times: str) -> None:
-    """Once systemd has started the agent again so often, and it is ready."""
+def ended_and_restarted(host: SystemdHost, signal: str) -> None:
+    """Send the agent a signal; returns once systemd has started another in its place, and that is ready."""
+    before = host.show(UNIT, "MainPID")
+    host.run("systemctl", "kill", f"--signal={signal}", "--kill-whom=main", UNIT)
     wait_for(
-        lambda: host.show(UNIT, "NRestarts") == times and host.show(UNIT, "ActiveState") == "active",
+        lambda: host.show(UNIT, "MainPID") not in (before, "0") and host.show(UNIT, "ActiveState") == "active",
         _PATIENCE_S,
         "a restart",
     )
@@ -130,13 +133,12 @@ def test_a_worker_as_a_service(host: SystemdHost, plane: Plane) -> None:
     settings = "RestartSec=1\\nWatchdogSec=2\\nTimeoutAbortSec=1\\n"
     host.run("sh", "-c", f"mkdir {DROP_IN}; printf '[Service]\\n{settings}' >{DROP_IN}/quick.conf")
     host.run("sh", "-c", f"systemctl daemon-reload && systemctl restart {UNIT}")
-    host.run("systemctl", "kill", "--signal=KILL", "--kill-whom=main", UNIT)
-    wait_restarted(host, "1")
-
-    host.run("systemctl", "kill", "--signal=STOP", "--kill-whom=main", UNIT)
-    wait_restarted(host, "2")
+    ended_and_restarted(host, "KILL")
+    ended_and_restarted(host, "STOP")
     assert "Watchdog timeout" in host.run("journalctl", "--unit", UNIT)
     assert running(host) == there
+    # Two seconds are soon over on a busy machine: from here on a restart would be its fault.
+    host.run("sh", "-c", f"rm -r {DROP_IN}; systemctl daemon-reload && systemctl restart {UNIT}")
 
     what_does_not_come_up_is_not_kept(host, there)
 
@@ -161,7 +163,7 @@ def visited(url: str) -> Iterator[list[str]]:
     def visit() -> None:
         while not done.wait(0.02):
             try:
-                with urllib.request.urlopen(url, timeout=2) as answer:
+                with urllib.request.urlopen(url, timeout=PATIENCE_S) as answer:
                     answer.read()
             except OSError as error:
                 failures.append(str(error))

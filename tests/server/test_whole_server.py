@@ -14,16 +14,17 @@ from tests.lab.images import Image, image
 from tests.lab.mesh_peer import MeshPeer
 from tests.lab.process import LabError
 from tests.lab.vm_server import HOST, VmServer
-from tests.lab.wait import wait_for
+from tests.lab.wait import PATIENCE_S, wait_for
 from tests.server.test_service import visited
 
-# About five minutes on two cores that do nothing else: the processor is emulated.
-pytestmark = [pytest.mark.real, pytest.mark.timeout(900)]
+# About five minutes on two cores that do nothing else: the processor is emulated. The limits are for what hangs.
+pytestmark = [pytest.mark.real, pytest.mark.timeout(3600)]
 
 UNIT = "techulus-agent.service"
 SUBNET, PEER_SUBNET = 7, 8
 IMAGES = (image("web"), image("health"), image("env"))
-_PATIENCE_S = 150
+_PATIENCE_S = 600
+_INSTALL_S = 1200
 
 
 def reference(one: Image) -> str:
@@ -64,7 +65,7 @@ def install(server: VmServer, plane: Plane) -> str:
         "TECHULUS_PUBLIC_IP": "10.0.2.15",
         "TECHULUS_NO_BUILDS": "true",
     }
-    return server.run("/root/bundle/install.sh", timeout_s=400, env=given)
+    return server.run("/root/bundle/install.sh", timeout_s=_INSTALL_S, env=given)
 
 
 def containers(server: VmServer) -> list[str]:
@@ -78,7 +79,7 @@ def containers(server: VmServer) -> list[str]:
 def is_answered(url: str) -> bool:
     """Whether a container answers through the tunnel."""
     try:
-        with urllib.request.urlopen(url, timeout=5) as answer:
+        with urllib.request.urlopen(url, timeout=PATIENCE_S) as answer:
             return bool(answer.status == 200)
     except OSError:
         return False
@@ -130,13 +131,14 @@ def test_a_proxy_from_its_installation_to_its_end(bundle: Bundle, tmp_path: Path
             there, interface = containers(server), server.run("ip --json link show wg0")
             plane.start()
             with visited(through_tunnel) as failures:
-                assert "installed agent 7.0.0" in server.run("/root/newer/install.sh", timeout_s=400)
+                assert "installed agent 7.0.0" in server.run("/root/newer/install.sh", timeout_s=_INSTALL_S)
             assert failures == []
             assert (containers(server), server.run("ip --json link show wg0")) == (there, interface)
             assert server.run(f"systemctl is-active {UNIT}").strip() == "active"
 
             server.run("/opt/techulus-agent/current/installer/install.sh --uninstall")
-            assert (containers(server), is_answered(through_tunnel)) == (there, True), "they are not the agent's to end"
+            assert containers(server) == there, "they are not the agent's to end"
+            assert is_answered(through_tunnel)
             server.run("/root/newer/install.sh --uninstall --purge")
             assert containers(server) == [] and server.ask("ip link show wg0")[0] != 0
             assert server.ask("test -e /var/lib/techulus-agent")[0] == 1
