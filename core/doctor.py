@@ -3,7 +3,7 @@
 Decides from facts that were gathered; looks at nothing itself.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final
@@ -158,6 +158,20 @@ def private(path: str, mode: int | None, wanted: int) -> Finding:
     if mode & 0o077:
         return Finding(check, Level.FAILED, f"{mode:04o}", f"chmod {wanted:o} {path}: it holds keys")
     return Finding(check, Level.OK, f"{mode:04o}")
+
+
+def parts(failing: Iterable[Mapping[str, Json]]) -> list[Finding]:
+    """What the running agent says of its parts; `failing` as its status has it."""
+    found = [
+        Finding(
+            "agent",
+            Level.WARNING,
+            f"{' '.join(str(one[name]) for name in ('part', 'about') if one.get(name))} fails: {one.get('reason')}",
+            "this is a fault of the agent: its log has the trace; everything else goes on",
+        )
+        for one in failing
+    ]
+    return found or [Finding("agent", Level.OK, "runs, and all of its parts work")]
 
 
 def can_work(findings: Iterable[Finding]) -> bool:

@@ -38,6 +38,17 @@ class Build:
 
 
 @dataclass(frozen=True, slots=True)
+class FailingPart:
+    """A part of the agent whose last turn ended with an unforeseen failure, how often that has been, and what it was about (or empty)."""
+
+    part: str
+    about: str
+    since_s: float
+    failures: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Agent:
     """Who runs: what does not change while it does."""
 
@@ -63,6 +74,7 @@ class Moment:
     builds: tuple[Build, ...] = ()
     shipping: Mapping[str, Json] | None = None
     kept_images: Kept = field(default_factory=dict)
+    failing: tuple[FailingPart, ...] = ()
 
 
 def document(at: Moment) -> dict[str, Json]:
@@ -95,6 +107,7 @@ def document(at: Moment) -> dict[str, Json]:
         "containers": [_container(one) for one in sorted(at.containers, key=lambda one: (one.name, one.id))],
         "builds": [{"id": one.id, "status": one.status, "since": _iso(one.began_at_s)} for one in at.builds],
         "logs": None if at.shipping is None else dict(at.shipping),
+        "failing": [_failing(one) for one in at.failing],
     }
 
 
@@ -217,6 +230,16 @@ def _container(one: ActualContainer) -> Json:
         "image": one.image_text,
         "state": one.state,
         "health": one.health,
+    }
+
+
+def _failing(one: FailingPart) -> Json:
+    return {
+        "part": one.part,
+        "about": one.about or None,
+        "since": _iso(one.since_s),
+        "failures": one.failures,
+        "reason": one.reason,
     }
 
 

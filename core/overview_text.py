@@ -21,6 +21,7 @@ def _lines(document: dict[str, Any]) -> Iterator[str]:
         return
     yield from _head(document)
     yield from _paused(document.get("paused"))
+    yield from _list("FAILING", [_failing(one) for one in document.get("failing") or ()])
     yield from _exchanges(document)
     yield from _list("drift", [_words(one) for one in document.get("drift") or ()])
     yield from _list("retries", [_retry(one) for one in document.get("retries") or ()])
@@ -46,6 +47,8 @@ def headline(document: dict[str, Any]) -> str:
     parts += [f"{unhealthy} unhealthy"] if unhealthy else []
     parts += [f"{len(drift)} to do"] if drift else []
     parts += ["PAUSED"] if document.get("paused") else []
+    failing = sorted({str(one.get("part")) for one in document.get("failing") or ()})
+    parts += [f"failing: {', '.join(failing)}"] if failing else []
     poll = document.get("poll")
     parts += [f"last poll failed: {poll.get('failure')}"] if poll and not poll.get("ok") else []
     return _printable("; ".join(parts))
@@ -91,6 +94,11 @@ def _words(action: dict[str, Any]) -> str:
 def _retry(one: dict[str, Any]) -> str:
     following = f"after {one['waitsFor']}" if one.get("waitsFor") else f"in {one.get('nextInS')} s"
     return f"{one.get('kind')} {one.get('subject')}: attempt {one.get('attempts')}, next {following}: {one.get('why')}"
+
+
+def _failing(one: dict[str, Any]) -> str:
+    what = " ".join(str(word) for word in (one.get("part"), one.get("about")) if word)
+    return f"{what}: {one.get('failures')} times since {one.get('since')}: {one.get('reason')}"
 
 
 def _containers(document: dict[str, Any]) -> Iterator[str]:

@@ -8,6 +8,7 @@ import contextlib
 import os
 import signal
 import sys
+from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from shell.ledger import Ledger
 from shell.log import logger
 from shell.opening import registered_now
 from shell.options import Options
+from shell.parts import Part
 
 _FIRST_PAUSE_S = 2.0
 _LONGEST_PAUSE_S = 60.0
@@ -76,12 +78,12 @@ async def _run(options: Options, token: str | None) -> None:
         control_plane=node.control_plane.url,
     )
     daemon = Daemon(node, ledger=Ledger(options.data_dir))
-    beside = [partial(_warn_of_what_is_missing, options)]
+    beside: dict[Part, Callable[[], Awaitable[None]]] = {"examination": partial(_warn_of_what_is_missing, options)}
     if options.metrics_listen is not None:
         from shell import metrics  # with its library, only where it is wanted
 
-        beside.append(partial(metrics.serve, options.metrics_listen, FIGURES, daemon.overview))
-    await run_until_stopped(daemon, *beside)
+        beside["metrics"] = partial(metrics.serve, options.metrics_listen, FIGURES, daemon.overview)
+    await run_until_stopped(daemon, beside)
     logger().info("agent stopped", then="containers go on")
 
 

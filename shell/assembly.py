@@ -1,7 +1,9 @@
 """Puts together what the daemon's loops work with, from the node's parts."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any
 
 import psutil
 
@@ -23,9 +25,10 @@ from shell.loops.builds import Builder
 from shell.loops.image_gc import Broom
 from shell.loops.logs import Logs
 from shell.node import Node
+from shell.parts import PartError, Parts
 
 
-def builder(node: Node, paused: Callable[[], bool]) -> Builder | None:
+def builder(node: Node, paused: Callable[[], bool], parts: Parts) -> Builder | None:
     """What builds here; None on a node that builds nothing."""
     if node.workshop is None:
         return None
@@ -37,10 +40,11 @@ def builder(node: Node, paused: Callable[[], bool]) -> Builder | None:
         wall_clock=time.time,
         paused=paused,
         concurrency=node.build_concurrency,
+        parts=parts,
     )
 
 
-def logs(node: Node, gather: Gather, in_force: Callable[[], ExpectedState | None]) -> Logs | None:
+def logs(node: Node, gather: Gather, in_force: Callable[[], ExpectedState | None], parts: Parts) -> Logs | None:
     """What ships this node's logs; None without a log store."""
     podman = node.components.podman
     if node.log_store is None or not isinstance(podman, Podman):
@@ -52,8 +56,9 @@ def logs(node: Node, gather: Gather, in_force: Callable[[], ExpectedState | None
         Sender(node.log_store, Spool(folder / "spool", node.log_spool_bytes)),
         Positions(folder / "positions.json"),
         own.take,
+        parts=parts,
     )
-    tap(own.heard)
+    tap(heard(own, parts))
 
     def routes() -> tuple[Route, ...]:
         expected = in_force()
@@ -62,6 +67,16 @@ def logs(node: Node, gather: Gather, in_force: Callable[[], ExpectedState | None
     made = Logs(pump, podman, lambda: gather.containers, node.access_log, routes)
     podman.before_removal = made.farewell
     return made
+
+
+def heard(own: OwnLog, parts: Parts) -> Callable[[Mapping[str, Any]], None]:
+    """What listens to the agent's own events; whoever logs does not hear of its failures."""
+
+    def hear(event: Mapping[str, Any]) -> None:
+        with suppress(PartError), parts.contained("own log"):
+            own.heard(event)
+
+    return hear
 
 
 def broom(

@@ -8,7 +8,9 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +48,7 @@ from shell.loops.reconcile import Reconcile, World
 from shell.loops.reports import Reports
 from shell.loops.watchdog import Pulse
 from shell.node import Node
+from shell.parts import Part, PartError, Parts, Turned, once
 from shell.pausing import PauseFile
 from shell.perform import Perform
 from shell.state_file import StateFile
@@ -100,7 +103,7 @@ class Expected:
     async def remember(self) -> None:
         """Keep the document that was fetched last as the one in force."""
         if self._document is not None:
-            await self._node.last_good.save(self._document)
+            self._node.last_good.keep(self._document)
 
 
 class Daemon:
@@ -112,6 +115,7 @@ class Daemon:
         observe: Callable[[State, tuple[Effect, ...]], None] = lambda state, effects: None,
         ledger: Ledger | None = None,
     ) -> None:
+        self.parts = Parts()
         in_force = node.last_good.load()
         left_out = node.components.left_out()
         self._ever_up = EverUp(node.data_dir)
@@ -135,20 +139,20 @@ class Daemon:
         self._work: Exchange | None = None
         asks = node.public_ip is None and node.public_ip_service is not None
         self._address = PublicAddress(PublicAddressService(node.public_ip_service or "")) if asks else None
-        self._builder = assembly.builder(node, self._is_paused)
+        self._builder = assembly.builder(node, self._is_paused, self.parts)
         self._images = ImageLedger(node.data_dir, time.time)
-        self._deployment_images = DeploymentImages(node.data_dir)
+        self._deployment_images = DeploymentImages(node.data_dir, self.parts)
         self._kept_for: ExpectedState | None = None
         self._checks_health = not _SYSTEMD.is_dir()
         self._expected = Expected(node)
-        self._gather = Gather(node.components)
-        self._logs = assembly.logs(node, self._gather, self._in_force) if ledger is not None else None
+        self._gather = Gather(node.components, self.parts)
+        self._logs = assembly.logs(node, self._gather, self._in_force, self.parts) if ledger is not None else None
         self._state_files: list[StateFile[Any]] = [self._ever_up.file, self._images.file, node.last_good.file]
         self._state_files.append(self._deployment_images.file)
         self._state_files += [] if ledger is None else [ledger.file]
         self._state_files += [] if self._logs is None else [self._logs.pump.positions.file]
         self._watching, self._observe = Watching(FIGURES), observe
-        self.reconcile = Reconcile(memory, self._observed)
+        self.reconcile = Reconcile(memory, self._observed, self.parts)
         self._reports = Reports(
             send=self._send_report,
             engine=node.components.podman,
@@ -157,6 +161,7 @@ class Daemon:
             wall_clock=time.time,
             public_ip=self._public_ip,
             beat=lambda: self._pulse.beat("reports", _LOOP_LIMIT_S),
+            parts=self.parts,
         )
         for name in sorted(left_out - ({"caddy"} if node.node_type is NodeType.WORKER else set())):
             logger().info("component left alone", component=name, then="not looked at and not changed on this server")
@@ -191,7 +196,7 @@ class Daemon:
         self._clock = asyncio.get_running_loop().time  # which other threads may ask, too: metrics are read from one
         async with anyio.create_task_group() as shipping:
             if self._logs is not None:
-                shipping.start_soon(self._logs.run)
+                self.parts.start(shipping, "logs", self._logs.run)
             await self._work_until_stopped()
             if self._logs is not None:  # now that nobody removes a container or says anything more
                 await self._logs.end()
@@ -211,14 +216,15 @@ class Daemon:
                 self._turns,
                 self._node.image_fetching,
                 pulled=self._images.pulled,
+                parts=self.parts,
             )
             image_id = self._deployment_images.id_of
             key = self._node.identity.encryption_key
             perform = Perform(self._node.components, image_id, key, self._turns.lock, self._withheld)
-            await tasks.start(self._reports.run)
-            tasks.start_soon(event_loop.run, self._ear())
+            self.parts.start(tasks, "reports", self._reports.run)
+            self.parts.start(tasks, "events", partial(event_loop.run, self._ear()))
             for file in self._state_files:
-                tasks.start_soon(file.run)
+                self.parts.start(tasks, "state files", file.run, file.path.name)
             if self._ledger is not None:
                 self._start_beside(tasks, self._ledger, fetching)
             await self.reconcile.run(
@@ -237,22 +243,28 @@ class Daemon:
 
     def _start_beside(self, tasks: anyio.abc.TaskGroup, ledger: Ledger, fetching: ImageFetching) -> None:
         """Everything that a daemon does beside reconciling."""
-        node = self._node
-        tasks.start_soon(work_queue.run, self._hands(ledger))
-        tasks.start_soon(status_socket.run, node.data_dir, self.overview)
-        tasks.start_soon(watchdog.run, self._manager, self._pulse, lambda: overview_text.headline(self.overview()))
+        node, start = self._node, partial(self.parts.start, tasks)
+        start("work queue", partial(work_queue.run, self._hands(ledger)))
+        start("status", partial(status_socket.run, node.data_dir, self.overview, parts=self.parts))
+        start("watchdog", partial(watchdog.run, self._manager, self._pulse, self._headline))
         if self._checks_health:
-            tasks.start_soon(health_loop.run, self._ward())
-        if self._builder is not None:
-            tasks.start_soon(build_loop.run, self._builder)
-            if node.log_store is None:
-                tasks.start_soon(build_log.keep_few, self._builder.logs)
+            start("health checks", partial(health_loop.run, self._ward()))
+        if (builder := self._builder) is not None:
+            start("builds", partial(build_loop.run, builder))
+            if (store := node.log_store) is None:
+                start("build logs", lambda turned: build_log.keep_few(builder.logs, turned=turned))
             else:
-                tasks.start_soon(build_log.ship, self._builder.logs, node.log_store)
+                start("build logs", lambda turned: build_log.ship(builder.logs, store, turned=turned))
         if node.images is not None:
-            tasks.start_soon(image_gc.run, assembly.broom(node, self._images, self._in_force, fetching, self._builder))
+            broom = assembly.broom(node, self._images, self._in_force, fetching, builder)
+            start("image clean-up", partial(image_gc.run, broom))
         if self._address is not None:
-            tasks.start_soon(self._address.run)
+            start("public address", self._address.run)
+
+    def _headline(self) -> str:
+        with suppress(PartError), self.parts.contained("status", "headline"):  # the pings go on
+            return overview_text.headline(self.overview())
+        return "its status cannot be told; see the log"
 
     def overview(self) -> dict[str, Json]:
         """What this agent is doing now, as `agent status` tells it."""
@@ -275,6 +287,7 @@ class Daemon:
                 shipping=None if self._logs is None else self._logs.pump.figures(),
                 kept_images=self._deployment_images.known,
                 builds=() if self._builder is None else tuple(self._builder.now.values()),
+                failing=self.parts.failing,
             )
         )
 
@@ -336,6 +349,7 @@ class Daemon:
             expected=self._expected.deployments,
             heard=self._heard_of_work,
             beat=lambda: self._pulse.beat("work queue", _WORK_LIMIT_S),
+            parts=self.parts,
         )
 
     def _ward(self) -> health_loop.Ward:
@@ -344,6 +358,7 @@ class Daemon:
             checks=lambda: health.checks_of(self.reconcile.state.memory.in_force),
             engine=self._node.components.podman,
             stir=self._reports.stir,
+            parts=self.parts,
         )
 
     async def _look(self) -> ActualState:
@@ -354,22 +369,24 @@ class Daemon:
         await self._node.control_plane.post_status(body)
 
 
-async def run_until_stopped(daemon: Daemon, *beside: Callable[[], Coroutine[Any, Any, None]]) -> None:
+async def run_until_stopped(daemon: Daemon, beside: Mapping[Part, Callable[[], Awaitable[None]]] | None = None) -> None:
     """Run, and stop on SIGTERM or Ctrl-C; what is `beside` is begun at once and ended with the daemon."""
     async with anyio.create_task_group() as tasks:
-        for one in beside:
-            tasks.start_soon(one)
-        tasks.start_soon(_stop_on_signal, daemon, tasks.cancel_scope)
+        for part, one in (beside or {}).items():
+            daemon.parts.start(tasks, part, once(one))
+        daemon.parts.start(tasks, "signals", partial(_stop_on_signal, daemon, tasks.cancel_scope))
         await daemon.run()
         tasks.cancel_scope.cancel()
 
 
-async def _stop_on_signal(daemon: Daemon, everything: anyio.CancelScope) -> None:
+async def _stop_on_signal(daemon: Daemon, everything: anyio.CancelScope, turned: Turned) -> None:
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
         asked = False
+        turned()
         async for number in signals:
             if number == signal.SIGHUP:
-                daemon.reload()
+                with suppress(PartError), daemon.parts.contained("signals", "reload"):
+                    daemon.reload()
                 continue
             if asked:
                 logger().warning("stopping at once", signal=signal.Signals(number).name)

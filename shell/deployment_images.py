@@ -11,6 +11,7 @@ from core.deployment_images import KeptImage
 from core.image import Image
 from core.state import ExpectedState
 from shell.failure import AdapterError
+from shell.parts import Parts
 from shell.state_file import StateFile, json_format
 
 NAME: Final = "deployment-images.json"
@@ -34,7 +35,8 @@ _FORMAT: Final = json_format(
 class DeploymentImages:
     """What is kept. `file.run` writes what `look` has changed."""
 
-    def __init__(self, data_dir: Path) -> None:
+    def __init__(self, data_dir: Path, parts: Parts | None = None) -> None:
+        self._parts = Parts() if parts is None else parts
         self.file = StateFile(data_dir / NAME, _FORMAT)
         found = self.file.load()
         self.known: dict[DeploymentId, KeptImage] = {} if found is None else found.images
@@ -56,7 +58,8 @@ class DeploymentImages:
         """Returns once it is on the disk. Raises AdapterError: a deployment whose image is not kept must not begin."""
         self.known = {**self.known, deployment_id: one}
         try:
-            await self.file.save(_File(VERSION, self.known))
+            with self._parts.contained("state files", NAME, (OSError,)):
+                await self.file.save(_File(VERSION, self.known))
         except OSError as error:
             what = f"keep the image of deployment {deployment_id} in {self.file.path}"
             raise AdapterError("agent", what, error.strerror or str(error), "tried again") from error

@@ -13,11 +13,12 @@ from typing import Final
 
 import anyio
 import anyio.to_thread
+import msgspec
 import psutil
 
 from core import doctor, podman
 from core.doctor import Finding, Level, Port, Socket
-from shell import identity
+from shell import identity, status_socket
 from shell.adapters import build_tools
 from shell.adapters.podman import Podman, PodmanSettings
 from shell.children import Child, answer
@@ -35,6 +36,7 @@ async def examine(options: Options) -> list[Finding]:
     """Everything that the agent needs, in an order for a person to read."""
     findings = [finding async for finding in _needed(options, _ASK_S)]
     findings.append(await _control_plane(options))
+    findings += await anyio.to_thread.run_sync(_parts, options)
     return findings + [finding async for finding in _useful(options)]
 
 
@@ -95,6 +97,19 @@ async def _build_tools(options: Options) -> AsyncIterator[Finding]:
     yield _installed("skopeo", "apt-get install skopeo, or --no-builds")
     host = await build_tools.find(options.builder, _HERE)
     yield doctor.builder(host.buildkit, host.podman, railpack=host.railpack)
+
+
+def _parts(options: Options) -> list[Finding]:
+    """What the running agent says of itself; nothing when none runs."""
+    try:
+        told = status_socket.ask(options.data_dir)
+        return [] if told is None else doctor.parts(msgspec.json.decode(told, type=_Told).failing)
+    except (OSError, msgspec.DecodeError) as error:
+        return [Finding("agent", Level.WARNING, f"its status cannot be read: {error}", "see its log")]
+
+
+class _Told(msgspec.Struct):
+    failing: list[dict[str, str | int | None]] = []
 
 
 def _registered(options: Options) -> Finding:

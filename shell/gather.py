@@ -16,9 +16,11 @@ from core.state import UNREAD, ActualState, Unread
 from shell.components import Components
 from shell.failure import AdapterError
 from shell.log import logger
+from shell.parts import Parts
 
 T = TypeVar("T")
 
+_FORESEEN = (AdapterError, OSError)
 LOOK_LIMIT_S = 30.0  # far beyond what a healthy component needs; the round is not held up longer by a hung one
 
 
@@ -37,8 +39,9 @@ class Gather:
     the containers that it saw last.
     """
 
-    def __init__(self, components: Components) -> None:
+    def __init__(self, components: Components, parts: Parts | None = None) -> None:
         self._components = components
+        self._parts = Parts() if parts is None else parts
         self.containers: tuple[ActualContainer, ...] = ()
         self._complaints: dict[str, str] = {}
         self._dns_before: tuple[Record, ...] = ()
@@ -48,7 +51,7 @@ class Gather:
         """The state of everything that is managed here. Raises NotListedError when the containers cannot be."""
         parts = self._components
         async with anyio.create_task_group() as tasks:
-            containers = _start(tasks, lambda: _listed(parts, wall_now_s))
+            containers = _start(tasks, lambda: self._listed(wall_now_s))
             dns = _start(tasks, lambda: self._read("dns", parts.dns.fetch if parts.dns else _nothing))
             caddy = _start(tasks, lambda: self._read("caddy", parts.caddy.fetch if parts.caddy else _nothing))
             wireguard = _start(
@@ -65,7 +68,7 @@ class Gather:
 
     async def _read(self, name: str, fetch: Callable[[], Awaitable[tuple[T, ...]]]) -> tuple[T, ...] | Unread:
         try:
-            with anyio.fail_after(LOOK_LIMIT_S):
+            with self._parts.contained("inspection", name, _FORESEEN), anyio.fail_after(LOOK_LIMIT_S):
                 found = await fetch()
         except (
             AdapterError,
@@ -80,6 +83,15 @@ class Gather:
             logger().info("component read again", component=name)
         return found
 
+    async def _listed(self, wall_now_s: float) -> tuple[ActualContainer, ...] | AdapterError:
+        try:
+            with self._parts.contained("inspection", "containers", _FORESEEN), anyio.fail_after(LOOK_LIMIT_S):
+                return await self._components.podman.containers(wall_now_s)
+        except AdapterError as error:  # returned, since a task group would wrap it
+            return error
+        except TimeoutError:
+            return AdapterError("podman", "list containers", f"no answer within {LOOK_LIMIT_S:.0f} s")
+
 
 def _start(tasks: anyio.abc.TaskGroup, read: Callable[[], Awaitable[T]]) -> list[T]:
     """Run `read` in the task group; its answer is the list's one element when the group has ended."""
@@ -90,16 +102,6 @@ def _start(tasks: anyio.abc.TaskGroup, read: Callable[[], Awaitable[T]]) -> list
 
     tasks.start_soon(run)
     return box
-
-
-async def _listed(parts: Components, wall_now_s: float) -> tuple[ActualContainer, ...] | AdapterError:
-    try:
-        with anyio.fail_after(LOOK_LIMIT_S):
-            return await parts.podman.containers(wall_now_s)
-    except AdapterError as error:  # returned, since a task group would wrap it
-        return error
-    except TimeoutError:
-        return AdapterError("podman", "list containers", f"no answer within {LOOK_LIMIT_S:.0f} s")
 
 
 async def _nothing() -> tuple[()]:

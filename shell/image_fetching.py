@@ -7,6 +7,7 @@ since the tag may have moved after it began.
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, Literal, TypeAlias
 
 import anyio
@@ -21,6 +22,7 @@ from shell.components import ContainerEngine
 from shell.deployment_images import DeploymentImages
 from shell.failure import AdapterError
 from shell.log import bound_contextvars, logger
+from shell.parts import Parts
 from shell.turns import Turns
 
 PULL_LIMIT_S: Final = 1800.0
@@ -80,7 +82,9 @@ class ImageFetching:
         turns: Turns,
         settings: FetchSettings,
         pulled: Callable[[Image], None] = lambda image: None,
+        parts: Parts | None = None,
     ) -> None:
+        self._parts = Parts() if parts is None else parts
         self._podman = podman
         self._engine = podman.images
         self._kept = kept
@@ -97,18 +101,20 @@ class ImageFetching:
         return frozenset(self._under_way)
 
     def begin(self, requests: tuple[ImageRequest, ...]) -> None:
-        """Have these here; each is answered by itself."""
-        self._tasks.start_soon(self._begin, requests)
+        """Have these here; each is answered by itself, whatever goes wrong."""
+        self._parts.spawn(self._tasks, "pulls", partial(self._begin, requests))
 
     async def _begin(self, requests: tuple[ImageRequest, ...]) -> None:
         batch: _Batch = {}
         for request in requests:
             try:
-                is_here = await self._is_here(request)
+                with self._parts.contained("pulls", "what is here"):
+                    is_here = await self._is_here(request)
             except AdapterError as error:
                 await self._on_end(request, str(error))
             else:
-                self._tasks.start_soon(self._answer, request, is_here, batch)
+                work = partial(self._answer, request, is_here, batch)
+                self._parts.spawn(self._tasks, "pulls", work, str(request.image))
 
     async def _is_here(self, request: ImageRequest) -> bool:
         """Whether no registry has to be asked. Raises AdapterError for an image that must be here and is not."""
@@ -130,10 +136,11 @@ class ImageFetching:
 
     async def _answer(self, request: ImageRequest, is_here: bool, batch: _Batch) -> None:
         try:
-            if is_here and request.verify:
-                is_here = await self._is_intact(request)
-            if not is_here:
-                await self._fetch(request, batch)
+            with self._parts.contained("pulls", str(request.image)):
+                if is_here and request.verify:
+                    is_here = await self._is_intact(request)
+                if not is_here:
+                    await self._fetch(request, batch)
         except AdapterError as error:
             await self._on_end(request, str(error))
         else:
@@ -201,7 +208,7 @@ class ImageFetching:
     async def _pull(self, image: Image) -> StoredImage:
         await self._places.acquire()
         place, name = _Place(self._places), str(image)
-        self._tasks.start_soon(self._watch, place)
+        self._parts.spawn(self._tasks, "pulls", partial(self._watch, place), "places")
         self._under_way[name] = self._under_way.get(name, 0) + 1
         logger().info("pull started", image=name)
         try:

@@ -3,7 +3,6 @@
 Secrets in it are still encrypted; the file is readable by its owner only.
 """
 
-from contextlib import suppress
 from operator import attrgetter
 from pathlib import Path
 from typing import Final
@@ -37,10 +36,9 @@ class LastGood:
         found = self.file.load()
         return None if found is None else found.expected
 
-    async def save(self, document: Document) -> None:
-        """Keep this document; returns when the disk has it or has refused it. Then `file.run` tries again."""
-        with suppress(OSError):
-            await self.file.save(document)
+    def keep(self, document: Document) -> None:
+        """Keep this document; `file.run` writes it."""
+        self.file.put(document)
 
     def _parse(self, raw: bytes) -> Document:
         parsed = parse_expected_after(None, raw, self._subnet_id, self._own_key)

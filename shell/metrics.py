@@ -27,6 +27,7 @@ COUNTERS: Final = {
     "techulus_reports": ("Status reports.", ("outcome",)),
     "techulus_work_items": ("Work items that were done or refused.", ("outcome", "type")),
     "techulus_builds": ("Builds that have ended here.", ("outcome",)),
+    "techulus_part_failures": ("Turns of a part of the agent that ended with an unforeseen failure.", ("part",)),
 }
 GAUGES: Final = {
     "techulus_agent_info": "1, with the version and the kind of node.",
@@ -39,6 +40,7 @@ GAUGES: Final = {
     "techulus_retries": "Changes that were tried, did not last, and will be tried again.",
     "techulus_rejected_entries": "Entries of the expected state that make no sense.",
     "techulus_builds_running": "Builds that go on here.",
+    "techulus_failing": "Things that a part of the agent fails at now, by part.",
     "techulus_log_waiting_lines": "Log lines that wait on disk.",
     "techulus_logs_followed": "Log files that are followed.",
 }
@@ -167,6 +169,7 @@ def _gauges(now: dict[str, Any]) -> Iterator[Metric]:
         yield GaugeMetricFamily(name, GAUGES[name], value=float(value))
     yield _counted("techulus_containers", ("state", "health"), now["containers"])
     yield _counted("techulus_drift", ("kind",), now["drift"])
+    yield _counted("techulus_failing", ("part",), now["failing"])
 
 
 def _counted(name: str, labels: tuple[str, ...], rows: list[dict[str, Any]]) -> Metric:

@@ -29,6 +29,7 @@ import msgspec
 from shell import files
 from shell.failure import CommandError
 from shell.log import logger
+from shell.parts import Turned, no_turn
 
 T = TypeVar("T")
 Struct = TypeVar("Struct", bound=msgspec.Struct)
@@ -126,15 +127,17 @@ class StateFile(Generic[T]):
         with suppress(OSError):
             await self._write_wanted()
 
-    async def run(self) -> None:
+    async def run(self, turned: Turned = no_turn) -> None:
         """Write whatever is `put`, for ever, as soon as the disk takes it."""
         while True:
-            await self._changed.wait()
+            if self._wanted is None:
+                await self._changed.wait()
             self._changed = anyio.Event()
             try:
                 await self._write_wanted()
             except OSError:
                 await anyio.sleep(AGAIN_S)
+            turned()
 
     def write(self, value: T) -> None:
         """Write this now. Raises OSError. Blocks until it is on the disk."""
@@ -147,7 +150,6 @@ class StateFile(Generic[T]):
             try:
                 await anyio.to_thread.run_sync(self.write, latest[0])
             except OSError as error:
-                self._changed.set()
                 self._complain(str(error))
                 raise
             self._wanted = None if self._wanted is latest else self._wanted

@@ -15,9 +15,10 @@ import anyio.abc
 import msgspec
 
 from core.render import Json
-from shell.failure import CommandError
+from shell.failure import AdapterError, CommandError
 from shell.files import PRIVATE_FILE, make_way
 from shell.log import logger
+from shell.parts import Parts, Turned, no_turn
 
 NAME: Final = "agent.sock"
 _CALL_S: Final = 5.0
@@ -33,7 +34,12 @@ def address(data_dir: Path) -> Iterator[str]:
         os.close(folder)
 
 
-async def run(data_dir: Path, document: Callable[[], dict[str, Json]]) -> None:
+async def run(
+    data_dir: Path,
+    document: Callable[[], dict[str, Json]],
+    turned: Turned = no_turn,
+    parts: Parts | None = None,
+) -> None:
     """Answer until cancelled. The caller holds the directory's lock, so that a socket that is here is a dead one."""
     try:
         with address(data_dir) as path:
@@ -43,12 +49,19 @@ async def run(data_dir: Path, document: Callable[[], dict[str, Json]]) -> None:
         logger().warning("no status socket", why=str(error), then="`agent status` does not work")
         return
 
+    contained = (Parts() if parts is None else parts).contained
+
     async def answer(caller: anyio.abc.SocketStream) -> None:
         async with caller:
-            with anyio.move_on_after(_CALL_S), contextlib.suppress(anyio.BrokenResourceError, OSError):
+            with (
+                contextlib.suppress(AdapterError, anyio.BrokenResourceError, OSError),
+                contained("status", "", (anyio.BrokenResourceError, OSError)),
+                anyio.move_on_after(_CALL_S),
+            ):
                 await caller.send(msgspec.json.encode(document()) + b"\n")
 
     try:
+        turned()
         async with listener:
             await listener.serve(answer)
     finally:

@@ -17,6 +17,7 @@ from core import log_lines
 from shell.adapters.victorialogs import LogsError, Store, send_each
 from shell.failure import AdapterError
 from shell.log import logger
+from shell.parts import Turned, no_turn
 from shell.state_file import Format, StateFile
 
 BATCH_S: Final = 0.5
@@ -88,7 +89,9 @@ class _Refusals:
             logger().warning("log line refused", why=error.why, bytes=len(line), then=then, ship=False)
 
 
-async def ship(folder: Path, store: Store, sleep: Callable[[float], Awaitable[None]] = anyio.sleep) -> None:
+async def ship(
+    folder: Path, store: Store, sleep: Callable[[float], Awaitable[None]] = anyio.sleep, turned: Turned = no_turn
+) -> None:
     """Send what is in the files, for ever. What cannot be sent waits; its reason is said once."""
     complaint: str | None = None
     pause_s = BATCH_S
@@ -109,9 +112,12 @@ async def ship(folder: Path, store: Store, sleep: Callable[[float], Awaitable[No
                 logger().warning("build logs not sent", why=str(error), then="they are kept and sent later")
             complaint, pause_s = str(error), min(2 * max(pause_s, 1.0), LONGEST_PAUSE_S)
             await anyio.to_thread.run_sync(tidy, folder)
+        turned()
 
 
-async def keep_few(folder: Path, sleep: Callable[[float], Awaitable[None]] = anyio.sleep) -> None:
+async def keep_few(
+    folder: Path, sleep: Callable[[float], Awaitable[None]] = anyio.sleep, turned: Turned = no_turn
+) -> None:
     """Where there is no store to send them to: keep the last builds' files, for ever."""
     complaint: str | None = None
     while True:
@@ -122,6 +128,7 @@ async def keep_few(folder: Path, sleep: Callable[[float], Awaitable[None]] = any
             if str(error) != complaint:
                 logger().warning("old build logs not removed", why=str(error), then="tried again")
             complaint = str(error)
+        turned()
         await sleep(_TIDY_S)
 
 

@@ -6,6 +6,7 @@ asked to end repeats none.
 
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Protocol
@@ -18,6 +19,7 @@ from shell.log import logger
 from shell.logs.positions import Positions
 from shell.logs.sender import Entry, Sender
 from shell.logs.tail import Position, Tail
+from shell.parts import PartError, Parts, Turned, no_turn
 
 BATCH_BYTES: Final = 1024**2
 BATCH_AGE_S: Final = 1.0
@@ -87,6 +89,7 @@ class Pump:
     extra: Extra = lambda: (b"", 0)
     logs: dict[str, Log] = field(default_factory=dict)
     read_lines: int = 0
+    parts: Parts = field(default_factory=Parts)
     _content: list[bytes] = field(default_factory=list)
     _size: int = 0
     _lines: int = 0
@@ -111,7 +114,7 @@ class Pump:
             if key in self.logs:
                 self.logs[key].is_over = True
 
-    async def run(self, discover: Callable[[], Awaitable[None]]) -> None:
+    async def run(self, discover: Callable[[], Awaitable[None]], turned: Turned = no_turn) -> None:
         """Read and hand over until `end`; `discover` finds out which logs there are, before each round."""
         while not self._is_ending:
             await discover()
@@ -128,6 +131,7 @@ class Pump:
                 with anyio.move_on_after(BUSY_PAUSE_S if self._size or self._on_its_way else IDLE_PAUSE_S):
                     await self._hurry.wait()
                 self._hurry = anyio.Event()
+            turned()
         self._add(*self.extra())  # the agent's last words
         if self._size:
             await self._hand_over()  # to the disk, if another batch is on its way
@@ -164,7 +168,8 @@ class Pump:
             if self._size >= BATCH_BYTES:
                 self._next = (self._next + number) % len(turn)
                 return True
-            has_more = self._read(self.logs[key]) or has_more
+            with suppress(PartError), self.parts.contained("logs", key):  # what is wrong with one holds up no other
+                has_more = self._read(self.logs[key]) or has_more
         return has_more
 
     def _read(self, log: Log) -> bool:

@@ -12,6 +12,7 @@ import anyio
 from shell.adapters.victorialogs import LogsError, Store, send_each
 from shell.log import logger
 from shell.logs.spool import Batch, Spool
+from shell.parts import Turned, no_turn
 
 FIRST_PAUSE_S: Final = 1.0
 LONGEST_PAUSE_S: Final = 30.0
@@ -75,7 +76,7 @@ class Sender:
             else:
                 self._try_to_keep(entry)
 
-    async def run(self) -> None:
+    async def run(self, turned: Turned = no_turn) -> None:
         """Send until `end`."""
         pause_s = FIRST_PAUSE_S
         while not self._ending.is_set():
@@ -94,6 +95,7 @@ class Sender:
             else:
                 pause_s = FIRST_PAUSE_S
                 self._settle(entry)
+            turned()
         self._ended.set()
 
     async def end(self) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -30,6 +31,7 @@ from shell.building.workplace import Workplace, left_over, remove_folder
 from shell.failure import AdapterError
 from shell.figures import FIGURES
 from shell.log import logger
+from shell.parts import PartError, Parts, Turned, no_turn, once
 
 POLL_S: Final = 30.0
 CANCEL_POLL_S: Final = 4.0
@@ -70,6 +72,7 @@ class Builder:
     concurrency: int = 1
     now: dict[str, Build] = field(default_factory=dict)
     ending: set[str] = field(default_factory=set)
+    parts: Parts = field(default_factory=Parts)
 
 
 class _Standing(Enum):
@@ -85,19 +88,21 @@ class _CancelledError(Exception):
     """The user has cancelled the build."""
 
 
-async def run(builder: Builder) -> None:
+async def run(builder: Builder, turned: Turned = no_turn) -> None:
     """First say how builds ended that a crash has interrupted; then build what is offered."""
     close_left_over(builder.logs)
-    found = [*left_over(builder.workshop.top)]
+    found = await anyio.to_thread.run_sync(lambda: [*left_over(builder.workshop.top)])
     await caches.drop_working_containers(builder.workshop)
+    turned()
     async with anyio.create_task_group() as tasks:
         for folder, record in found:
-            tasks.start_soon(_settle, builder, folder, record)
-        for _ in range(builder.concurrency):
-            tasks.start_soon(_work, builder)
+            settle = partial(_settle, builder, folder, record)
+            builder.parts.start(tasks, "builds", once(settle), folder.name)
+        for number in range(builder.concurrency):
+            builder.parts.start(tasks, "builds", partial(_work, builder), f"builder {number + 1}")
 
 
-async def _work(builder: Builder) -> None:
+async def _work(builder: Builder, turned: Turned) -> None:
     complaint: str | None = None
     while True:
         built = False
@@ -109,6 +114,7 @@ async def _work(builder: Builder) -> None:
                 if str(error) != complaint:
                     logger().warning("builds not asked for", why=str(error), then="asked again")
                 complaint = str(error)
+        turned()
         await anyio.sleep(1.0 if built else POLL_S)
 
 
@@ -189,8 +195,9 @@ async def _outcome(builder: Builder, claim: ClaimedBuild, log: BuildLog) -> Reco
         log.say(job.failure())
         return Record(build_id, "failed", job.failure())
     try:
-        await _watched(builder, job.unwrap(), log)
-    except BuildError as error:
+        with builder.parts.contained("builds", build_id, (AdapterError, BuildError, OSError, _CancelledError)):
+            await _watched(builder, job.unwrap(), log)
+    except (BuildError, PartError) as error:
         log.say(str(error).split("\n", 1)[0])
         return Record(build_id, "failed", str(error))
     except _CancelledError:

@@ -16,6 +16,7 @@ from core.podman_events import ContainerEvent
 from shell.components import ContainerEngine
 from shell.failure import AdapterError
 from shell.log import logger
+from shell.parts import Turned, no_turn
 
 FIRST_PAUSE_S: Final = 1.0
 LONGEST_PAUSE_S: Final = 30.0
@@ -36,11 +37,12 @@ class Ear:
     replan: Callable[[], None]
 
 
-async def run(ear: Ear) -> None:
+async def run(ear: Ear, turned: Turned = no_turn) -> None:
     """Follow the events for ever."""
-    following = _Following(ear)
+    following = _Following(ear, turned)
     while True:
         await following.once()
+        turned()
         await anyio.sleep(following.pause_s)
         following.pause_s = min(2 * following.pause_s, LONGEST_PAUSE_S)
 
@@ -48,7 +50,8 @@ async def run(ear: Ear) -> None:
 class _Following:
     """Well is a stream that has brought an event, or has lasted; one that only opens is not."""
 
-    def __init__(self, ear: Ear) -> None:
+    def __init__(self, ear: Ear, turned: Turned) -> None:
+        self._turned = turned
         self.pause_s = FIRST_PAUSE_S
         self._ear = ear
         self._complaint = ""
@@ -82,6 +85,7 @@ class _Following:
             self._ear.replan()
 
     def _well(self) -> None:
+        self._turned()
         if self._complaint:
             logger().info("events followed again")
             self._ear.stir()

@@ -4,7 +4,8 @@ The containers are those of the last look; nothing is listed here. What a check 
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 import anyio
@@ -14,6 +15,7 @@ from core.containers import ActualContainer, ContainerId, DeploymentId, HealthCh
 from shell.components import ContainerEngine
 from shell.failure import AdapterError
 from shell.log import logger
+from shell.parts import Parts, Turned, no_turn
 
 _TICK_S: Final = 0.5
 _NOTHING_TO_CHECK_S: Final = 1.0  # a container that has a check is found so late at most
@@ -28,9 +30,10 @@ class Ward:
     checks: Callable[[], Mapping[DeploymentId, HealthCheck]]
     engine: ContainerEngine
     stir: Callable[[], None]
+    parts: Parts = field(default_factory=Parts)
 
 
-async def run(ward: Ward) -> None:
+async def run(ward: Ward, turned: Turned = no_turn) -> None:
     """Run every check when it is due."""
     last_run_at: dict[ContainerId, float] = {}
     running: set[ContainerId] = set()
@@ -53,7 +56,9 @@ async def run(ward: Ward) -> None:
                 if container_id not in running:
                     running.add(container_id)
                     last_run_at[container_id] = now
-                    tasks.start_soon(check, seen[container_id], limit_s)
+                    one = seen[container_id]
+                    ward.parts.spawn(tasks, "health checks", partial(check, one, limit_s), one.name)
             for gone in last_run_at.keys() - seen.keys():
                 del last_run_at[gone]
+            turned()
             await anyio.sleep(_TICK_S if seen else _NOTHING_TO_CHECK_S)

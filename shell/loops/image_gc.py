@@ -15,6 +15,7 @@ from core.state import ExpectedState
 from shell.failure import AdapterError
 from shell.image_ledger import ImageLedger
 from shell.log import logger
+from shell.parts import Turned, no_turn
 
 EVERY_S: Final = 3600.0
 FIRST_S: Final = 300.0  # not while the server comes up
@@ -51,7 +52,7 @@ class Broom:
     high_percent: int
 
 
-async def run(broom: Broom) -> None:
+async def run(broom: Broom, turned: Turned = no_turn) -> None:
     """Clean now and then, for ever."""
     await anyio.sleep(FIRST_S)
     while True:
@@ -59,6 +60,7 @@ async def run(broom: Broom) -> None:
             await once(broom)
         except (AdapterError, OSError) as error:
             logger().warning("images not cleaned", why=str(error), then="tried again in an hour")
+        turned()
         await anyio.sleep(EVERY_S)
 
 

@@ -5,6 +5,7 @@ half a second at most.
 """
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Protocol
@@ -18,6 +19,7 @@ from core.containers import ActualContainer, ContainerId
 from shell.failure import AdapterError
 from shell.log import logger
 from shell.logs.pump import Pump
+from shell.parts import PartError, Turned, no_turn
 
 END_S: Final = 1.5  # a store that takes longer may get its last batch twice
 FAREWELL_S: Final = 0.5  # what is not safe by then is read all the same, since the file stays open
@@ -43,13 +45,14 @@ class Logs:
     _seen: tuple[ActualContainer, ...] = ()
     _without_file: set[str] = field(default_factory=set)
 
-    async def run(self) -> None:
+    async def run(self, turned: Turned = no_turn) -> None:
         """Follow and send until `end`."""
         if self.access_log is not None:
             self.pump.follow(_ACCESS, self.access_log, lambda last_ns, _: Access(AccessLog(last_ns), self.routes))
+        turned()
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self.pump.sender.run)
-            tasks.start_soon(self.pump.run, self._discover)
+            self.pump.parts.start(tasks, "log sender", self.pump.sender.run)
+            self.pump.parts.start(tasks, "logs", lambda turned: self.pump.run(self._discover, turned))
 
     async def end(self) -> None:
         """Nothing more is sent, and what has been is known to have been: a restart repeats no line."""
@@ -58,8 +61,9 @@ class Logs:
 
     async def farewell(self) -> None:
         """Make safe what containers have written so far: one of them is about to be removed."""
-        await self._discover()
-        await self.pump.drained(FAREWELL_S)
+        with suppress(PartError), self.pump.parts.contained("logs", "farewell"):
+            await self._discover()
+            await self.pump.drained(FAREWELL_S)
 
     async def _discover(self) -> None:
         found = self.containers()

@@ -6,6 +6,7 @@ import anyio
 
 from shell.failure import AdapterError
 from shell.log import logger
+from shell.parts import Turned, no_turn
 
 REFRESH_S: Final = 3600.0
 _FIRST_PAUSE_S: Final = 30.0
@@ -25,7 +26,7 @@ class PublicAddress:
         self._service = service
         self.value: str | None = None
 
-    async def run(self) -> None:
+    async def run(self, turned: Turned = no_turn) -> None:
         """Ask; again after an hour, or after a failure sooner, with growing pauses."""
         pause_s = _FIRST_PAUSE_S
         complaint: str | None = None
@@ -33,8 +34,10 @@ class PublicAddress:
             try:
                 await self._ask()
                 pause_s, complaint = _FIRST_PAUSE_S, None
+                turned()
                 await anyio.sleep(REFRESH_S)
             except AdapterError as error:
+                turned()
                 if str(error) != complaint:
                     complaint = str(error)
                     then = f"{self.value} is reported on" if self.value else "reports leave it out until it is known"

@@ -8,12 +8,13 @@ import contextlib
 import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import assert_never
 
 import anyio
 import anyio.abc
 
-from core import machine, phases
+from core import machine, phases, retry
 from core.action import Action
 from core.containers import DeploymentId
 from core.events import (
@@ -21,6 +22,7 @@ from core.events import (
     ContainersChanged,
     Effect,
     Event,
+    Failed,
     Fetch,
     Fetched,
     FetchFailed,
@@ -41,6 +43,7 @@ from core.events import (
     Tick,
     Woken,
 )
+from core.fallback import after_fault
 from core.fetching import ImageRequest
 from core.memory import Memory, is_overtaken
 from core.pause import Pause
@@ -51,6 +54,7 @@ from shell import collector
 from shell.failure import AdapterError
 from shell.gather import NotListedError
 from shell.log import logger
+from shell.parts import FIRST_PAUSE_S, LONGEST_PAUSE_S, PartError, Parts
 
 _QUEUE = 1024  # events that wait; more than ever arise at once, and a bound all the same
 
@@ -78,12 +82,16 @@ class Reconcile:
     """The loop. `observe` hears of every new state, for a progress display."""
 
     def __init__(
-        self, memory: Memory, observe: Callable[[State, tuple[Effect, ...]], None] = lambda state, effects: None
+        self,
+        memory: Memory,
+        observe: Callable[[State, tuple[Effect, ...]], None] = lambda state, effects: None,
+        parts: Parts | None = None,
     ) -> None:
         self._send, self._receive = anyio.create_memory_object_stream[Event](_QUEUE)
         self._state: State = Idle(memory, Waiting(-math.inf))
         self._observe = observe
-
+        self._parts = Parts() if parts is None else parts
+        self._stop_asked = anyio.Event()
         self._removed: frozenset[DeploymentId] = frozenset()
         self._removed_before: frozenset[DeploymentId] = frozenset()  # the poll that is under way
 
@@ -104,6 +112,7 @@ class Reconcile:
 
     async def stop(self) -> None:
         """Have the loop end after the change in hand and a last report."""
+        self._stop_asked.set()
         await self._tell(StopAsked())
 
     async def image_fetched(self, request: ImageRequest, failure: str | None) -> None:
@@ -117,17 +126,35 @@ class Reconcile:
 
     async def run(self, world: World) -> None:
         """Work until told to stop."""
+        pause_s = FIRST_PAUSE_S
         async with self._send, self._receive, anyio.create_task_group() as tasks:
             while True:
                 event = await self._next_event(world)
-                with collector.paused():
-                    self._state, effects = machine.step(self._state, event, anyio.current_time())
-                self._observe(self._state, effects)
+                effects = self._step(event, pause_s)
+                if effects is None:  # every event could meet the same fault: no faster than this, but for a stop
+                    with anyio.move_on_after(pause_s):
+                        await self._stop_asked.wait()
+                    pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+                    effects = (Finish(),) if self._stop_asked.is_set() else ()
+                elif isinstance(event, Looked):  # the longest way through the machine
+                    pause_s = FIRST_PAUSE_S
                 for effect in effects:
                     if isinstance(effect, Finish):
                         tasks.cancel_scope.cancel()
                         return
                     self._carry_out(effect, world, tasks)
+
+    def _step(self, event: Event, pause_s: float) -> tuple[Effect, ...] | None:
+        """The effects of one transition; None when it failed, and then the machine is idle."""
+        try:
+            with self._parts.contained("state machine", type(event).__name__), collector.paused():
+                self._state, effects = machine.step(self._state, event, anyio.current_time())
+        except PartError:
+            self._state = after_fault(self._state, event, anyio.current_time(), pause_s)
+            return None
+        with contextlib.suppress(PartError), self._parts.contained("state machine", "observer"):
+            self._observe(self._state, effects)
+        return effects
 
     def withheld(self, action: Action) -> str | None:
         """Why an action that was chosen before must not be begun now; None when it may."""
@@ -135,8 +162,9 @@ class Reconcile:
         return "a work item has just removed this deployment" if is_overtaken(action, removed) else None
 
     async def _next_event(self, world: World) -> Event:
-        if (pause := world.pause()) != self._state.memory.paused:
-            return PauseSeen(pause)
+        with contextlib.suppress(PartError), self._parts.contained("state machine", "pause"):
+            if (pause := world.pause()) != self._state.memory.paused:
+                return PauseSeen(pause)
         wake_at = phases.wake_at(self._state)
         wait_s = math.inf if wake_at is None else max(0.0, wake_at - anyio.current_time())
         with anyio.move_on_after(wait_s):
@@ -147,19 +175,20 @@ class Reconcile:
         match effect:
             case Fetch():
                 self._removed, self._removed_before = frozenset(), self._removed
-                tasks.start_soon(self._fetch, world)
+                self._parts.spawn(tasks, "expected state", partial(self._fetch, world))
             case Look():
-                tasks.start_soon(self._look, world)
+                self._parts.spawn(tasks, "inspection", partial(self._look, world))
             case Perform():
-                tasks.start_soon(self._perform, world, effect)
+                self._parts.spawn(tasks, "changes", partial(self._perform, world, effect))
             case FetchImages(requests=requests):
                 world.fetch_images(requests)
             case Report(entries=entries, final=True):
-                tasks.start_soon(self._deliver, world, entries)
+                self._parts.spawn(tasks, "reports", partial(self._deliver, world, entries), "last of a round")
             case Report(entries=entries):
-                world.post(entries)
+                with contextlib.suppress(PartError), self._parts.contained("reports", "posted"):
+                    world.post(entries)
             case Remember():
-                tasks.start_soon(self._remember, world)
+                self._parts.spawn(tasks, "state files", world.remember, "expected state")
             case Note(level=level, event=event, facts=facts):
                 logger().log(_LEVELS[level], event, **dict(facts))
             case Finish():
@@ -169,7 +198,8 @@ class Reconcile:
 
     async def _fetch(self, world: World) -> None:
         try:
-            event: Event = Fetched(await world.fetch())
+            with self._parts.contained("expected state"):
+                event: Event = Fetched(await world.fetch())
         except AdapterError as error:
             event = FetchFailed(str(error))
             self._removed |= self._removed_before
@@ -178,7 +208,8 @@ class Reconcile:
 
     async def _look(self, world: World) -> None:
         try:
-            event: Event = Looked(await world.look())
+            with self._parts.contained("inspection"):
+                event: Event = Looked(await world.look())
         except NotListedError as error:
             event = LookFailed(str(error), error.beside)
         except AdapterError as error:
@@ -186,14 +217,18 @@ class Reconcile:
         await self._send.send(event)
 
     async def _perform(self, world: World, effect: Perform) -> None:
-        await self._send.send(ActionDone(effect.action, await world.perform(effect.action)))
-
-    async def _remember(self, world: World) -> None:
-        await world.remember()
+        try:
+            with self._parts.contained("changes", " ".join(retry.key(effect.action))):
+                outcome = await world.perform(effect.action)
+        except AdapterError as error:
+            outcome = Failed(str(error))
+        await self._send.send(ActionDone(effect.action, outcome))
 
     async def _deliver(self, world: World, entries: tuple[Entry, ...]) -> None:
-        await world.deliver(entries)
-        await self._send.send(Reported())
+        try:
+            await world.deliver(entries)
+        finally:
+            await self._send.send(Reported())
 
 
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}

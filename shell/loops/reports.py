@@ -9,7 +9,6 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 import anyio
-from anyio.abc import TaskStatus
 
 from core import status
 from core.memory import Memory
@@ -19,11 +18,13 @@ from shell.components import ContainerEngine
 from shell.failure import AdapterError
 from shell.figures import FIGURES
 from shell.log import logger
+from shell.parts import Parts, Turned, no_turn
 
 HEARTBEAT_S = 12.0  # with a look and the spacing 28 s: the control plane wants a report every 30 s at least
 LOOK_AGAIN_S = 5.0  # after a listing that failed, so that one hiccup does not make the server look offline
 LEAST_SPACING_S = 1.0
 LOOK_LIMIT_S = 15.0
+_FORESEEN = (AdapterError, TimeoutError)
 
 
 class Reports:
@@ -38,7 +39,9 @@ class Reports:
         wall_clock: Callable[[], float],
         public_ip: Callable[[], str | None] = lambda: None,
         beat: Callable[[], None] = lambda: None,
+        parts: Parts | None = None,
     ) -> None:
+        self._parts = Parts() if parts is None else parts
         self._send = send
         self._engine = engine
         self._memory = memory
@@ -71,9 +74,8 @@ class Reports:
         self.post(entries)
         await tried.wait()
 
-    async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
+    async def run(self, turned: Turned = no_turn) -> None:
         """Send what is posted, and a heartbeat when nothing is."""
-        task_status.started()
         pause_s = HEARTBEAT_S
         while True:
             self._beat()
@@ -83,19 +85,22 @@ class Reports:
             entries, self._wanted = self._wanted, None
             tried, self._waiting = self._waiting, []
             stirred, self._stirred = self._stirred, False
-            if entries is None or stirred:
-                looked = await self._look()
-                entries = entries if looked is None else looked
-            pause_s = LOOK_AGAIN_S if entries is None else HEARTBEAT_S
-            if entries is not None:
-                await self._report(entries)
-            for one in tried:
-                one.set()
+            try:
+                if entries is None or stirred:
+                    looked = await self._look()
+                    entries = entries if looked is None else looked
+                pause_s = LOOK_AGAIN_S if entries is None else HEARTBEAT_S
+                if entries is not None:
+                    await self._report(entries)
+            finally:
+                for one in tried:
+                    one.set()
+            turned()
             await anyio.sleep(LEAST_SPACING_S)
 
     async def _look(self) -> tuple[Entry, ...] | None:
         try:
-            with anyio.fail_after(LOOK_LIMIT_S):
+            with self._parts.contained("reports", "containers", _FORESEEN), anyio.fail_after(LOOK_LIMIT_S):
                 seen = await self._engine.containers(self._wall_clock())
         except (AdapterError, TimeoutError) as error:
             if not self._is_blind:
@@ -111,10 +116,11 @@ class Reports:
 
     async def _report(self, entries: tuple[Entry, ...]) -> None:
         resources = None
-        with suppress(OSError):  # /proc cannot be opened: the heartbeat matters more
-            resources = self._resources()
+        with suppress(AdapterError, OSError), self._parts.contained("reports", "resources", (OSError,)):
+            resources = self._resources()  # /proc cannot be opened: the heartbeat matters more
         try:
-            await self._send(status.encode(entries, resources, self._public_ip()))
+            with self._parts.contained("reports", "sending"):
+                await self._send(status.encode(entries, resources, self._public_ip()))
         except AdapterError as error:
             if self._complaint != str(error):
                 logger().warning("report not sent", why=str(error), then="the next one is tried in time")

@@ -9,6 +9,7 @@ from typing import Final
 import anyio
 
 from shell.log import logger
+from shell.parts import Turned, no_turn
 from shell.service_manager import ServiceManager
 
 _WITHOUT_WATCHDOG_S: Final = 10.0
@@ -32,7 +33,7 @@ class Pulse:
         return sorted(name for name, (at, limit_s) in self._beats.items() if now - at > limit_s)
 
 
-async def run(manager: ServiceManager, pulse: Pulse, words: Callable[[], str]) -> None:
+async def run(manager: ServiceManager, pulse: Pulse, words: Callable[[], str], turned: Turned = no_turn) -> None:
     """Ping and tell for ever."""
     if not manager.is_there:
         return
@@ -47,4 +48,5 @@ async def run(manager: ServiceManager, pulse: Pulse, words: Callable[[], str]) -
         if not stuck:
             manager.alive()
         manager.status(f"stuck: {', '.join(stuck)}" if stuck else words())
+        turned()
         await anyio.sleep(pause_s)

@@ -23,6 +23,7 @@ from shell.failure import AdapterError
 from shell.figures import FIGURES
 from shell.ledger import Ledger
 from shell.log import bound_contextvars, logger
+from shell.parts import PartError, Parts, Turned, no_turn
 from shell.turns import Turns
 
 POLL_S: Final = 5.0
@@ -62,9 +63,10 @@ class Hands:
     complaints: dict[str, str] = field(default_factory=dict)
     seen: dict[str, float] = field(default_factory=dict)
     beat: Callable[[], None] = lambda: None
+    parts: Parts = field(default_factory=Parts)
 
 
-async def run(hands: Hands) -> None:
+async def run(hands: Hands, turned: Turned = no_turn) -> None:
     """Ask for work every few seconds. While the agent is paused, items wait where they are."""
     while True:
         hands.beat()
@@ -75,6 +77,7 @@ async def run(hands: Hands) -> None:
             except AdapterError as error:
                 _complain(hands, _QUEUE, "work queue not read", str(error))
                 hands.heard(str(error))
+        turned()
         await anyio.sleep(POLL_S)
 
 
@@ -108,7 +111,8 @@ class _UnheardError(Exception):
 async def _guarded(hands: Hands, item_id: str, work_on: Callable[[], Awaitable[None]]) -> bool:
     """One item; what goes wrong with it is said, and the next one has its turn. Whether acknowledgements are heard, as far as known."""
     try:
-        await work_on()
+        with hands.parts.contained("work queue", item_id, (AdapterError, TimeoutError, _UnheardError)):
+            await work_on()
     except (AdapterError, TimeoutError) as error:
         why = str(error) or "Podman has not said in time which containers there are"
         _complain(hands, item_id, "work item left for later", why)
@@ -127,7 +131,11 @@ async def _refuse(hands: Hands, item_id: str, why: str, acknowledge: bool) -> No
 async def _item(hands: Hands, item: WorkItem, acknowledge: bool) -> None:
     """One item; AdapterError when it is to be tried again: nothing is known of what it would touch."""
     if item.id not in hands.ledger:
-        error = await _do(hands, item)
+        try:
+            with hands.parts.contained("work queue", item.id, (AdapterError, TimeoutError)):
+                error = await _do(hands, item)
+        except PartError as failure:  # nobody knows how far it came: not done again, and said
+            error = str(failure)
         with suppress(
             OSError
         ):  # a disk that does not take it holds nothing up: the agent knows by itself for as long as it lives

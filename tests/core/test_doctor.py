@@ -112,3 +112,12 @@ def test_ports(needed: list[Port], listening: list[Socket], taken: list[str]) ->
     assert [one.check for one in found if one.level is Level.WARNING] == taken
     assert all(one.todo for one in found if one.level is not Level.OK)
     assert len(found) == (len(taken) or bool(needed))
+
+
+def test_the_running_agents_own_parts() -> None:
+    """L57: a part that fails is a warning, since everything else goes on."""
+    (well,) = doctor.parts([])
+    assert well.level is Level.OK
+    (ill,) = doctor.parts([{"part": "pulls", "about": "nginx", "reason": "ValueError: no"}])
+    assert (ill.level, ill.found) == (Level.WARNING, "pulls nginx fails: ValueError: no")
+    assert doctor.can_work([ill])

@@ -12,7 +12,7 @@ from core import overview, overview_text
 from core.containers import ContainerId, DeploymentId
 from core.deployment_images import KeptImage
 from core.events import PauseSeen, Perform
-from core.overview import Agent, Build, Exchange, Moment
+from core.overview import Agent, Build, Exchange, FailingPart, Moment
 from core.pause import Pause
 from core.rejection import Rejection
 from tests.builders import an_actual_container
@@ -238,3 +238,24 @@ def test_many_containers_are_one_line_each() -> None:
     _, text = told(a_moment(Server(want()), containers=found))
     rows = [line.split()[0] for line in text.splitlines() if line.startswith("  web")]
     assert rows == ["web-1", "web-10", "web-9"]
+
+
+def test_a_part_that_fails() -> None:
+    """L57: to scripts, on the lines for a person, and in the headline."""
+    server = Server(want("a"), there("a"))
+    server.run(25.0)
+    failing_now = (
+        FailingPart("pulls", "nginx", WALL - 60, 3, "ValueError: no"),
+        FailingPart("events", "", WALL, 1, "x"),
+    )
+    document, text = told(a_moment(server, failing=failing_now))
+    assert document["failing"] == [
+        {"part": "pulls", "about": "nginx", "since": "2026-01-04T05:12:20Z", "failures": 3, "reason": "ValueError: no"},
+        {"part": "events", "about": None, "since": "2026-01-04T05:13:20Z", "failures": 1, "reason": "x"},
+    ]
+    assert (
+        "FAILING     pulls nginx: 3 times since 2026-01-04T05:12:20Z: ValueError: no\n            events: 1 times"
+        in text
+    )
+    assert "failing: events, pulls" in overview_text.headline(document)
+    assert "FAILING" not in told(a_moment(server))[1]

@@ -32,7 +32,9 @@ def loaded(folder: Path) -> tuple[object, list[Any]]:
 
 def test_what_was_saved_is_loaded(tmp_path: Path) -> None:
     """L24: the very bytes, for the owner only."""
-    anyio.run(LastGood(tmp_path, SUBNET).save, document())
+    kept = LastGood(tmp_path, SUBNET)
+    kept.keep(document())
+    anyio.run(kept.file.flush)
     assert (tmp_path / NAME).read_bytes() == GOOD
     assert stat.S_IMODE((tmp_path / NAME).stat().st_mode) == 0o600
     assert loaded(tmp_path) == (parse_expected(GOOD, SUBNET).unwrap(), [])
@@ -58,5 +60,7 @@ def test_a_torn_file_is_moved_aside(tmp_path: Path, content: bytes) -> None:
 def test_a_disk_that_does_not_take_it_is_not_fatal(tmp_path: Path) -> None:
     """A full disk costs only the start without the control plane."""
     with capture_logs() as said:
-        anyio.run(LastGood(tmp_path / "gone", SUBNET).save, document())
+        kept = LastGood(tmp_path / "gone", SUBNET)
+        kept.keep(document())
+        anyio.run(kept.file.flush)
     assert [one["event"] for one in said] == ["state file not written"]

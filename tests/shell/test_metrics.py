@@ -41,6 +41,7 @@ OVERVIEW: dict[str, Any] = {
     "retries": [{}],
     "rejected": [],
     "builds": [{}],
+    "failing": [{"part": "logs"}],
     "containers": [{"state": "running", "health": "none"}] * 3,
     "logs": {"read": 9, "sent": 5, "spooled": 4, "dropped": 1, "refused": 0, "errors": 2, "waiting": 3, "followed": 1},
 }
@@ -70,6 +71,7 @@ def busy() -> Figures:
     figures.add("techulus_reports", outcome="ok")
     figures.add("techulus_work_items", type="restart", outcome="completed")
     figures.add("techulus_builds", outcome="failed")
+    figures.add("techulus_part_failures", 0, part="logs")
     figures.took("techulus_action_duration_seconds", 0.7, kind="start")
     figures.took("techulus_action_duration_seconds", 400.0, kind="start")
     return figures
@@ -92,6 +94,8 @@ def test_what_is_served() -> None:
     assert found["techulus_drift", (("kind", "start"),)] == 2
     assert found["techulus_containers", (("health", "none"), ("state", "running"))] == 3
     assert found["techulus_log_lines_total", (("stage", "dropped"),)] == 1
+    assert found["techulus_part_failures_total", (("part", "logs"),)] == 0, "counters begin at 0"
+    assert found["techulus_failing", (("part", "logs"),)] == 1
 
 
 def test_without_a_log_store() -> None:

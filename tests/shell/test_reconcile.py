@@ -17,7 +17,6 @@ from core.memory import DEADLINE_S, POLL_S, Memory
 from core.phases import Idle, Processing, State
 from core.state import ActualState, ExpectedState, NodeType
 from core.status import Entry
-from shell.failure import AdapterError
 from shell.loops.reconcile import Reconcile, World
 from tests.builders import an_image
 from tests.core.simulated_server import there, want
@@ -361,16 +360,3 @@ def test_notes_become_log_lines() -> None:
         dict(note.facts) for note in notes
     ]
     assert {"drift found", "applied", "processing ended"} <= {one["event"] for one in said}
-
-
-@pytest.mark.parametrize("step", ["fetch", "look", "perform", "remember", "deliver"])
-def test_a_fault_of_ours_is_not_hidden(step: str) -> None:
-    """Only an adapter's failure is an answer; anything else ends the process, and it is started again."""
-
-    async def wrong() -> None:
-        raise KeyError("no such thing")
-
-    with pytest.raises(BaseExceptionGroup) as caught:
-        play(Server(want("a"), scripts={step: wrong}), after(20))
-    assert caught.group_contains(KeyError)
-    assert not caught.group_contains(AdapterError)
