@@ -4,14 +4,14 @@ A domain is in lower case and in its IDNA form, upstreams are a set of `address:
 no route. What Caddy's configuration looks like is rendered in `core.caddy_config`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
 from core import address
 from core.digest import Plain, canonical_order
 from core.rejection import Fault, Sifted, has_control, shown, sift
-from core.wire import WireRoute
+from core.wire import MisshapenRoute, WireRoute
 
 _WILDCARD = "*."
 
@@ -25,7 +25,7 @@ class Route(msgspec.Struct, frozen=True, gc=False):
     upstreams: tuple[str, ...]
 
 
-def normalise_expected(entries: list[WireRoute]) -> Sifted[Route]:
+def normalise_expected(entries: Sequence[WireRoute | MisshapenRoute]) -> Sifted[Route]:
     """The routes in canonical order, the held ids and the rejected entries."""
     sifted = sift("caddy.routes", entries, _key, _parse)
     return Sifted(canonical_routes(sifted.values), sifted.held, sifted.rejected)
@@ -59,11 +59,13 @@ def route_id(route: Route) -> str:
     return route.id
 
 
-def _key(entry: WireRoute) -> str:
+def _key(entry: WireRoute | MisshapenRoute) -> str:
     return entry.id
 
 
-def _parse(entry: WireRoute) -> Route | Fault:
+def _parse(entry: WireRoute | MisshapenRoute) -> Route | Fault:
+    if isinstance(entry, MisshapenRoute):
+        return entry.fault
     if not entry.id or has_control(entry.id):
         return Fault("id", "is empty or has a control character")
     if has_control(entry.service_id):

@@ -4,14 +4,14 @@ A name stands once, in lower case without a trailing dot, with its addresses as 
 without an address is no record.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
 from core import address
 from core.digest import Plain
 from core.rejection import Fault, Sifted, shown, sift
-from core.wire import WireRecord
+from core.wire import MisshapenRecord, WireRecord
 
 ZONE = "internal"
 _UNDER_ZONE = f".{ZONE}"
@@ -24,7 +24,7 @@ class Record(msgspec.Struct, frozen=True, order=True, gc=False):
     ips: tuple[str, ...]
 
 
-def normalise_expected(entries: list[WireRecord]) -> Sifted[Record]:
+def normalise_expected(entries: Sequence[WireRecord | MisshapenRecord]) -> Sifted[Record]:
     """The records in canonical order, the held names and the rejected entries."""
     sifted = sift("dns.records", entries, _key, _parse, unique=False)
     return Sifted(union(sifted.values), sifted.held, sifted.rejected)
@@ -50,12 +50,14 @@ def plain(record: Record) -> Plain:
     return (record.name, record.ips)
 
 
-def _key(entry: WireRecord) -> str:
+def _key(entry: WireRecord | MisshapenRecord) -> str:
     lower = entry.name.lower() if entry.name.isascii() else entry.name  # a name that is none holds nobody else's
     return lower[:-1] if lower.endswith(".") else lower
 
 
-def _parse(entry: WireRecord) -> Record | Fault:
+def _parse(entry: WireRecord | MisshapenRecord) -> Record | Fault:
+    if isinstance(entry, MisshapenRecord):
+        return entry.fault
     name = _key(entry)
     if not entry.name.isascii() or not name.endswith(_UNDER_ZONE) or not address.is_host_name(name):
         return Fault("name", f"{shown(entry.name)} is not a host name under .{ZONE}")

@@ -88,7 +88,8 @@ def awaits_a_refused_one(action: Action, expected: ExpectedState, actual: Actual
         return False
     there = {one.deployment_id for one in actual.containers}
     missing = {service for deployment, service in expected.refused if deployment not in there}
-    return any(one.id == action.container_id and one.service_id in missing for one in actual.containers)
+    may_be_any = None in missing
+    return any(one.id == action.container_id and (may_be_any or one.service_id in missing) for one in actual.containers)
 
 
 def orphans(expected: ExpectedState, actual: ActualState) -> tuple[ActualContainer, ...]:

@@ -31,6 +31,12 @@ class Fault(msgspec.Struct, frozen=True):
     reason: str
 
 
+class Misshapen(msgspec.Struct, frozen=True):
+    """An entry of which only the key could be read: a field of it is missing or of another type. The subclasses have the key."""
+
+    fault: Fault
+
+
 class Sifted(msgspec.Struct, Generic[V], frozen=True):
     """The good values in the document's order, the keys that are held, and why."""
 

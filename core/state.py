@@ -23,7 +23,7 @@ from core.dns import Record
 from core.ends import equal_ends
 from core.image import Image
 from core.rejection import Fault, Rejection, Sifted, split
-from core.wire import ShapeFault, WireActual, WireContainer, WireExpected, decode
+from core.wire import MisshapenContainer, ShapeFault, WireActual, WireContainer, WireLists, decode, decode_expected
 from core.wireguard import Peer
 
 T = TypeVar("T")
@@ -61,8 +61,8 @@ class Held:
 class ExpectedState:
     """What the control plane wants of this node, without its rejected entries.
 
-    `refused` are deployment and service of the rejected containers. `images` follows from `containers`, once for all the looks at the
-    server that are compared with this state.
+    `refused` are deployment and service of the rejected containers, None for a service that could not be read. `images` follows from
+    `containers`, once for all the looks at the server that are compared with this state.
     """
 
     containers: tuple[ExpectedContainer, ...] = ()
@@ -71,7 +71,7 @@ class ExpectedState:
     wireguard: tuple[Peer, ...] = ()
     held: Held = Held()
     rejected: tuple[Rejection, ...] = ()
-    refused: frozenset[tuple[str, str]] = frozenset()
+    refused: frozenset[tuple[str, str | None]] = frozenset()
     images: Mapping[DeploymentId, Image] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -131,7 +131,7 @@ class Document:
     raw: bytes = field(repr=False)
     subnet_id: int | None
     own_key: str | None
-    wire: WireExpected = field(repr=False)
+    wire: WireLists = field(repr=False)
     found: tuple[ExpectedContainer | Fault, ...] = field(repr=False)
     parts: _Parts = field(repr=False)
 
@@ -152,11 +152,11 @@ def parse_expected_after(
         before = None
     if before is not None and before.raw == raw:
         return Success(before)
-    return decode(raw, WireExpected).map(lambda wire: _document(before, raw, subnet_id, own_key, wire))
+    return decode_expected(raw).map(lambda wire: _document(before, raw, subnet_id, own_key, wire))
 
 
 def _document(
-    before: Document | None, raw: bytes, subnet_id: int | None, own_key: str | None, wire: WireExpected
+    before: Document | None, raw: bytes, subnet_id: int | None, own_key: str | None, wire: WireLists
 ) -> Document:
     found = _found(before, wire, subnet_id)
     parts = _parts(before, wire, subnet_id, own_key, found)
@@ -174,18 +174,20 @@ def _document(
     return Document(expected, raw, subnet_id, own_key, wire, found, parts)
 
 
-def _refused(wire: WireExpected, held: frozenset[str]) -> frozenset[tuple[str, str]]:
+def _refused(wire: WireLists, held: frozenset[str]) -> frozenset[tuple[str, str | None]]:
     return frozenset((one.deployment_id, one.service_id) for one in wire.containers if one.deployment_id in held)
 
 
-def _found(before: Document | None, wire: WireExpected, subnet_id: int | None) -> tuple[ExpectedContainer | Fault, ...]:
-    old: tuple[WireContainer, ...] = () if before is None else tuple(before.wire.containers)
+def _found(before: Document | None, wire: WireLists, subnet_id: int | None) -> tuple[ExpectedContainer | Fault, ...]:
+    old: tuple[WireContainer | MisshapenContainer, ...] = () if before is None else tuple(before.wire.containers)
     was = () if before is None else before.found
     head, tail = equal_ends(old, wire.containers)
     end = len(old) - tail
     known = {one.deployment_id: (one, found) for one, found in zip(old[head:end], was[head:end], strict=True)}
 
-    def found_again(entry: WireContainer) -> ExpectedContainer | Fault:
+    def found_again(entry: WireContainer | MisshapenContainer) -> ExpectedContainer | Fault:
+        if isinstance(entry, MisshapenContainer):
+            return entry.fault
         one, found = known.get(entry.deployment_id, (None, None))
         return containers.normalise_expected(entry, subnet_id) if found is None or one != entry else found
 
@@ -195,7 +197,7 @@ def _found(before: Document | None, wire: WireExpected, subnet_id: int | None) -
 
 def _parts(
     before: Document | None,
-    wire: WireExpected,
+    wire: WireLists,
     subnet_id: int | None,
     own_key: str | None,
     found: tuple[ExpectedContainer | Fault, ...],
@@ -204,15 +206,15 @@ def _parts(
     old, was = (None, None) if before is None else (before.wire, before.parts)
     return _Parts(
         containers=(_exchanged(before, found) if before else None) or _sorted(wire, found),
-        dns=was.dns if was and old and old.dns == wire.dns else dns.normalise_expected(wire.dns.records),
-        caddy=was.caddy if was and old and old.caddy == wire.caddy else caddy.normalise_expected(wire.caddy.routes),
+        dns=was.dns if was and old and old.records == wire.records else dns.normalise_expected(wire.records),
+        caddy=was.caddy if was and old and old.routes == wire.routes else caddy.normalise_expected(wire.routes),
         wireguard=was.wireguard
-        if was and old and old.wireguard == wire.wireguard
-        else wireguard.normalise_expected(wire.wireguard.peers, subnet_id, own_key),
+        if was and old and old.peers == wire.peers
+        else wireguard.normalise_expected(wire.peers, subnet_id, own_key),
     )
 
 
-def _sorted(wire: WireExpected, found: tuple[ExpectedContainer | Fault, ...]) -> Sifted[ExpectedContainer]:
+def _sorted(wire: WireLists, found: tuple[ExpectedContainer | Fault, ...]) -> Sifted[ExpectedContainer]:
     sifted = split("containers", [entry.deployment_id for entry in wire.containers], found)
     return Sifted(tuple(sorted(sifted.values, key=_BY_DEPLOYMENT)), sifted.held, sifted.rejected)
 

@@ -2,14 +2,20 @@
 
 They are decoded in one pass that checks every type, by `msgspec`, whose cost is a fraction of `json.loads` (docs/decisions/0001). A
 document of the wrong shape is refused whole, naming the path of its first fault; unknown fields are ignored. Whether an *entry* makes
-sense is not decided here.
+sense is not decided here, except that one entry of the expected state that is misshapen spoils no other: when the one pass fails, each
+entry is decoded by itself, and of a misshapen one the key must be readable.
 """
 
 import re
+from collections.abc import Callable, Sequence
+from operator import attrgetter
 from typing import TypeVar
 
 import msgspec
+from returns.pipeline import is_successful
 from returns.result import Failure, Result, Success
+
+from core.rejection import Fault, Misshapen
 
 
 class WirePort(msgspec.Struct, frozen=True, gc=False, rename="camel"):
@@ -95,12 +101,46 @@ class WirePeers(msgspec.Struct, frozen=True):
 
 
 class WireExpected(msgspec.Struct, frozen=True):
-    """The answer of `GET /expected-state`."""
+    """The answer of `GET /expected-state`, when every entry has its shape."""
 
     containers: list[WireContainer]
     dns: WireRecords
     caddy: WireRoutes
     wireguard: WirePeers
+
+
+class MisshapenContainer(Misshapen, frozen=True):
+    """`service_id` is None when it could not be read either."""
+
+    deployment_id: str
+    service_id: str | None
+
+
+class MisshapenRecord(Misshapen, frozen=True):
+    """A record without its addresses."""
+
+    name: str
+
+
+class MisshapenRoute(Misshapen, frozen=True):
+    """A route without anything but its id."""
+
+    id: str
+
+
+class MisshapenPeer(Misshapen, frozen=True):
+    """A peer without anything but its key."""
+
+    public_key: str
+
+
+class WireLists(msgspec.Struct, frozen=True):
+    """The four lists of an expected state, each in the document's order."""
+
+    containers: Sequence[WireContainer | MisshapenContainer]
+    records: Sequence[WireRecord | MisshapenRecord]
+    routes: Sequence[WireRoute | MisshapenRoute]
+    peers: Sequence[WirePeer | MisshapenPeer]
 
 
 class WireActualContainer(msgspec.Struct, frozen=True, gc=False):
@@ -135,6 +175,9 @@ class ShapeFault(msgspec.Struct, frozen=True):
 
 
 Document = TypeVar("Document", bound=msgspec.Struct)
+Entry = TypeVar("Entry", bound=msgspec.Struct)
+Key = TypeVar("Key", bound=msgspec.Struct)
+Spoiled = TypeVar("Spoiled", bound=Misshapen)
 
 _AT = re.compile(r"^(?P<reason>.*?)(?: - at `\$\.?(?P<path>.*)`)?$", re.DOTALL)
 _MISSING = re.compile(r"Object missing required field `(?P<field>.*)`")
@@ -152,6 +195,107 @@ def decode(raw: bytes, kind: type[Document]) -> Result[Document, ShapeFault]:
         return Failure(ShapeFault("", f"is not JSON: {error}"))
     except RecursionError:
         return Failure(ShapeFault("", "is nested too deeply"))
+
+
+def decode_expected(raw: bytes) -> Result[WireLists, ShapeFault]:
+    """Decode an expected state. It fails for what is wrong outside of the entries, and for an entry whose key cannot be read."""
+    whole = decode(raw, WireExpected)
+    if is_successful(whole):
+        found = whole.unwrap()
+        return Success(WireLists(found.containers, found.dns.records, found.caddy.routes, found.wireguard.peers))
+    return decode(raw, _Entries).bind(_entry_by_entry)
+
+
+class _RawRecords(msgspec.Struct, frozen=True):
+    records: list[msgspec.Raw]
+
+
+class _RawRoutes(msgspec.Struct, frozen=True):
+    routes: list[msgspec.Raw]
+
+
+class _RawPeers(msgspec.Struct, frozen=True):
+    peers: list[msgspec.Raw]
+
+
+class _Entries(msgspec.Struct, frozen=True):
+    """An expected state whose entries have not been decoded."""
+
+    containers: list[msgspec.Raw]
+    dns: _RawRecords
+    caddy: _RawRoutes
+    wireguard: _RawPeers
+
+
+class _Deployment(msgspec.Struct, frozen=True, rename="camel"):
+    deployment_id: str
+
+
+class _Service(msgspec.Struct, frozen=True, rename="camel"):
+    service_id: str
+
+
+class _Name(msgspec.Struct, frozen=True):
+    name: str
+
+
+class _Id(msgspec.Struct, frozen=True):
+    id: str
+
+
+class _PublicKey(msgspec.Struct, frozen=True, rename="camel"):
+    public_key: str
+
+
+def _entry_by_entry(entries: _Entries) -> Result[WireLists, ShapeFault]:
+    def container(raw: bytes, key: _Deployment, fault: Fault) -> MisshapenContainer:
+        service_id = decode(raw, _Service).map(attrgetter("service_id")).value_or(None)
+        return MisshapenContainer(fault, key.deployment_id, service_id)
+
+    return Result.do(
+        WireLists(containers, records, routes, peers)
+        for containers in _each("containers", entries.containers, WireContainer, _Deployment, container)
+        for records in _each(
+            "dns.records",
+            entries.dns.records,
+            WireRecord,
+            _Name,
+            lambda _, key, fault: MisshapenRecord(fault, key.name),
+        )
+        for routes in _each(
+            "caddy.routes", entries.caddy.routes, WireRoute, _Id, lambda _, key, fault: MisshapenRoute(fault, key.id)
+        )
+        for peers in _each(
+            "wireguard.peers",
+            entries.wireguard.peers,
+            WirePeer,
+            _PublicKey,
+            lambda _, key, fault: MisshapenPeer(fault, key.public_key),
+        )
+    )
+
+
+def _each(
+    name: str,
+    entries: list[msgspec.Raw],
+    kind: type[Entry],
+    key_kind: type[Key],
+    misshapen: Callable[[bytes, Key, Fault], Spoiled],
+) -> Result[Sequence[Entry | Spoiled], ShapeFault]:
+    """The entries of one list; the first whose key cannot be read is the document's fault."""
+    found: list[Entry | Spoiled] = []
+    for index, raw in enumerate(map(bytes, entries)):
+        whole = decode(raw, kind)
+        if is_successful(whole):
+            found.append(whole.unwrap())
+            continue
+        key = decode(raw, key_kind)
+        if not is_successful(key):
+            at = key.failure()
+            return Failure(ShapeFault(f"{name}[{index}].{at.path}" if at.path else f"{name}[{index}]", at.reason))
+        fault = whole.failure()
+        found.append(misshapen(raw, key.unwrap(), Fault(fault.path, fault.reason)))
+    return Success(found)
 
 
 def _fault(message: str) -> ShapeFault:

@@ -6,14 +6,14 @@ whatever the order of its networks.
 
 import base64
 import binascii
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Network
 
 from core import address
 from core.digest import Plain, canonical_order
 from core.rejection import Fault, Rejection, Sifted, shown, sift
-from core.wire import WirePeer
+from core.wire import MisshapenPeer, WirePeer
 
 KEY_BYTES = 32
 
@@ -28,7 +28,7 @@ class Peer:
 
 
 def normalise_expected(
-    entries: list[WirePeer], subnet_id: int | None = None, own_key: str | None = None
+    entries: Sequence[WirePeer | MisshapenPeer], subnet_id: int | None = None, own_key: str | None = None
 ) -> Sifted[Peer]:
     """The peers in canonical order, the held keys and the rejected entries.
 
@@ -37,7 +37,9 @@ def normalise_expected(
     which no interface takes for a peer.
     """
 
-    def parse(entry: WirePeer) -> Peer | Fault:
+    def parse(entry: WirePeer | MisshapenPeer) -> Peer | Fault:
+        if isinstance(entry, MisshapenPeer):
+            return entry.fault
         if own_key is not None and entry.public_key == own_key:
             return Fault("publicKey", "it is this server's own")
         return _parse(entry)
@@ -88,7 +90,7 @@ def is_key(text: str) -> bool:
     return len(decoded) == KEY_BYTES and base64.b64encode(decoded).decode("ascii") == text
 
 
-def _key(entry: WirePeer) -> str:
+def _key(entry: WirePeer | MisshapenPeer) -> str:
     return entry.public_key
 
 

@@ -251,7 +251,7 @@ def test_an_unchanged_document_is_not_parsed_again(tmp_path: Path) -> None:
         expected = Expected(node)
         first = await expected.fetch()
         assert await expected.fetch() is first
-        scenery.plane.document = b'{"containers": [{"deploymentId": 7}]}'
+        scenery.plane.document = json.dumps({**wanting(), "containers": [{"deploymentId": 7}]}).encode()
         with pytest.raises(AdapterError, match=r"containers\[0\].deploymentId"):
             await expected.fetch()
         await expected.remember()

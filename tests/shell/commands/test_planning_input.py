@@ -9,6 +9,7 @@ from shell.commands import planning
 from tests.builders import (
     Document,
     a_container_entry,
+    a_health_check_entry,
     a_peer_entry,
     a_record_entry,
     a_route_entry,
@@ -62,14 +63,11 @@ WITHOUT_NAME = {key: value for key, value in a_container_entry().items() if key 
         ({"containers": []}, "dns"),
         ({**nothing_expected(), "caddy": None}, "caddy"),
         ({**nothing_expected(), "dns": {}}, "dns.records"),
-        (spoilt(image=7), "containers[0].image"),
         (spoilt(deploymentId=None), "containers[0].deploymentId"),
-        (spoilt(ports=[{"containerPort": "80", "hostPort": 1}]), "containers[0].ports[0].containerPort"),
-        (spoilt(env={"A": None}), "containers[0].env"),
-        (an_expected_document([a_container_entry(), WITHOUT_NAME]), "containers[1].name"),
-        (an_expected_document(records=[a_record_entry(ips="10.200.1.2")]), "dns.records[0].ips"),
-        (an_expected_document(routes=[a_route_entry(upstreams=[None])]), "caddy.routes[0].upstreams[0]"),
-        (an_expected_document(peers=[a_peer_entry(allowedIps=[])]), "wireguard.peers[0].allowedIps"),
+        ({**nothing_expected(), "containers": [a_container_entry(image=7), 5]}, "containers[1]"),
+        (an_expected_document(records=[{"ips": []}]), "dns.records[0].name"),
+        (an_expected_document(routes=[a_route_entry(id=1)]), "caddy.routes[0].id"),
+        ({**nothing_expected(), "wireguard": {"peers": [a_peer_entry(), None]}}, "wireguard.peers[1]"),
     ],
     ids=str,
 )
@@ -79,6 +77,30 @@ def test_the_first_fault_is_named_by_its_path(plan: Planning, document: Any, pat
     where, _, what = why.removeprefix(f"expected state in {plan.folder / 'expected.json'}: ").partition(": ")
     assert where.startswith(path)
     assert what
+
+
+@pytest.mark.parametrize(
+    ("document", "path"),
+    [
+        (spoilt(image=7), "containers[0].image"),
+        (spoilt(ports=[{"containerPort": "80", "hostPort": 1}]), "containers[0].ports[0].containerPort"),
+        (spoilt(env={"A": None}), "containers[0].env"),
+        (spoilt(volumes=[{"name": "data", "containerPath": "/data"}]), "containers[0].volumes[0].hostPath"),
+        (spoilt(healthCheck=a_health_check_entry(interval=None)), "containers[0].healthCheck.interval"),
+        (an_expected_document([WITHOUT_NAME]), "containers[0].name"),
+        (an_expected_document(records=[a_record_entry(ips="10.200.1.2")]), "dns.records[0].ips"),
+        (an_expected_document(routes=[a_route_entry(upstreams=[None])]), "caddy.routes[0].upstreams[0]"),
+        (an_expected_document(peers=[a_peer_entry(allowedIps=[])]), "wireguard.peers[0].allowedIps"),
+    ],
+    ids=str,
+)
+def test_a_bad_field_is_its_entrys_affair(plan: Planning, document: Document, path: str) -> None:
+    """L7: the entry is rejected with the path of the fault and held; the rest is planned."""
+    found = plan.json(document, nothing_there())
+    (rejected,) = found["rejected"]
+    assert rejected["path"].startswith(path)
+    assert rejected["key"] and rejected["reason"]
+    assert found["next"] is not None, "the rest goes on"
 
 
 @pytest.mark.parametrize(
