@@ -16,6 +16,7 @@ raises CommandError, in one line as well.
 import errno
 import os
 import stat
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -91,6 +92,9 @@ class StateFile(Generic[T]):
         self._wanted: tuple[T] | None = None  # in a box: None may be a value
         self._changed = anyio.Event()
         self._turn = anyio.Lock()
+        self._writing = (
+            threading.Lock()
+        )  # a writer that hangs in the disk and was left behind must not meet the next one
         self._complaint: str | None = None
 
     def load(self) -> T | None:
@@ -141,14 +145,16 @@ class StateFile(Generic[T]):
 
     def write(self, value: T) -> None:
         """Write this now. Raises OSError. Blocks until it is on the disk."""
-        files.write_atomic(self.path, self._form.encode(value), is_synced=self._form.is_synced)
+        with self._writing:
+            files.write_atomic(self.path, self._form.encode(value), is_synced=self._form.is_synced)
 
     async def _write_wanted(self) -> None:
         async with self._turn:
             if (latest := self._wanted) is None:  # whoever had the turn before has written it
                 return
             try:
-                await anyio.to_thread.run_sync(self.write, latest[0])
+                # Left behind when the agent ends: a disk that hangs must not hold up a stop, and after a crash the file is whole.
+                await anyio.to_thread.run_sync(self.write, latest[0], abandon_on_cancel=True)
             except OSError as error:
                 self._complain(str(error))
                 raise

@@ -194,3 +194,27 @@ def test_nothing_is_written_on_the_event_loop(tmp_path: Path) -> None:
     anyio.run(StateFile(tmp_path / NAME, replace(FORMAT, encode=encode)).save, A)
     assert len(threads) == 1
     assert threading.get_ident() not in threads
+
+
+def test_a_disk_that_hangs_holds_up_no_stop(tmp_path: Path) -> None:
+    """L13: whoever waits for it is let go, and the next writer waits for the one that hangs."""
+    going, began = threading.Event(), threading.Event()
+
+    def encode(things: Things) -> bytes:
+        began.set()
+        assert going.wait(60)
+        return msgspec.json.encode(things)
+
+    file = StateFile(tmp_path / NAME, replace(FORMAT, encode=encode))
+
+    async def main() -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(file.save, A)
+            assert await anyio.to_thread.run_sync(began.wait, 60)
+            tasks.cancel_scope.cancel()
+        assert not file.path.exists()
+        going.set()
+        await file.save(B)
+
+    anyio.run(main)
+    assert file.load() == B
