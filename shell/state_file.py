@@ -123,7 +123,7 @@ class StateFile(Generic[T]):
 
         Raises OSError when the disk does not take it now; `run` goes on trying all the same.
         """
-        self._wanted = (value,)
+        self.put(value)
         await self._write_wanted()
 
     async def flush(self) -> None:

@@ -82,6 +82,7 @@ class Sender:
         while not self._ending.is_set():
             entry = self._in_memory or self._oldest()
             if entry is None:
+                turned()
                 self._wake = anyio.Event()
                 await self._wake.wait()
                 continue

@@ -170,7 +170,7 @@ BREAKS: Final[dict[str, Callable[[Bench], None]]] = {
     "build logs": _before(build_log, "tidy"),
     "image clean-up": _before(image_gc, "once"),
     "logs": _before(Logs, "_discover"),
-    "log sender": _before(Sender, "_oldest"),
+    "log sender": _before(Sender, "_send"),
     "own log": _before(OwnLog, "heard"),
     "public address": _before(Address, "fetch"),
     "state files": _before(files, "write_atomic"),
