@@ -16,23 +16,21 @@ from typing import Any
 
 import anyio
 import anyio.abc
-from returns.pipeline import is_successful
 
 from core import health, overview, overview_text, state
 from core.action import Action
-from core.containers import DeploymentId
 from core.events import Effect, Report
 from core.memory import Memory
 from core.overview import Exchange
 from core.phases import State
 from core.render import Json
-from core.state import ActualState, Document, ExpectedState, NodeType
-from shell import assembly, collector, reloading, resources, service_manager, status_socket, version
+from core.state import ActualState, ExpectedState, NodeType
+from shell import assembly, reloading, resources, service_manager, status_socket, version
 from shell.adapters.public_address import PublicAddressService
 from shell.building import log as build_log
 from shell.deployment_images import DeploymentImages
 from shell.ever_up import EverUp
-from shell.failure import AdapterError
+from shell.expected_state import Expected
 from shell.figures import FIGURES
 from shell.gather import Gather
 from shell.image_fetching import ImageFetching
@@ -62,48 +60,6 @@ _LOOP_LIMIT_S = 240.0  # a look and a report, each with its own limit, and the p
 _WORK_LIMIT_S = 1200.0  # the whole queue, of which any item may wait for a container to stop
 _FLUSH_S = 1.0  # for what is still to be written, when the disk does not hang
 STOP_LIMIT_S = 8.0  # for the change in hand and the last report, out of the ten seconds that a stop may take
-
-
-class Expected:
-    """Fetches the expected state. Of a document only what has changed since the last one is checked again."""
-
-    def __init__(self, node: Node) -> None:
-        self._node = node
-        self._document: Document | None = None
-        self._managed: ExpectedState | None = None
-        self._asked_at = float("-inf")
-        self._own_key = node.identity.keys.wireguard_public
-
-    def deployments(self, since: float) -> frozenset[DeploymentId] | None:
-        """Those of the state that was fetched last, if it was asked for after a time of the loop's clock; what is held is expected, too."""
-        if self._document is None or self._asked_at < since:
-            return None
-        expected = self._document.expected
-        return frozenset(expected.images) | frozenset(map(DeploymentId, expected.held.containers))
-
-    async def fetch(self) -> ExpectedState:
-        """The expected state of this node. Raises AdapterError, also for a document of the wrong shape."""
-        asked_at = anyio.current_time()
-        managed = self.meaning(await self._node.control_plane.fetch_expected_state())
-        self._asked_at = asked_at
-        return managed
-
-    def meaning(self, raw: bytes) -> ExpectedState:
-        """What a document means on this node, without what is left alone here. Raises AdapterError for one of the wrong shape."""
-        with collector.paused():
-            parsed = state.parse_expected_after(self._document, raw, self._node.identity.subnet_id, self._own_key)
-        if not is_successful(parsed):
-            raise AdapterError("control plane", "use the expected state", str(parsed.failure()))
-        document = parsed.unwrap()
-        if self._managed is None or document is not self._document:
-            self._managed = state.without(document.expected, self._node.components.left_out())
-        self._document = document
-        return self._managed
-
-    async def remember(self) -> None:
-        """Keep the document that was fetched last as the one in force."""
-        if self._document is not None:
-            self._node.last_good.keep(self._document)
 
 
 class Daemon:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import anyio
 
 from core.state import ActualState, ExpectedState, NodeType, without
-from shell.daemon import Expected
+from shell.expected_state import Expected
 from shell.gather import Gather
 from shell.node import Node
 from shell.opening import registered

@@ -15,7 +15,8 @@ from structlog.testing import capture_logs
 from core.containers import ContainerId
 from core.podman_events import ContainerEvent
 from core.state import NodeType
-from shell.daemon import Daemon, Expected, run_until_stopped
+from shell.daemon import Daemon, run_until_stopped
+from shell.expected_state import Expected
 from shell.failure import AdapterError
 from shell.last_good import NAME
 from tests.builders import an_actual_container, an_expected_document
