@@ -20,11 +20,15 @@ GET: Final = "get=1\n\n"
 
 @dataclass(frozen=True, slots=True)
 class DevicePeer:
-    """A peer as the interface has it: base64 key, networks in CIDR form, the endpoint it last heard from or was given."""
+    """A peer as the interface has it: base64 key, networks in CIDR form, the endpoint it last heard from or was given.
+
+    `handshake_ns` is when the last handshake was completed, in nanoseconds since the epoch; 0 when there was none.
+    """
 
     public_key: str
     networks: tuple[str, ...]
     endpoint: str | None
+    handshake_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +88,7 @@ def parse_device(answer: str) -> Result[Device, str]:
     """The interface from the answer to a get request."""
     private_key: bytes | None = None
     port = 0
-    peers: list[tuple[str, list[str], list[str]]] = []
+    peers: list[tuple[str, dict[str, list[str]]]] = []
     done = False
     try:
         for line in answer.splitlines():
@@ -95,23 +99,30 @@ def parse_device(answer: str) -> Result[Device, str]:
                 case "listen_port":
                     port = int(value)
                 case "public_key":
-                    peers.append((base64.b64encode(_key(value)).decode("ascii"), [], []))
-                case "allowed_ip":
-                    peers[-1][1].append(value)
-                case "endpoint":
-                    peers[-1][2].append(value)
+                    peers.append((base64.b64encode(_key(value)).decode("ascii"), {}))
+                case "allowed_ip" | "endpoint" | "last_handshake_time_sec" | "last_handshake_time_nsec":
+                    peers[-1][1].setdefault(name, []).append(value)
                 case "errno":
                     done = value == "0"
+        found = tuple(_peer(key, values) for key, values in peers)
     except (ValueError, IndexError):
         done = False
     if not done:
         return Failure("its answer makes no sense")
-    found = tuple(DevicePeer(key, tuple(nets), _endpoint(ends)) for key, nets, ends in peers)
     return Success(Device(private_key if private_key and any(private_key) else None, port, found))
 
 
-def _endpoint(given: list[str]) -> str | None:
-    return (address.endpoint(given[-1]) or given[-1]) if given else None
+def _peer(key: str, values: Mapping[str, list[str]]) -> DevicePeer:
+    """Of what stands more than once, the last counts; allowed networks add up. Raises ValueError for a time that is no number."""
+    last = {name: found[-1] for name, found in values.items()}
+    endpoint = last.get("endpoint")
+    seconds, rest = (int(last.get(f"last_handshake_time_{unit}", 0)) for unit in ("sec", "nsec"))
+    return DevicePeer(
+        key,
+        tuple(values.get("allowed_ip", ())),
+        None if endpoint is None else address.endpoint(endpoint) or endpoint,
+        seconds * 10**9 + rest,
+    )
 
 
 def _hex(key: str) -> str:

@@ -80,11 +80,11 @@ def test_a_request_to_configure_touches_no_peer() -> None:
 
 
 def test_an_answer_is_read_whole() -> None:
-    """Counters and times mean nothing here; the last endpoint counts, in its one spelling."""
+    """Counters mean nothing here; the last endpoint counts, in its one spelling; so does the time of the last handshake."""
     answer = (
         f"private_key={SECRET.hex()}\nlisten_port=51820\nfwmark=1\n"
         f"public_key={HEX[1]}\npreshared_key={'00' * 32}\nprotocol_version=1\nendpoint=[2001:0db8::0001]:51820\n"
-        "last_handshake_time_sec=0\nlast_handshake_time_nsec=0\ntx_bytes=0\nrx_bytes=0\npersistent_keepalive_interval=25\n"
+        "last_handshake_time_sec=3\nlast_handshake_time_nsec=7\ntx_bytes=0\nrx_bytes=0\npersistent_keepalive_interval=25\n"
         "allowed_ip=10.200.1.0/24\nallowed_ip=10.100.1.0/24\n"
         f"public_key={HEX[2]}\nerrno=0\n\n"
     )
@@ -92,7 +92,7 @@ def test_an_answer_is_read_whole() -> None:
         SECRET,
         51820,
         (
-            DevicePeer(KEY[1], ("10.200.1.0/24", "10.100.1.0/24"), "[2001:db8::1]:51820"),
+            DevicePeer(KEY[1], ("10.200.1.0/24", "10.100.1.0/24"), "[2001:db8::1]:51820", 3_000_000_007),
             DevicePeer(KEY[2], (), None),
         ),
     )

@@ -1,7 +1,8 @@
 """The tunnel of this server: reads which peers it has, and changes exactly those that differ.
 
 What is configured is what the interface says, together with address, routes and forwarding around it; anything less is a failure to read,
-and the next update brings it up. Only the endpoint is what this agent last gave, since a peer may roam.
+and the next update brings it up. Only the endpoint is what this agent last gave, since a peer may roam; that of a peer that has roamed and
+is silent is the interface's own, so that the given one is given again (`core.wireguard_sessions`).
 
 An interface is ours when it has our private key, or no key yet and a mark on the disk that we were about to make it. Any other one of that
 name is never touched.
@@ -17,8 +18,10 @@ from typing import Final, Literal, TypeVar
 import anyio.to_thread
 import msgspec
 
+from core import wireguard_sessions
 from core import wireguard_uapi as uapi
 from core.wireguard import Peer
+from core.wireguard_sessions import SILENCE_S, Session
 from core.wireguard_uapi import Device
 from shell import files
 from shell.adapters.wireguard import process
@@ -53,7 +56,10 @@ _ENDPOINTS: Final = json_format(
 
 @dataclass(frozen=True, slots=True)
 class WireGuardSettings:
-    """`address` is this server's in the mesh, 10.100.<subnet>.1. `state_dir` keeps the endpoints that were given."""
+    """`address` is this server's in the mesh, 10.100.<subnet>.1. `state_dir` keeps the endpoints that were given.
+
+    `silence_s` is how long the last handshake of a peer must be over before its given endpoint is given again.
+    """
 
     address: str
     subnet_id: int
@@ -64,6 +70,7 @@ class WireGuardSettings:
     mtu: int = MTU
     mode: Literal["auto", "kernel", "userspace"] = "auto"
     binary: str = "wireguard-go"
+    silence_s: float = SILENCE_S
 
 
 class WireGuard:
@@ -76,6 +83,8 @@ class WireGuard:
         self._key = uapi.clamped(settings.private_key)
         self._turn = threading.Lock()
         self._firewall_at = float("-inf")
+        self._sessions: dict[str, Session] = {}
+        self._lost: frozenset[str] = frozenset()
 
     async def fetch(self) -> tuple[Peer, ...]:
         """The peers that are configured now, in canonical order; AdapterError when that is not known or the tunnel cannot work."""
@@ -111,7 +120,21 @@ class WireGuard:
                 self._firewall_at = time.monotonic()
         if fault is not None:
             raise AdapterError(COMPONENT, f"use {self._settings.interface}", fault, "its update puts it right")
-        return uapi.peers_of(device, self._endpoints())
+        given = self._endpoints()
+        lost = self._find_lost(device, given)
+        return uapi.peers_of(device, {key: endpoint for key, endpoint in given.items() if key not in lost})
+
+    def _find_lost(self, device: Device, given: dict[str, str | None]) -> frozenset[str]:
+        now = time.monotonic()
+        self._sessions = wireguard_sessions.observe(self._sessions, device, now)
+        lost = wireguard_sessions.lost(self._sessions, device, given, now, self._settings.silence_s)
+        for peer in device.peers:
+            if peer.public_key in lost - self._lost:
+                reason = f"no handshake for {self._settings.silence_s:.0f} s at {peer.endpoint}"
+                then = f"its endpoint {given[peer.public_key]} is set again"
+                logger().warning("peer unreachable", peer=peer.public_key, reason=reason, then=then)
+        self._lost = lost
+        return lost
 
     def _apply(self, upsert: tuple[Peer, ...], remove: tuple[str, ...]) -> None:
         self._ensure_up()
@@ -123,6 +146,7 @@ class WireGuard:
         self._remember(endpoints)
         implementation.change(upsert, remove)
         self._remember({**endpoints, **{peer.public_key: peer.endpoint for peer in upsert}})
+        self._sessions = wireguard_sessions.without(self._sessions, touched)
         device = implementation.read()
         # Before the check: peers that are right do not wait for one that is not.
         self._links.set_routes(network for peer in device.peers for network in peer.networks)

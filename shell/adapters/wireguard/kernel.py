@@ -62,7 +62,12 @@ def _peer(answer: Any) -> DevicePeer:
         _ascii(key["value"] if isinstance(key, dict) else key),
         tuple(one["addr"] for one in answer.get_attr("WGPEER_A_ALLOWEDIPS") or ()),
         address.endpoint(f"{host}:{endpoint['port']}") if endpoint else None,
+        _nanoseconds(answer.get_attr("WGPEER_A_LAST_HANDSHAKE_TIME")),
     )
+
+
+def _nanoseconds(attribute: Any) -> int:
+    return 0 if attribute is None else int(attribute["tv_sec"]) * 10**9 + int(attribute["tv_nsec"])
 
 
 def _joined(parts: Iterable[DevicePeer]) -> tuple[DevicePeer, ...]:

@@ -147,6 +147,20 @@ def a_peer_that_roams_is_no_drift(tunnel: Tunnel) -> None:
     same(tunnel.fetch(), canonical_peers((moved, unknown)))
 
 
+def a_silent_peer_gets_its_endpoint_again(tunnel: Tunnel) -> None:
+    """L54: one that was last heard from elsewhere counts as drift until its endpoint is given again; one without any is left there."""
+    one, unknown = peer(1), peer(2, endpoint=None)
+    watching = tunnel.again(silence_s=0.0)
+    watching.apply(one, unknown)
+    for number in (1, 2):
+        tunnel.wg("peer", key(number), "endpoint", f"127.0.0.1:555{number}")
+    same(watching.fetch(), canonical_peers((replace(one, endpoint="127.0.0.1:5551"), unknown)))
+    watching.apply(one)
+    same(watching.fetch(), canonical_peers((one, unknown)))
+    rows = {row[0]: row[ENDPOINT_COLUMN] for row in tunnel.dump()[1:]}
+    same(rows, {key(1): one.endpoint, key(2): "127.0.0.1:5552"})
+
+
 def an_update_that_fails_hides_no_endpoint(tunnel: Tunnel) -> None:
     """L4: the endpoint of a peer that could not be set is not remembered as given."""
     one = peer(1)
@@ -226,6 +240,7 @@ CHECKS: Final[tuple[Callable[[Tunnel], None], ...]] = (
     what_a_hand_breaks_is_seen_and_mended,
     a_removed_rule_is_seen_and_put_right,
     a_peer_that_roams_is_no_drift,
+    a_silent_peer_gets_its_endpoint_again,
     an_update_that_fails_hides_no_endpoint,
     a_network_moves_between_peers,
     a_foreign_interface_is_refused,

@@ -44,6 +44,17 @@ class FarEnd:
         self.port += 1000
         command("wg", "set", self.name, "listen-port", str(self.port))
 
+    def restart_at(self, port: int) -> None:
+        """Back at this port with no session: what a host has after a power cut. It knows where nobody is."""
+        command("wg", "set", self.name, "peer", self._near_key, "remove")
+        self.port = port
+        command("wg", "set", self.name, "listen-port", str(port))
+        command("wg", "set", self.name, "peer", self._near_key, "allowed-ips", "10.0.0.0/8")
+
+    def call(self, endpoint: str) -> None:
+        """Know where the near end is."""
+        command("wg", "set", self.name, "peer", self._near_key, "endpoint", endpoint)
+
     def ping_back(self, address: str) -> None:
         """One packet from the far end to the near one."""
         command(*self._inside(), "ping", "-q", "-c", "1", "-W", "30", address)

@@ -87,6 +87,7 @@ def packets_pass_while_other_peers_come_and_go(tunnel: Tunnel) -> None:
     real = replace(peer(9), public_key=far_key, endpoint="127.0.0.1:30500")
     tunnel.apply(real)
     command("ping", "-q", "-c", "1", "-W", "60", "10.100.9.1")
+    assert Kernel(tunnel.name).read().peers[0].handshake_ns > 10**18, "the time of the handshake is not read"
     _ping_while_peers_change(tunnel)
     same(tunnel.fetch(), (real,))
 

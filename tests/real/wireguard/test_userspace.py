@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -158,6 +159,53 @@ def test_a_peer_heard_from_elsewhere_is_no_drift(tunnel: Tunnel, far: FarEnd) ->
     assert _is_at(tunnel, f"127.0.0.1:{far.port}")
     tunnel.apply(remove=(key(2),))
     same(tunnel.again().fetch(), (far.peer,))
+
+
+def test_a_peer_that_roamed_and_died_is_reached_again(tunnel: Tunnel, far: FarEnd) -> None:
+    """L54: its host lost its power and came back where it was expected, and says nothing by itself."""
+    watching = tunnel.again(silence_s=2.0)
+    watching.apply(far.peer)
+    roam_and_die(tunnel, far)
+    assert not answers(1), "it should be dead where it was last heard from"
+    wait_for(lambda: watching.fetch() != (far.peer,), 10, "the peer to count as drift")
+    watching.apply(far.peer)
+    same(watching.fetch(), (far.peer,))
+    # The session of before is given up when nothing has come back for 15 s (KEEPALIVE_TIMEOUT and REKEY_TIMEOUT).
+    wait_for(lambda: answers(1), 40, "a ping to come back")
+    same(watching.fetch(), (far.peer,))
+
+
+def test_a_peer_that_roamed_and_lives_is_left_there(tunnel: Tunnel, far: FarEnd) -> None:
+    """L54: as long as handshakes are completed with it; one whose endpoint was never given is never touched."""
+    unknown = replace(far.peer, endpoint=None)
+    watching = tunnel.again(silence_s=0.0)
+    watching.apply(unknown)
+    far.call(f"127.0.0.1:{tunnel.settings.listen_port}")
+    far.ping_back(OWN_ADDRESS)
+    same(watching.fetch(), (unknown,))
+    assert _is_at(tunnel, f"127.0.0.1:{far.port}")
+    patient = tunnel.again(silence_s=30.0)
+    patient.apply(far.peer)
+    far.change_port()
+    far.ping_back(OWN_ADDRESS)
+    wait_for(partial(_is_at, tunnel, f"127.0.0.1:{far.port}"), 5, "the interface to follow its peer")
+    same(patient.fetch(), (far.peer,))
+
+
+def roam_and_die(tunnel: Tunnel, far: FarEnd) -> None:
+    """Have the interface follow its peer to another port, and then the peer back at its own, with no memory and nobody to call."""
+    command("ping", "-q", "-c", "1", "-W", "5", ADDRESS)
+    own_port = far.port
+    far.change_port()
+    far.ping_back(OWN_ADDRESS)
+    wait_for(partial(_is_at, tunnel, f"127.0.0.1:{far.port}"), 5, "the interface to follow its peer")
+    far.restart_at(own_port)
+
+
+def answers(limit_s: int) -> bool:
+    """Whether one ping comes back within so many seconds."""
+    done = subprocess.run(("ping", "-q", "-c", "1", "-W", str(limit_s), ADDRESS), capture_output=True, check=False)
+    return done.returncode == 0
 
 
 def _is_at(tunnel: Tunnel, endpoint: str) -> bool:
