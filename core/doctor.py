@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
+from core.firewall import Blocked
 from core.render import Json
 
 OLDEST_PODMAN: Final = (4, 3)
@@ -148,6 +149,29 @@ def _in_the_way(one: Port, holder: Socket) -> bool:
         # One's own listens at its own address only; where every address is meant, that is what the component does too.
         return holder.program != one.owner or one.address not in _EVERYWHERE
     return holder.program != one.owner and (one.address in _EVERYWHERE or one.address == holder.address)
+
+
+def open_ports(ports: Iterable[str]) -> Finding:
+    """What must be reachable from other servers and from the internet, which nothing on this server can tell."""
+    return Finding(
+        "open ports", Level.OK, f"{', '.join(ports)} must be open from outside, at the provider's firewall as well"
+    )
+
+
+def firewalls(blocked: Iterable[Blocked] | None) -> list[Finding]:
+    """Who drops what must pass, one finding each; None when the rules are not those of nftables, and cannot be judged."""
+    if blocked is None:
+        return [Finding("firewall", Level.OK, "not judged: iptables writes to the tables of before nftables")]
+    found = [
+        Finding(
+            f"firewall {one.family} {one.table} {one.chain}",
+            Level.WARNING,
+            f"{one.by}: drops {', '.join(one.drops)}",
+            f"add to it, and to its configuration: {'; '.join(one.commands)}",
+        )
+        for one in blocked
+    ]
+    return found or [Finding("firewall", Level.OK, "nothing drops what must pass")]
 
 
 def private(path: str, mode: int | None, wanted: int) -> Finding:

@@ -75,6 +75,7 @@ class Moment:
     shipping: Mapping[str, Json] | None = None
     kept_images: Kept = field(default_factory=dict)
     failing: tuple[FailingPart, ...] = ()
+    firewall: Mapping[str, Json] | None = None
 
 
 def document(at: Moment) -> dict[str, Json]:
@@ -108,6 +109,7 @@ def document(at: Moment) -> dict[str, Json]:
         "builds": [{"id": one.id, "status": one.status, "since": _iso(one.began_at_s)} for one in at.builds],
         "logs": None if at.shipping is None else dict(at.shipping),
         "failing": [_failing(one) for one in at.failing],
+        "firewall": None if at.firewall is None else dict(at.firewall),
     }
 
 

@@ -35,6 +35,7 @@ def _lines(document: dict[str, Any]) -> Iterator[str]:
     yield from _containers(document)
     builds = document.get("builds") or ()
     yield from _list("builds", [f"{one.get('id')} {one.get('status')} since {one.get('since')}" for one in builds])
+    yield from _list("firewall", [*_firewall(document.get("firewall") or {})])
     if logs := document.get("logs"):
         yield "logs        " + ", ".join(f"{name} {value}" for name, value in logs.items())
 
@@ -99,6 +100,17 @@ def _retry(one: dict[str, Any]) -> str:
 def _failing(one: dict[str, Any]) -> str:
     what = " ".join(str(word) for word in (one.get("part"), one.get("about")) if word)
     return f"{what}: {one.get('failures')} times since {one.get('since')}: {one.get('reason')}"
+
+
+def _firewall(found: dict[str, Any]) -> Iterator[str]:
+    """What is missing or in the way, each with the commands that put it right."""
+    if found.get("failure"):
+        yield f"FAILED: {found['failure']}"
+    yield from (f"missing: {one}" for one in found.get("missing") or ())
+    for one in found.get("blocked") or ():
+        what = ", ".join(one.get("drops") or ())
+        yield f"{one.get('family')} {one.get('table')} {one.get('chain')} ({one.get('by')}) drops {what}; add:"
+        yield from (f"  {command}" for command in one.get("add") or ())
 
 
 def _containers(document: dict[str, Any]) -> Iterator[str]:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
+import anyio
 import psutil
 
 from core.caddy import Route
@@ -22,6 +23,7 @@ from shell.logs.pump import Pump
 from shell.logs.sender import Sender
 from shell.logs.spool import Spool
 from shell.loops.builds import Builder
+from shell.loops.firewall import FirewallLoop, Ports
 from shell.loops.image_gc import Broom
 from shell.loops.logs import Logs
 from shell.node import Node
@@ -77,6 +79,28 @@ def heard(own: OwnLog, parts: Parts) -> Callable[[Mapping[str, Any]], None]:
             own.heard(event)
 
     return hear
+
+
+def firewall(
+    node: Node,
+    gather: Gather,
+    in_force: Callable[[], ExpectedState | None],
+    lock: anyio.Lock,
+    is_paused: Callable[[], bool],
+) -> FirewallLoop | None:
+    """What keeps the containers' traffic passing this server's firewall; None on a node without one."""
+    if node.firewall is None:
+        return None
+    return FirewallLoop(
+        Ports(
+            firewall=node.firewall,
+            containers=lambda: gather.containers,
+            list_containers=lambda: node.components.podman.containers(time.time()),
+            expected=in_force,
+            lock=lock,
+            is_paused=is_paused,
+        )
+    )
 
 
 def broom(

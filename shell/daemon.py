@@ -107,6 +107,7 @@ class Daemon:
         self._state_files.append(self._deployment_images.file)
         self._state_files += [] if ledger is None else [ledger.file]
         self._state_files += [] if self._logs is None else [self._logs.pump.positions.file]
+        self._firewall = assembly.firewall(node, self._gather, self._in_force, self._turns.lock, self._is_paused)
         self._watching, self._observe = Watching(FIGURES), observe
         self.reconcile = Reconcile(memory, self._observed, self.parts)
         self._reports = Reports(
@@ -181,6 +182,9 @@ class Daemon:
             self.parts.start(tasks, "events", partial(event_loop.run, self._ear()))
             for file in self._state_files:
                 self.parts.start(tasks, "state files", file.run, file.path.name)
+            if (firewall := self._firewall) is not None:
+                self.parts.start(tasks, "firewall", firewall.run)
+                await firewall.first_turn()
             if self._ledger is not None:
                 self._start_beside(tasks, self._ledger, fetching)
             await self.reconcile.run(
@@ -242,6 +246,7 @@ class Daemon:
                 work=self._work,
                 shipping=None if self._logs is None else self._logs.pump.figures(),
                 kept_images=self._deployment_images.known,
+                firewall=None if self._firewall is None else self._firewall.document(),
                 builds=() if self._builder is None else tuple(self._builder.now.values()),
                 failing=self.parts.failing,
             )

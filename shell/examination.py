@@ -18,8 +18,9 @@ import psutil
 
 from core import doctor, podman
 from core.doctor import Finding, Level, Port, Socket
-from shell import identity, status_socket
+from shell import identity, node, status_socket
 from shell.adapters import build_tools
+from shell.adapters.firewall import Firewall
 from shell.adapters.podman import Podman, PodmanSettings
 from shell.children import Child, answer
 from shell.failure import AdapterError, CommandError
@@ -37,7 +38,8 @@ async def examine(options: Options) -> list[Finding]:
     findings = [finding async for finding in _needed(options, _ASK_S)]
     findings.append(await _control_plane(options))
     findings += await anyio.to_thread.run_sync(_parts, options)
-    return findings + [finding async for finding in _useful(options)]
+    findings += [finding async for finding in _useful(options)]
+    return findings + await _firewall(options)  # which a running agent names by itself
 
 
 async def examine_at_start(options: Options) -> list[Finding]:
@@ -190,6 +192,25 @@ async def _network(options: Options, subnet_id: int) -> Finding | None:
     if fault is not None:
         return Finding("network", Level.WARNING, f"{options.network}: {fault}", "remove it, or give --network")
     return Finding("network", Level.OK, f"{options.network}, {podman.subnet(subnet_id)}")
+
+
+async def _firewall(options: Options) -> list[Finding]:
+    """What must be open, and, on a server with a subnet, who keeps it shut."""
+    known = await anyio.to_thread.run_sync(_identity, options)
+    is_proxy = _is_proxy(options, known) and "caddy" not in options.unmanaged
+    ports = [*([] if "wireguard" in options.unmanaged else [f"{options.wireguard_port}/udp"])]
+    ports += ["80/tcp", "443/tcp", "443/udp"] if is_proxy else []
+    findings = [doctor.open_ports(ports)] if ports else []
+    if known is None:
+        return findings
+    firewall = Firewall(node.firewall_settings(options, known.subnet_id, is_proxy=known.is_proxy))
+    try:
+        return [*findings, *doctor.firewalls(await firewall.fetch_blocked())]
+    except (AdapterError, OSError) as error:
+        return [
+            *findings,
+            Finding("firewall", Level.WARNING, str(error), "see which rules there are: nft list ruleset"),
+        ]
 
 
 def _ports(options: Options, known: Identity | None) -> list[Finding]:

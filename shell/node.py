@@ -9,6 +9,7 @@ from core.state import COMPONENTS, NodeType
 from shell.adapters.caddy import Caddy, CaddySettings, systemd_unit
 from shell.adapters.control_plane import ControlPlane
 from shell.adapters.dnsmasq import Dnsmasq, DnsmasqSettings, systemd_runs
+from shell.adapters.firewall import Firewall, FirewallSettings
 from shell.adapters.podman import Podman, PodmanSettings
 from shell.adapters.podman.images import Images
 from shell.adapters.victorialogs import VictoriaLogs
@@ -43,6 +44,7 @@ class Node:
     images: Images | None = None
     image_gc_high: int = 85
     image_fetching: FetchSettings = field(default_factory=FetchSettings)
+    firewall: Firewall | None = None
 
     async def aclose(self) -> None:
         """Close the connections to the control plane and to Podman."""
@@ -83,6 +85,7 @@ def build(options: Options, identity: Identity, control_plane: ControlPlane) -> 
         workshop=None if options.no_builds else workshop(options),
         build_concurrency=options.build_concurrency,
         images=podman.images,
+        firewall=Firewall(firewall_settings(options, identity.subnet_id, is_proxy=identity.is_proxy)),
         image_gc_high=options.image_gc_high,
         image_fetching=FetchSettings(options.pull_policy, options.pull_concurrency),
         log_spool_bytes=options.log_spool_mib * _MIB,
@@ -106,6 +109,17 @@ def workshop(options: Options) -> Workshop:
     return Workshop(top, settings, options.build_allow_scheme, limit_s, options.registry_auth_file)
 
 
+def firewall_settings(options: Options, subnet_id: int, *, is_proxy: bool) -> FirewallSettings:
+    """What must pass the firewall of a server with these options."""
+    return FirewallSettings(
+        subnet_id=subnet_id,
+        interface=None if "wireguard" in options.unmanaged else options.wireguard_interface,
+        wireguard_port=options.wireguard_port,
+        is_proxy=is_proxy and "caddy" not in options.unmanaged,
+        names="dns" not in options.unmanaged,
+    )
+
+
 def _dns(options: Options, identity: Identity) -> Dnsmasq:
     return Dnsmasq(
         DnsmasqSettings(
@@ -126,7 +140,6 @@ def _wireguard(options: Options, identity: Identity) -> WireGuard:
     return WireGuard(
         WireGuardSettings(
             address=identity.wireguard_ip,
-            subnet_id=identity.subnet_id,
             private_key=identity.keys.wireguard,
             state_dir=options.data_dir / "wireguard",
             interface=options.wireguard_interface,

@@ -41,6 +41,7 @@ Part = Literal[
     "log sender",
     "own log",
     "public address",
+    "firewall",
     "state files",
     "status",
     "watchdog",

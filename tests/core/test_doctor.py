@@ -4,6 +4,7 @@ import pytest
 
 from core import doctor
 from core.doctor import Finding, Level, Port, Socket
+from core.firewall import Blocked
 
 
 @pytest.mark.parametrize(
@@ -121,3 +122,19 @@ def test_the_running_agents_own_parts() -> None:
     (ill,) = doctor.parts([{"part": "pulls", "about": "nginx", "reason": "ValueError: no"}])
     assert (ill.level, ill.found) == (Level.WARNING, "pulls nginx fails: ValueError: no")
     assert doctor.can_work([ill])
+
+
+def test_firewalls() -> None:
+    """L54: one finding for each chain that drops what must pass, with the rules to add; one that all is well, or cannot be judged."""
+    dropper = Blocked("inet", "filter", "forward", "policy drop", ("the mesh", "answers"), ("nft a", "nft b"))
+    (found,) = doctor.firewalls((dropper,))
+    assert (found.check, found.level) == ("firewall inet filter forward", Level.WARNING)
+    assert (found.found, found.todo.endswith(": nft a; nft b")) == ("policy drop: drops the mesh, answers", True)
+    for blocked, words in (((), "nothing drops"), (None, "not judged")):
+        (found,) = doctor.firewalls(blocked)
+        assert found.level is Level.OK and found.found.startswith(words)
+
+
+def test_ports_that_must_be_open() -> None:
+    """Said, since nobody can tell from here."""
+    assert doctor.open_ports(["51820/udp", "80/tcp"]).found.startswith("51820/udp, 80/tcp must be open from outside")

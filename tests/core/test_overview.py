@@ -12,6 +12,7 @@ from core import overview, overview_text
 from core.containers import ContainerId, DeploymentId
 from core.deployment_images import KeptImage
 from core.events import PauseSeen, Perform
+from core.firewall import Blocked
 from core.overview import Agent, Build, Exchange, FailingPart, Moment
 from core.pause import Pause
 from core.rejection import Rejection
@@ -182,6 +183,19 @@ def test_a_pause() -> None:
     }
     assert [one["kind"] for one in document["drift"]] == ["deploy"]
     assert "PAUSED      since 2026-01-04T05:12:20Z until 2026-01-04T05:14:20Z: moving the disk" in text
+
+
+def test_a_firewall_in_the_way() -> None:
+    """L54: what is missing, who drops what, and each command on a line of its own, to be pasted."""
+    dropper = Blocked("inet", "filter", "forward", "policy drop", ("the mesh to the containers",), ("nft a", "nft b"))
+    found = {"failure": None, "missing": ["masquerading"], "blocked": [dropper.json()]}
+    document, text = told(a_moment(Server(want("a"), there("a")), firewall=found))
+    assert document["firewall"]["blocked"][0]["add"] == ["nft a", "nft b"]
+    assert "firewall    missing: masquerading\n" in text
+    assert "inet filter forward (policy drop) drops the mesh to the containers; add:\n" in text
+    assert text.endswith("\n              nft a\n              nft b")
+    _, text = told(a_moment(Server(want("a"), there("a")), firewall={"failure": "why", "missing": [], "blocked": []}))
+    assert "firewall    FAILED: why" in text
 
 
 def test_nobody_runs() -> None:

@@ -44,6 +44,7 @@ def test_everything_is_well(store: PodmanStore, plane: Plane, tmp_path: Path) ->
         assert found[check]["level"] == "ok", found[check]
     assert found["podman"]["found"].startswith("4.")
     assert found["identity"]["level"] == "warning"
+    assert found["open ports"]["found"].startswith("51820/udp, 80/tcp, 443/tcp, 443/udp must be open from outside")
 
 
 def test_podman_is_away(store: PodmanStore, plane: Plane, tmp_path: Path) -> None:

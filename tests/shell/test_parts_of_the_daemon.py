@@ -18,6 +18,7 @@ from core.build_plan import Settings
 from core.containers import ContainerId, DeploymentId
 from shell import assembly, files, reloading, service_manager
 from shell import daemon as daemon_module
+from shell.adapters.firewall import Seen
 from shell.building import log as build_log
 from shell.building.pipeline import Workshop
 from shell.daemon import Daemon, run_until_stopped
@@ -90,6 +91,15 @@ class Address:
         """It never changes."""
         await anyio.lowlevel.checkpoint()
         return "198.51.100.7"
+
+
+class Open:
+    """A firewall in which nothing is missing and nothing is in the way."""
+
+    async def fetch(self, *, runs: bool, publishes: bool) -> Seen:
+        """It never changes."""
+        await anyio.lowlevel.checkpoint()
+        return Seen(None, (), ())
 
 
 @dataclass
@@ -173,6 +183,7 @@ BREAKS: Final[dict[str, Callable[[Bench], None]]] = {
     "log sender": _before(Sender, "_send"),
     "own log": _before(OwnLog, "heard"),
     "public address": _before(Address, "fetch"),
+    "firewall": _before(Open, "fetch"),
     "state files": _before(files, "write_atomic"),
     "status": _before(overview_text, "headline"),
     "watchdog": _before(Manager, "alive"),
@@ -216,6 +227,7 @@ def a_daemon(bench: Bench) -> Daemon:
         bench.scenery.node,
         workshop=Workshop(folder / "builds", Settings()),
         images=object(),  # type: ignore[arg-type]
+        firewall=Open(),  # type: ignore[arg-type]
         public_ip_service="https://address.test",
     )
     return Daemon(node, ledger=Ledger(folder))

@@ -36,7 +36,6 @@ from shell.state_file import StateFile, json_format
 T = TypeVar("T")
 
 MTU: Final = 1420  # what is left of 1500 in a WireGuard packet, whatever carries it
-_FIREWALL_EVERY_S: Final = 300.0
 _VERSION: Final = 1
 
 
@@ -62,7 +61,6 @@ class WireGuardSettings:
     """
 
     address: str
-    subnet_id: int
     private_key: bytes = field(repr=False)
     state_dir: Path
     interface: str = "wg0"
@@ -79,10 +77,9 @@ class WireGuard:
     def __init__(self, settings: WireGuardSettings) -> None:
         self._settings = settings
         self._endpoint_file = StateFile(settings.state_dir / "endpoints.json", _ENDPOINTS)
-        self._links = Links(settings.interface, settings.address, f"10.200.{settings.subnet_id}.0/24", settings.mtu)
+        self._links = Links(settings.interface, settings.address, settings.mtu)
         self._key = uapi.clamped(settings.private_key)
         self._turn = threading.Lock()
-        self._firewall_at = float("-inf")
         self._sessions: dict[str, Session] = {}
         self._lost: frozenset[str] = frozenset()
 
@@ -99,7 +96,7 @@ class WireGuard:
         await self._thread(self._ensure_up)
 
     async def stop(self) -> None:
-        """Take down the interface, its routes and rules. For taking a lab down and for uninstalling; agents leave it up."""
+        """Take down the interface and its routes. For taking a lab down and for uninstalling; agents leave it up."""
         await self._thread(self._stop)
 
     async def _thread(self, run: Callable[[], T]) -> T:
@@ -114,10 +111,6 @@ class WireGuard:
         self._check(device)
         networks = [network for peer in device.peers for network in peer.networks]
         fault = self._links.fault(networks)
-        if fault is None and time.monotonic() - self._firewall_at > _FIREWALL_EVERY_S:
-            fault = self._links.forwarding_fault()
-            if fault is None:  # else it is asked again until it is put right
-                self._firewall_at = time.monotonic()
         if fault is not None:
             raise AdapterError(COMPONENT, f"use {self._settings.interface}", fault, "its update puts it right")
         given = self._endpoints()
@@ -178,8 +171,6 @@ class WireGuard:
             implementation.configure(self._key, self._settings.listen_port)
         self._links.set_up()
         self._links.set_routes(network for peer in device.peers for network in peer.networks)
-        self._links.allow_forwarding()
-        self._firewall_at = time.monotonic()
 
     def _make(self) -> None:
         settings = self._settings
@@ -243,5 +234,4 @@ class WireGuard:
     def _stop(self) -> None:
         process.end(self._settings.binary, self._settings.interface)
         self._links.remove_link()
-        self._links.forbid_forwarding()
         self._mark().unlink(missing_ok=True)

@@ -1,14 +1,10 @@
-"""What an interface needs around it: a link, an address, routes, and leave to forward between the mesh and the containers.
+"""What an interface needs around it: a link, an address, routes, and a kernel that forwards.
 
-Routes of ours carry a protocol number of ours, and rules live in a chain of ours, so that nothing else is ever taken away.
+Routes of ours carry a protocol number of ours, so that nothing else is ever taken away.
 """
 
 import errno
-import os
-import signal
-import subprocess
-from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from collections.abc import Iterable
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, Final
@@ -21,23 +17,16 @@ from shell.adapters.wireguard.netlink import IPRoute, NetlinkError
 from shell.failure import AdapterError
 
 ROUTE_PROTOCOL: Final = 84  # not in any table of routing daemons
-CHAIN: Final = "TECHULUS-FORWARD"
-INPUT_CHAIN: Final = "TECHULUS-INPUT"
 _ROUTES: Final = Path("/proc/thread-self/net/route")
 _FORWARDING: Final = Path("/proc/sys/net/ipv4/ip_forward")
-_LIMIT_S: Final = 5.0
-_MESH: Final = "10.100.0.0/16"
-_CONTAINERS: Final = "10.200.0.0/16"
-_PURPOSES: Final = {CHAIN: "mesh reach the containers", INPUT_CHAIN: "containers ask for names"}
 
 
 class Links:
-    """The surroundings of one interface. `address` is this server's in the mesh, `containers` its containers' network."""
+    """The surroundings of one interface. `address` is this server's in the mesh."""
 
-    def __init__(self, interface: str, address: str, containers: str, mtu: int) -> None:
+    def __init__(self, interface: str, address: str, mtu: int) -> None:
         self._interface = interface
         self._address = address
-        self._containers = containers
         self._mtu = mtu
 
     def kind(self) -> str | None:
@@ -87,7 +76,7 @@ class Links:
         return None
 
     def set_up(self) -> None:
-        """Address, MTU, up."""
+        """Address, MTU, up; and a kernel that forwards between it and the containers."""
         with failures(f"set up {self._interface}"), IPRoute() as route:
             found = _link(route, self._interface)
             if found is None:
@@ -95,6 +84,8 @@ class Links:
             index = found["index"]
             route.addr("replace", index=index, address=self._address, prefixlen=32)
             route.link("set", index=index, mtu=self._mtu, state="up")
+            if _FORWARDING.read_text().strip() != "1":
+                _FORWARDING.write_text("1\n")
 
     def set_routes(self, networks: Iterable[str]) -> None:
         """Exactly these networks through the interface, among the routes of ours."""
@@ -108,50 +99,6 @@ class Links:
                 route.route("replace", dst=network, oif=found["index"], proto=ROUTE_PROTOCOL, prefsrc=self._address)
             for network in sorted(there.keys() - wanted):
                 _delete_route(route, network, found["index"])
-
-    def allow_forwarding(self) -> None:
-        """Let packets pass between the mesh and this server's containers, in both directions; idempotent."""
-        with failures("switch forwarding on"):
-            if _FORWARDING.read_text().strip() != "1":
-                _FORWARDING.write_text("1\n")
-        for parent, (chain, rules) in self._chains().items():
-            _iptables("-N", chain, quiet=True)
-            for rule in rules:
-                if not _iptables("-C", chain, *rule, quiet=True):
-                    _iptables("-A", chain, *rule)
-            if not _iptables("-C", parent, "-j", chain, quiet=True):
-                _iptables("-I", parent, "1", "-j", chain)
-
-    def forwarding_fault(self) -> str | None:
-        """Why packets would not pass, None when they do; starts a few processes, so it is asked now and then only."""
-        for parent, (chain, rules) in self._chains().items():
-            wanted = ((parent, "-j", chain), *((chain, *rule) for rule in rules))
-            if not all(_iptables("-C", *rule, quiet=True) for rule in wanted):
-                return f"a firewall manager has removed a rule that lets the {_PURPOSES[chain]}"
-        return None
-
-    def forbid_forwarding(self) -> None:
-        """Take our chains away."""
-        for parent, (chain, _) in self._chains().items():
-            _iptables("-D", parent, "-j", chain, quiet=True)
-            _iptables("-F", chain, quiet=True)
-            _iptables("-X", chain, quiet=True)
-
-    def _chains(self) -> dict[str, tuple[str, tuple[tuple[str, ...], ...]]]:
-        """Whose chain each of ours hangs in, and its rules."""
-        return {"FORWARD": (CHAIN, tuple(self._rules())), "INPUT": (INPUT_CHAIN, tuple(self._name_rules()))}
-
-    def _rules(self) -> Iterator[tuple[str, ...]]:
-        """One network each: a rule that was given with a list of them is kept as several, and not found again by its list."""
-        for network in (_MESH, _CONTAINERS):
-            yield ("-i", self._interface, "-s", network, "-d", self._containers, "-j", "ACCEPT")
-            yield ("-o", self._interface, "-s", self._containers, "-d", network, "-j", "ACCEPT")
-
-    def _name_rules(self) -> Iterator[tuple[str, ...]]:
-        """The containers ask this server for names, also where its firewall lets nothing in."""
-        gateway = str(ip_network(self._containers)[1])
-        for protocol in ("udp", "tcp"):
-            yield ("-s", self._containers, "-d", gateway, "-p", protocol, "--dport", "53", "-j", "ACCEPT")
 
 
 def _delete_route(route: IPRoute, network: str, index: int) -> None:
@@ -184,30 +131,3 @@ def _routes(route: IPRoute, index: int) -> dict[str, Any]:
         if one["proto"] == ROUTE_PROTOCOL and destination is not None:
             found[str(ip_network(f"{destination}/{one['dst_len']}"))] = one
     return found
-
-
-def _iptables(*arguments: str, quiet: bool = False) -> bool:
-    """Run iptables; whether it succeeded. Raises AdapterError when it must and does not."""
-    what = f"run iptables {' '.join(arguments)}"
-    try:
-        child = subprocess.Popen(  # noqa: S603 - no shell; words of our own and a checked interface name
-            ("iptables", "-w", "2", *arguments),  # noqa: S607 - found on the agent's PATH, as administrators expect
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    except FileNotFoundError as error:
-        raise AdapterError(COMPONENT, what, "it is not installed", "install the package iptables") from error
-    except OSError as error:  # no process, file or memory is free
-        raise AdapterError(COMPONENT, what, error.strerror or str(error), "tried again") from error
-    with child:
-        try:
-            said, _ = child.communicate(timeout=_LIMIT_S)
-        except subprocess.TimeoutExpired as error:
-            with suppress(ProcessLookupError):
-                os.killpg(child.pid, signal.SIGKILL)
-            raise AdapterError(COMPONENT, what, f"not done after {_LIMIT_S:.0f} s", "tried again") from error
-    if child.returncode != 0 and not quiet:
-        raise AdapterError(COMPONENT, what, " ".join(said.decode(errors="replace").split())[:300], "tried again")
-    return child.returncode == 0

@@ -18,7 +18,6 @@ def main() -> None:
     wire = WireGuard(
         WireGuardSettings(
             address=f"10.100.{number}.1",
-            subnet_id=int(number),
             private_key=bytes.fromhex(private_key),
             state_dir=Path(folder),
             interface=interface,

@@ -7,7 +7,7 @@ from typing import Final
 
 from core.wireguard import canonical_peers
 from shell.failure import AdapterError
-from tests.real.wireguard.tunnel import ADDRESS, CONTAINERS, Tunnel, command, ip, key, peer, same
+from tests.real.wireguard.tunnel import ADDRESS, Tunnel, command, ip, key, peer, same
 
 KEEPALIVE_COLUMN: Final = 7
 ENDPOINT_COLUMN: Final = 2
@@ -107,32 +107,6 @@ def what_a_hand_breaks_is_seen_and_mended(tunnel: Tunnel) -> None:
         assert seen in tunnel.trouble(), (words, tunnel.trouble())
         tunnel.ensure_up()
         same(tunnel.fetch(), (one,))
-
-
-def a_removed_rule_is_seen_and_put_right(tunnel: Tunnel) -> None:
-    """L21: of our chain and of the one that leads there; a firewall manager is named as the likely cause."""
-    tunnel.apply(peer(1))
-    removals: tuple[tuple[str, ...], ...] = (
-        ("-D", "FORWARD", "-j", "TECHULUS-FORWARD"),
-        ("-F", "TECHULUS-FORWARD"),
-        ("-D", "INPUT", "-j", "TECHULUS-INPUT"),
-        ("-F", "TECHULUS-INPUT"),
-        ("-F",),
-    )
-    for words in removals:
-        command("iptables", *words)
-        assert "a firewall manager has removed a rule" in tunnel.again().trouble(), words
-        tunnel.apply()
-        same(tunnel.fetch(), (peer(1),))
-    rules = command("iptables", "-S").splitlines()
-    tunnel.ensure_up()
-    same(command("iptables", "-S").splitlines(), rules)
-    assert rules.count("-A FORWARD -j TECHULUS-FORWARD") == 1, rules
-    assert sum(CONTAINERS in rule for rule in rules if "TECHULUS-FORWARD" in rule) == 4, rules
-    assert rules.count("-A INPUT -j TECHULUS-INPUT") == 1, rules
-    assert sum("--dport 53 -j ACCEPT" in rule for rule in rules if "TECHULUS-INPUT" in rule) == 2, rules
-    tunnel.stop()
-    assert "TECHULUS" not in command("iptables", "-S")
 
 
 def a_peer_that_roams_is_no_drift(tunnel: Tunnel) -> None:
@@ -238,7 +212,6 @@ CHECKS: Final[tuple[Callable[[Tunnel], None], ...]] = (
     many_peers_are_read_whole,
     what_a_hand_changes_is_seen,
     what_a_hand_breaks_is_seen_and_mended,
-    a_removed_rule_is_seen_and_put_right,
     a_peer_that_roams_is_no_drift,
     a_silent_peer_gets_its_endpoint_again,
     an_update_that_fails_hides_no_endpoint,

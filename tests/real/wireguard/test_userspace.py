@@ -41,7 +41,12 @@ def agent(tmp_path: Path, lease: Lease, tunnel: Tunnel) -> Iterator[Callable[[],
     def start() -> Child:
         settings = tunnel.settings
         log = tmp_path / f"agent-{len(started)}.log"
-        words = (settings.interface, str(settings.subnet_id), str(settings.listen_port), settings.private_key.hex())
+        words = (
+            settings.interface,
+            settings.address.split(".")[2],
+            str(settings.listen_port),
+            settings.private_key.hex(),
+        )
         child = Child((sys.executable, "-m", "tests.real.wireguard.agent", *words, str(settings.state_dir)), log)
         lease.remember(Group(child.identity))
         started.append(child)

@@ -22,7 +22,6 @@ Mode = Literal["kernel", "userspace"]
 
 SUBNET: Final = 7
 ADDRESS: Final = f"10.100.{SUBNET}.1"
-CONTAINERS: Final = f"10.200.{SUBNET}.0/24"
 
 
 class Tunnel:
@@ -89,7 +88,6 @@ def tunnel(folder: Path, name: str, mode: Mode, number: int = SUBNET, **changes:
     """A tunnel that nobody else has a name, port or key of; gone afterwards."""
     settings = WireGuardSettings(
         address=f"10.100.{number}.1",
-        subnet_id=number,
         private_key=os.urandom(32),
         state_dir=folder / name,
         interface=name,
