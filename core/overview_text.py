@@ -106,6 +106,8 @@ def _firewall(found: dict[str, Any]) -> Iterator[str]:
     """What is missing or in the way, each with the commands that put it right."""
     if found.get("failure"):
         yield f"FAILED: {found['failure']}"
+    if not found.get("othersSeen", True):
+        yield "only the agent's own rules are seen: iptables writes to the tables of before nftables"
     yield from (f"missing: {one}" for one in found.get("missing") or ())
     for one in found.get("blocked") or ():
         what = ", ".join(one.get("drops") or ())

@@ -94,6 +94,7 @@ class FirewallLoop:
         seen = self._seen
         return {
             "failure": self._failure,
+            "othersSeen": seen is None or seen.is_whole,
             "missing": [] if seen is None else [*([seen.fault] if seen.fault else []), *seen.lost],
             "blocked": [] if seen is None else [one.json() for one in seen.blocked],
         }

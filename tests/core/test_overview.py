@@ -196,6 +196,8 @@ def test_a_firewall_in_the_way() -> None:
     assert text.endswith("\n              nft a\n              nft b")
     _, text = told(a_moment(Server(want("a"), there("a")), firewall={"failure": "why", "missing": [], "blocked": []}))
     assert "firewall    FAILED: why" in text
+    _, text = told(a_moment(Server(want("a"), there("a")), firewall={"othersSeen": False}))
+    assert "firewall    only the agent's own rules are seen" in text
 
 
 def test_nobody_runs() -> None:

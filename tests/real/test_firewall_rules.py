@@ -1,16 +1,21 @@
 """The firewall's adapter in a network namespace: our rules, and what is read of all of them."""
 
+import os
+import shutil
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
 
 from core.nftables import Ruleset
-from shell.adapters.firewall import Firewall, FirewallSettings, ruleset
+from shell.adapters.firewall import Firewall, FirewallSettings, Seen, ruleset
+from shell.failure import AdapterError
 from tests.captures_nftables import NAMES, a_server, case, drops
 from tests.lab.process import run
 from tests.real import nftables_captures
@@ -155,3 +160,30 @@ def test_rules_that_change_while_they_are_read(firewall: Firewall) -> None:
     number, _ = ruleset.read()
     assert before is not None and number > before
     assert ruleset.generation() == number
+
+
+def test_tables_of_before_nftables(firewall: Firewall, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where iptables writes to them, our rules are set and asked for all the same; of others nothing is said, and nothing is reloaded."""
+    legacy = shutil.which("iptables-legacy")
+    assert legacy is not None
+    (tmp_path / "iptables").symlink_to(legacy)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert now(firewall.fetch).fault is not None
+    now(firewall.apply)
+    seen = now(partial(firewall.fetch, runs=True, publishes=True))
+    assert seen == Seen(fault=None, lost=(), blocked=(), is_whole=False)
+    assert "TECHULUS-FORWARD" in run((legacy, "-S")) and "TECHULUS" not in run(("nft", "list", "ruleset"))
+    assert now(firewall.fetch_blocked) is None
+    run((legacy, "-F"))
+    assert "has removed a rule" in now(Firewall(_SETTINGS).fetch).fault
+    now(firewall.withdraw)
+
+
+def test_without_iptables_its_absence_is_said(
+    firewall: Firewall, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And what others drop is seen all the same."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(AdapterError, match="install the package iptables"):
+        now(firewall.fetch)
+    assert now(firewall.fetch_blocked) == ()

@@ -230,7 +230,7 @@ def test_another_firewall_is_named_once_until_it_changes() -> None:
         await anyio.sleep(60)
         server.seen = WHOLE
         await anyio.sleep(60)
-        assert loop.document() == {"failure": None, "missing": [], "blocked": []}
+        assert loop.document() == {"failure": None, "othersSeen": True, "missing": [], "blocked": []}
 
     logs = play(server, scene)
     named = "firewall drops what must pass"
