@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import TypeAlias
 
 from core import awaiting, fetching, guard, next_look, plan, retry, saying, status
+from core.containers import ContainerId
 from core.events import (
     ActionDone,
     ContainersChanged,
@@ -37,6 +38,7 @@ from core.events import (
     Tick,
     Woken,
 )
+from core.liveness import STOPPING
 from core.memory import (
     DEADLINE_S,
     Ending,
@@ -291,7 +293,7 @@ def _choose(state: Processing, actual: ActualState, now: float) -> tuple[Process
     drift = plan.outstanding(state.snapshot, actual, state.memory.node_type)
     retries = retry.seen_in_force(state.memory.retries, drift)
     images = state.memory.images.among(fetching.needed_by(drift), retries)
-    memory = replace(state.memory, drift=drift, retries=retries, images=images)
+    memory = replace(state.memory, drift=drift, stops=_stops(actual), retries=retries, images=images)
     state, asking = awaiting.ask(replace(state, memory=memory), now)
     memory, notes = state.memory, [*asking]
     for action in ready(memory, state.snapshot, drift, now):
@@ -328,7 +330,12 @@ def _changed(state: Processing, event: ActionDone, now: float) -> Step:
 def _last_report(state: Processing, phase: Closing, actual: ActualState, now: float) -> Step:
     ever_up = status.now_up(actual.containers, state.memory.ever_up)
     drift = plan.outstanding(state.snapshot, actual, state.memory.node_type)
-    return _close(replace(state, memory=replace(state.memory, ever_up=ever_up, drift=drift)), actual, now, phase.ending)
+    memory = replace(state.memory, ever_up=ever_up, drift=drift, stops=_stops(actual))
+    return _close(replace(state, memory=memory), actual, now, phase.ending)
+
+
+def _stops(actual: ActualState) -> frozenset[ContainerId]:
+    return frozenset(one.id for one in actual.containers if one.state == STOPPING)
 
 
 def _close(state: Processing, actual: ActualState, now: float, ending: Ending) -> tuple[Processing, tuple[Effect, ...]]:

@@ -47,6 +47,7 @@ class Memory:
     counts for what needs none; `retries` and `images` say what is put aside; `doubted` holds the containers that a
     suspicious expected state would remove, until the next poll says the same; `unfinished` is the key of an action that still ran when
     its PROCESSING ended; `drift` is what the last look found to be done, put aside or not;
+    `stops` are the containers of which that look found a stop under way;
     `removed` are deployments that work items took away since the last answered poll; `poll_failure` says why the last poll failed and
     `look_failure` why the last look did; `idle_since` is when the last PROCESSING ended; `looked_at` is when the last look was asked for,
     and `changed_at` when it was last heard since then that a container has ended.
@@ -61,6 +62,7 @@ class Memory:
     unfinished: RetryKey | None = None
     ever_up: frozenset[ContainerId] = frozenset()
     drift: tuple[Action, ...] = ()
+    stops: frozenset[ContainerId] = frozenset()
     woken: bool = False
     stopping: bool = False
     removed: frozenset[DeploymentId] = frozenset()
@@ -110,12 +112,16 @@ def ready(memory: Memory, expected: ExpectedState, drift: tuple[Action, ...], no
     """Those changes that are not put aside, in their order; what replaces a container is put aside with the stop of that container.
 
     Both wait for the same image, and whichever comes first must not run beside what it replaces. After a stop that has failed, that holds
-    for containers with volumes only: no two may ever write to the same data, and any other is better there than not.
+    for containers with volumes only: no two may ever write to the same data, and any other is better there than not. A container that
+    is being stopped already is waited for.
     """
     awaited: set[DeploymentId] = set()
     found: list[Action] = []
     for action in drift:
         if is_overtaken(action, memory.removed):
+            continue
+        if isinstance(action, StopOrphan | Redeploy) and action.container_id in memory.stops:
+            awaited.update(one.deployment_id for one in (action.successors if isinstance(action, StopOrphan) else ()))
             continue
         needed = memory.images.needs(action, expected, memory.retries)
         if needed or due_at(memory, action) > now:

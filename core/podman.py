@@ -37,7 +37,11 @@ CAPABILITIES: Final = (
 PIDS: Final = 4096  # far above what services need; a fork bomb stays in its container
 MTU: Final = 1420  # the largest packet that fits into the tunnel between servers
 NETWORK_LABEL: Final = LABEL_PREFIX + "network"
+LOOSE_ADDRESS: Final = (
+    "192.0.2.1"  # in no network of anybody's (RFC 5737), so that Podman refuses to set up a network with it
+)
 _NS: Final = 1_000_000_000
+_REMOVAL: Final = ".removal"
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +115,21 @@ def mac_for(address: str) -> str:
     A new container with the old one's address is then reached at once: no neighbour's table goes stale.
     """
     return ":".join(f"{byte:02x}" for byte in (0x02, 0x74, *IPv4Address(address).packed))
+
+
+def removal_name(name: str) -> str:
+    """What a container is called once its removal has begun."""
+    return name if is_half_removed(name) else name + _REMOVAL
+
+
+def original_name(name: str) -> str:
+    """What a container was called before its removal began."""
+    return name.removesuffix(_REMOVAL)
+
+
+def is_half_removed(name: str) -> bool:
+    """Whether the removal of a container with this name has begun."""
+    return name.endswith(_REMOVAL)
 
 
 def reference(wanted: Image) -> str:

@@ -30,6 +30,8 @@ _WORDS: Final[Mapping[str, str]] = {
     "removing": "stopped",
     "dead": "failed",
     "damaged": "failed",
+    "process_gone": "failed",
+    "stop_overdue": "stopped",
     "unknown": "failed",
 }
 _AGE: Final = attrgetter("created", "id")  # nearly the order in which Podman lists them: to sort costs little

@@ -11,6 +11,7 @@ import msgspec
 from returns.result import Failure, Result, Success
 
 from core.containers import ActualContainer, ContainerId, DeploymentId
+from core.liveness import GONE, STOPPING
 from core.protocol import WorkItem
 from core.rejection import has_control, id_fault, shown
 
@@ -143,6 +144,8 @@ def decide(
             return _restart(_of(wanted, containers), begun)
         case Stop(deployment_id=wanted):
             found = sorted(_of(wanted, containers), key=lambda one: one.id)
+            if (later := _being_stopped(found)) is not None:
+                return later
             return RemoveContainers(tuple(found), by_force=False) if found else Nothing("no container is left")
         case ForceCleanup(service_id=service, container_ids=ids):
             mine = [one for one in containers if one.id in ids and one.service_id == service]
@@ -195,8 +198,16 @@ def _cleanup(service: str, there: list[ActualContainer], expected: frozenset[Dep
     leaving = [one for one in there if expected is None or one.deployment_id not in expected]
     if leaving:
         return Later(f"container {leaving[0].name} of the service is still here")
+    if (later := _being_stopped(there)) is not None:
+        return later
     using = [one for one in there if one.state not in _AT_REST]
     return Refuse(f"container {using[0].name} of the service is {using[0].state}") if using else RemoveVolumes(service)
+
+
+def _being_stopped(found: list[ActualContainer]) -> Later | None:
+    """Whoever has begun the stop, a person perhaps, has given the process time to end."""
+    stopping = [one for one in found if one.state == STOPPING]
+    return Later(f"container {stopping[0].name} is being stopped") if stopping else None
 
 
 def _restart(found: list[ActualContainer], begun: str | None) -> Step:
@@ -206,6 +217,10 @@ def _restart(found: list[ActualContainer], begun: str | None) -> Step:
     mark = f"{one.id} {one.pid}"
     if begun is not None and one.state == "running" and mark != begun:
         return Nothing("it was started anew before the agent was interrupted")
+    if one.state == GONE:
+        return Nothing("its process is gone, and it is made anew for that reason")
+    if (later := _being_stopped([one])) is not None:
+        return later
     return RestartContainer(one.id, one.name, mark)
 
 

@@ -5,6 +5,20 @@ set -euo pipefail
 source "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/common.sh"
 purge=${1:-no}
 
+# Stops containers, removes them, and returns whether their processes are gone, too: a forced removal in the middle of a stop would make
+# Podman 4.3 forget the container and leave its process.
+end_containers() {
+    local group
+    group=$(IFS='|' && echo "/libpod-($*)(\.scope)?(/|\$)")
+    podman stop --ignore --time 10 "$@" >/dev/null 2>&1 || true
+    podman rm --force --time 10 "$@" >/dev/null || return 1
+    for _ in {1..50}; do
+        grep --quiet --no-messages --extended-regexp "$group" /proc/[0-9]*/cgroup || return 0
+        sleep 0.2
+    done
+    return 1
+}
+
 # Containers of ours are those with a label that begins with techulus. (as the agent itself tells them). An interface of ours has the
 # agent's mark in its folder; a network is ours where an agent has been and the addresses are those of the containers.
 remove_what_it_made() {
@@ -13,10 +27,10 @@ remove_what_it_made() {
     interface=$(told TECHULUS_WIREGUARD_INTERFACE) interface=${interface:-wg0}
     if command -v podman >/dev/null; then
         # What cannot be listed, or removed, is not gone: nothing that containers use or write to is taken from under them.
-        ours=$(podman ps --all --format '{{.ID}} {{range $name, $value := .Labels}}{{$name}} {{end}}') ||
+        ours=$(podman ps --all --no-trunc --format '{{.ID}} {{range $name, $value := .Labels}}{{$name}} {{end}}') ||
             ! systemd_runs || fail "the containers could not be listed, so nothing of theirs was removed; the service is stopped"
         mapfile -t ours < <(awk '/ techulus\./ {print $1}' <<<"$ours")
-        [[ ${#ours[@]} == 0 ]] || podman rm --force --time 10 "${ours[@]}" >/dev/null ||
+        [[ ${#ours[@]} == 0 ]] || end_containers "${ours[@]}" ||
             fail "some containers could not be removed, so the rest was left: podman ps --all; the service is stopped"
     fi
     if systemd_runs; then

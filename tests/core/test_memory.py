@@ -8,7 +8,18 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from core import memory, retry
-from core.action import Action, CouldNotBeRead, Deploy, Differs, NoContainer, NotExpected, StopOrphan, UpdateCaddy
+from core.action import (
+    Action,
+    CouldNotBeRead,
+    Deploy,
+    Differs,
+    NoContainer,
+    NotExpected,
+    NotRunning,
+    Redeploy,
+    StopOrphan,
+    UpdateCaddy,
+)
 from core.caddy import Route
 from core.containers import ContainerId, DeploymentId, Volume
 from core.digest import Difference
@@ -200,6 +211,17 @@ def test_after_a_stop_that_failed_only_what_has_volumes_waits(volumes: tuple[Vol
     failed = memory.record(fetched(EMPTY, (stop, new)), stop, Failed("it does not stop"), 0.0)
     assert ready(failed, (stop, new), 1.0) == ((new,) if goes_on else ())
     assert ready(failed, (stop, new), 60.0) == (stop, new)
+
+
+def test_a_stop_under_way_is_waited_for() -> None:
+    """L47: neither is its container touched, nor comes what replaces it; everything else goes on."""
+    successor = an_expected_container(deployment_id=DeploymentId("next"))
+    stop = StopOrphan(DeploymentId("old"), ContainerId("old"), "n", NotExpected(), (successor,))
+    again = Redeploy(an_expected_container(), ContainerId("slow"), NotRunning("stopping"))
+    drift = (stop, Deploy(successor, NoContainer()), again, deploy("other"))
+    stopping = replace(EMPTY, stops=frozenset([ContainerId("old"), ContainerId("slow")]))
+    assert ready(fetched(stopping, drift), drift, 1.0) == (deploy("other"),)
+    assert ready(fetched(EMPTY, drift), drift, 1.0) == drift
 
 
 def test_route_updates_that_come_close_together_become_one() -> None:

@@ -129,3 +129,18 @@ def test_a_restart_that_was_interrupted_is_not_done_twice() -> None:
     assert isinstance(work.decide(Restart(DEPLOYMENT), (after,), first.mark), Nothing)
     down = an_actual_container(state="exited")
     assert isinstance(work.decide(Restart(DEPLOYMENT), (down,), first.mark), RestartContainer)
+
+
+@pytest.mark.parametrize("task", [Stop(DEPLOYMENT), Restart(DEPLOYMENT), CleanupVolumes(ONE.service_id)])
+def test_a_stop_under_way_is_waited_for(task: work.Task) -> None:
+    """L47: a person may have given the process time; only what is asked for by force is done at once."""
+    stopping = (an_actual_container(state="stopping"),)
+    everything = frozenset({DEPLOYMENT})
+    assert work.decide(task, stopping, expected=everything) == Later(f"container {ONE.name} is being stopped")
+    forced = work.decide(ForceCleanup(ONE.service_id, (ONE.id,)), stopping, expected=everything)
+    assert forced == RemoveContainers(stopping, by_force=True)
+
+
+def test_a_restart_of_what_is_made_anew() -> None:
+    """L48: Podman could not, and the next look does more than it."""
+    assert isinstance(work.decide(Restart(DEPLOYMENT), (an_actual_container(state="process_gone"),)), Nothing)

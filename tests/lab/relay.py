@@ -1,4 +1,4 @@
-"""A TCP relay that can be slow, silent or shut while it runs, to stand before a registry or a control plane.
+"""A relay that can be slow, silent or shut while it runs, to stand before a registry, a control plane or a Podman.
 
 Decides when bytes go on. Knows nothing of what they mean.
 """
@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -19,17 +20,23 @@ _STEP_S = 0.05
 
 
 class Relay:
-    """Listens on a free port at `address` and passes connections to `target` (host, port). Use as a context manager.
+    """Listens on a free port at `address`, or at the socket `path`, and passes connections to `target`. Use as a context manager.
+
+    The target is a host and its port, or the path of a socket.
 
     `trips` is asked about all bytes on their way to the target; when it says so, they are not passed on and the connection is broken.
     """
 
     def __init__(
-        self, target: tuple[str, int], address: str = "127.0.0.1", trips: Callable[[bytes], bool] = lambda chunk: False
+        self,
+        target: tuple[str, int] | Path,
+        address: str = "127.0.0.1",
+        trips: Callable[[bytes], bool] = lambda chunk: False,
+        path: Path | None = None,
     ) -> None:
         self._target = target
         self._trips = trips
-        self._listener = socket.create_server((address, 0))
+        self._listener = socket.create_server((address, 0)) if path is None else _unix_server(path)
         self._flowing = threading.Event()
         self._flowing.set()
         self._closed = threading.Event()
@@ -39,8 +46,7 @@ class Relay:
         self._line_free_at = 0.0
         self._sockets: list[socket.socket] = []
         self._threads: list[threading.Thread] = []
-        port: int = self._listener.getsockname()[1]
-        self.address = f"{address}:{port}"
+        self.address = str(path) if path is not None else f"{address}:{self._listener.getsockname()[1]}"
         self._start(self._accept)
 
     def flow(self, bytes_per_s: int | None = None, *, together: bool = False) -> None:
@@ -91,7 +97,7 @@ class Relay:
     def _serve(self, client: socket.socket) -> None:
         with client:
             try:
-                server = socket.create_connection(self._target, timeout=_CONNECT_S)
+                server = _connected(self._target)
             except OSError:
                 return
             with server:
@@ -126,3 +132,23 @@ class Relay:
     def _chunk_bytes(self) -> int:
         limit = self._bytes_per_s
         return _CHUNK_BYTES if limit is None else max(1, min(_CHUNK_BYTES, int(limit * _STEP_S)))
+
+
+def _unix_server(path: Path) -> socket.socket:
+    server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    server.bind(str(path))
+    server.listen()
+    return server
+
+
+def _connected(target: tuple[str, int] | Path) -> socket.socket:
+    if not isinstance(target, Path):
+        return socket.create_connection(target, timeout=_CONNECT_S)
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    connection.settimeout(_CONNECT_S)
+    try:
+        connection.connect(str(target))
+    except OSError:
+        connection.close()
+        raise
+    return connection

@@ -4,7 +4,6 @@ Only containers that carry a label of ours are ever started, stopped or removed:
 done twice, or was interrupted by a crash, ends in the same state. What a container is made of is rendered by `core.podman`.
 """
 
-import contextlib
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -15,36 +14,40 @@ from typing import Final, TypeVar
 
 import anyio.to_thread
 from returns.pipeline import is_successful
-from returns.result import Result
 
 from core import podman as form
 from core import podman_answers, podman_events
 from core.containers import ActualContainer, ContainerId, ExpectedContainer
 from core.damage import Damage
 from core.podman import CreateOptions, Limit
-from core.podman_answers import Holder, Listing
+from core.podman_answers import Listing
 from core.podman_events import ContainerEvent
-from core.rejection import shown
 from shell import collector
 from shell.adapters.podman import service as api
 from shell.adapters.podman.images import Images, ImageSettings
+from shell.adapters.podman.inspector import LEFT_ALONE, Inspector
 from shell.adapters.podman.library import APIClient
+from shell.adapters.podman.liveness import Liveness
+from shell.adapters.podman.processes import Processes
+from shell.adapters.podman.removal import NOT_UP, Removal
 from shell.adapters.podman.service import CHANGE_S, COMPONENT, RefusedError, Service
 from shell.adapters.podman.volumes import folders_of, make_volumes, remove_volumes
 from shell.failure import AdapterError
-from shell.log import bound_contextvars, logger
+from shell.log import bound_contextvars
 
 T = TypeVar("T")
 
-_KEY: Final = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")  # so that a key sent by the control plane is never a path
 # Podman tells these cases apart by its words only, which have been the same since 4.0.
 _ADDRESS_TAKEN: Final = re.compile(
     r"requested ip address (?P<address>\S+) is already allocated to container ID (?P<holder>[0-9a-f]+)"
 )
 _NAME_TAKEN: Final = "already in use"
-_CANNOT_LOOK: Final = 500  # of an inspection, for a container that is there
 _LIMIT_WORD: Final = "rlimit"
-_LEFT_ALONE: Final = "it is left alone"
+_KEPT_FOR_NOBODY: Final = (
+    "it is free after a restart of the server; or when all of its containers are stopped, "
+    "/run/containers/networks/ipam.db is removed, and they are started again"
+)
+_LEFT_GRACE_S: Final = 10.0  # as a stop gives
 _LOOK_AGAIN: Final = "the server is looked at again"
 
 
@@ -78,6 +81,17 @@ class Podman:
         self._started_at: dict[ContainerId, float] = {}
         self._listing: Listing | None = None
         self._damage = Damage()
+        self._inspector = Inspector(self._service)
+        self._processes = Processes(settings.socket)
+        self._liveness = Liveness(self._service, self._processes)
+        self._removal = Removal(
+            self._service,
+            self._inspector,
+            self._liveness,
+            self._processes,
+            settings.network,
+            lambda: self.before_removal(),
+        )
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -95,7 +109,7 @@ class Podman:
     async def containers(self, wall_now_s: float) -> tuple[ActualContainer, ...]:
         """All containers of ours, in one request; never an incomplete list.
 
-        One that can never be started is `damaged` (`core.damage`).
+        One that can never be started is `damaged` (`core.damage`); what Podman does not see is seen here (`core.liveness`).
         """
         raw = await self._service.read("list containers", api.list_containers)
         with collector.paused():
@@ -106,7 +120,7 @@ class Podman:
         there = {one.id for one in self._listing.containers}
         self._started_at = {one: at for one, at in self._started_at.items() if one in there}
         self._damage = self._damage.among(there)
-        return self._damage.shown(self._listing.containers)
+        return await self._liveness.shown(self._damage.shown(self._listing.containers))
 
     async def watch(self, on_open: Callable[[], None], on_event: Callable[[ContainerEvent], None]) -> None:
         """Say what happens to containers of ours, from `on_open` on, until the stream ends, which raises AdapterError."""
@@ -130,7 +144,7 @@ class Podman:
 
     async def log_file(self, container_id: ContainerId) -> str | None:
         """Where a container's log is, in Podman's own form; None when it is in no such file, or the container is gone."""
-        holder = await self._holder(container_id)
+        holder = await self._inspector.holder(container_id)
         return None if holder is None else holder.log_file
 
     async def network_fault(self) -> str | None:
@@ -164,12 +178,15 @@ class Podman:
     async def create_and_start(self, container: ExpectedContainer, env: Mapping[str, str], image_id: str) -> None:
         """Create a container from an image that is here and start it; `env` is decrypted. One that does not start is removed again."""
         await self.make_volumes(container)
+        await self._removal.end_forgotten_of(
+            container, self._volume_folders(container), self.images.folder, _LEFT_GRACE_S
+        )
         made = await self._create(container, env, image_id)
         try:
             await self._start(container.name, made)
         except AdapterError as error:
             limits = () if self._limits or _LIMIT_WORD not in error.why else await self._limits_meant(made)
-            await self._remove_unstarted(container.name, made, error)
+            await self._remove_unstarted(made, error)
             if not limits:
                 raise
         else:
@@ -179,7 +196,7 @@ class Podman:
 
     async def start(self, container_id: ContainerId) -> None:
         """Start a container of ours; fine when it runs."""
-        holder = await self._ours("start", container_id)
+        holder = await self._inspector.ours("start", container_id)
         if holder is None:
             raise AdapterError(COMPONENT, f"start container {container_id}", "it is gone", _LOOK_AGAIN)
         if holder.fault is not None:
@@ -187,6 +204,8 @@ class Podman:
             then = "when it is so again, it counts as damaged and is made anew"
             raise AdapterError(COMPONENT, f"start container {holder.name}", holder.fault, then)
         self._damage = self._damage.cleared(holder.id)
+        if holder.state in NOT_UP:
+            await self._removal.end_unseen(holder)
         await self._start(holder.name, holder.id)
 
     async def stop_and_remove(self, container_id: ContainerId, grace_s: float = 10) -> None:
@@ -194,24 +213,15 @@ class Podman:
 
         Fine when it is gone already.
         """
-        holder = await self._ours("stop", container_id)
-        if holder is None:
-            return
-        if holder.state == "running":  # in any other state nobody would hear a polite word
-            stop = partial(api.stop_container, container_id=holder.id, grace_s=ceil(grace_s))
-            with contextlib.suppress(RefusedError):  # whatever kept it from stopping, force comes next
-                await self._service.call(f"stop container {holder.name}", stop, grace_s + CHANGE_S)
-        await self._remove(holder.name, holder.id)
+        await self._removal.politely(container_id, grace_s)
 
     async def remove_forced(self, container_id: ContainerId) -> None:
         """Remove a container of ours at once, and see that it is gone. Fine when it is gone already."""
-        holder = await self._ours("remove", container_id)
-        if holder is not None:
-            await self._remove(holder.name, holder.id)
+        await self._removal.forced(container_id)
 
     async def restart(self, container_id: ContainerId, grace_s: float = 10) -> None:
         """Stop a container of ours politely, after `grace_s` seconds by force, and start it again."""
-        holder = await self._ours("restart", container_id)
+        holder = await self._inspector.ours("restart", container_id)
         if holder is None:
             raise AdapterError(COMPONENT, f"restart container {container_id}", "it is gone", _LOOK_AGAIN)
         restart = partial(api.restart_container, container_id=holder.id, grace_s=ceil(grace_s))
@@ -224,14 +234,19 @@ class Podman:
 
     async def remove_volumes(self, service_id: str) -> None:
         """Delete the folders of a service's volumes; fine when there are none. Refused while anybody's container uses one."""
-        for folder in await anyio.to_thread.run_sync(folders_of, self._settings.volumes_dir, service_id):
+        folders = await anyio.to_thread.run_sync(folders_of, self._settings.volumes_dir, service_id)
+        for folder in folders:
             what = f"remove volume folder {folder}"
             raw = await self._service.read(what, partial(api.list_mounting, path=folder))
             users = podman_answers.parse_names(raw)
             if not is_successful(users) or users.unwrap():
                 why = users.failure() if not is_successful(users) else f"container {users.unwrap()[0]} has it mounted"
                 raise AdapterError(COMPONENT, what, why, "nothing is deleted")
+        await self._removal.require_unused(service_id, tuple(map(Path, folders)))
         await anyio.to_thread.run_sync(remove_volumes, self._settings.volumes_dir, service_id)
+
+    def _volume_folders(self, container: ExpectedContainer) -> tuple[Path, ...]:
+        return tuple(self._settings.volumes_dir / container.service_id / one.name for one in container.volumes)
 
     async def _create(self, container: ExpectedContainer, env: Mapping[str, str], image_id: str) -> ContainerId:
         settings = self._settings
@@ -249,17 +264,17 @@ class Podman:
 
     async def _free_name(self, what: str, container: ExpectedContainer, error: RefusedError) -> None:
         """Remove the holder of a container's name if it is what a crash between creation and start has left of the same deployment."""
-        holder = await self._holder(container.name)
+        holder = await self._inspector.holder(container.name)
         if holder is None or holder.name != container.name:
             then = f"`podman rm --force {container.name}` removes what Podman itself has left over"
             raise AdapterError(COMPONENT, what, error.why, then) from error
         if holder.ours and holder.deployment_id == container.deployment_id and holder.state == "created":
             with bound_contextvars(why="a crash has left it behind, never started"):
-                await self._remove(holder.name, holder.id)
+                await self._removal.by_force(holder)
             return
         whose = "one of ours" if holder.ours else "not one of ours"
         why = f"the name is taken by container {holder.id}, which is {whose} and {holder.state}"
-        then = _LOOK_AGAIN if holder.ours else f"rename or remove that one; {_LEFT_ALONE}"
+        then = _LOOK_AGAIN if holder.ours else f"rename or remove that one; {LEFT_ALONE}"
         raise AdapterError(COMPONENT, what, why, then) from error
 
     async def _start(self, name: str, container_id: ContainerId) -> None:
@@ -270,63 +285,35 @@ class Podman:
             taken = _ADDRESS_TAKEN.search(error.why)
             if taken is None:
                 raise
-            holder = await self._holder(taken["holder"])
-            by = f"container {holder.name}" if holder else f"container {taken['holder']}, which is gone"
-            then = (
-                "tried again; it works when that one has left"
-                if holder
-                else "Podman forgets that when the server restarts"
-            )
-            raise AdapterError(COMPONENT, what, f"address {taken['address']} is taken by {by}", then) from error
+            raise await self._address_taken(what, taken["address"], taken["holder"]) from error
 
-    async def _remove_unstarted(self, name: str, container_id: ContainerId, error: AdapterError) -> None:
+    async def _address_taken(self, what: str, address: str, holder_id: str) -> AdapterError:
+        """Why an address cannot be had. One that is kept for a container of ours that has no process is freed, with that container."""
+        holder = await self._inspector.holder(holder_id)
+        if holder is None:
+            why = f"address {address} is kept by Podman for container {holder_id}, which is gone"
+            return AdapterError(COMPONENT, what, why, _KEPT_FOR_NOBODY)
+        if holder.ours and holder.state in NOT_UP and not await self._processes.of(holder.id):
+            with bound_contextvars(why=f"Podman keeps address {address} for a start of it that was never finished"):
+                await self._removal.by_force(holder, keeps_address=True)
+            why = f"address {address} was kept by Podman for container {holder.name}, which does not run"
+            return AdapterError(COMPONENT, what, why, "that one has been removed and the address is free; made anew")
+        then = "tried again; it works when that one has left"
+        return AdapterError(COMPONENT, what, f"address {address} is taken by container {holder.name}", then)
+
+    async def _remove_unstarted(self, container_id: ContainerId, error: AdapterError) -> None:
         try:
-            with bound_contextvars(why="it did not start"):
-                await self._remove(name, container_id)
+            holder = await self._inspector.holder(container_id)
+            if holder is not None:
+                with bound_contextvars(why="it did not start"):
+                    await self._removal.by_force(holder)
         except AdapterError as left:
             then = f"it could not be removed either ({left.why}), so it stays behind, not started, until the next look"
             raise AdapterError(COMPONENT, error.what, error.why, then) from left
 
-    async def _remove(self, name: str, container_id: ContainerId) -> None:
-        what = f"remove container {name}"
-        await self.before_removal()
-        await self._service.call(what, partial(api.remove_container, container_id=container_id), CHANGE_S)
-        if await self._holder(container_id) is not None:
-            raise AdapterError(COMPONENT, what, "it is still there", _LOOK_AGAIN)
-        logger().info(
-            "container removed", container=name, id=container_id[:12]
-        )  # why and for whom: bound by the caller
-
     async def _limits_meant(self, container_id: ContainerId) -> tuple[Limit, ...]:
-        holder = await self._holder(container_id)
+        holder = await self._inspector.holder(container_id)
         return () if holder is None else podman_answers.repaired_limits(holder)
-
-    async def _ours(self, verb: str, container_id: ContainerId) -> Holder | None:
-        """A container of ours, None when there is none; AdapterError when it is somebody else's."""
-        holder = await self._holder(container_id)
-        if holder is not None and not holder.ours:
-            raise AdapterError(COMPONENT, f"{verb} container {holder.name}", "it carries no label of ours", _LEFT_ALONE)
-        return holder
-
-    async def _holder(self, key: str) -> Holder | None:
-        what = f"look at container {key}"
-        if not _KEY.fullmatch(key):
-            raise AdapterError(COMPONENT, f"look at container {shown(key)}", "that is no id and no name", _LEFT_ALONE)
-        parsed: Result[Holder, str] | Result[Holder | None, str]
-        try:
-            found = await self._service.read(what, partial(api.inspect_container, key=key))
-        except RefusedError as error:
-            if error.status != _CANNOT_LOOK:
-                raise
-            listed = await self._service.read(what, api.list_containers)
-            parsed = podman_answers.parse_listed(listed, key, error.why)
-        else:
-            if found is None:
-                return None
-            parsed = podman_answers.parse_inspection(found)
-        if not is_successful(parsed):
-            raise AdapterError(COMPONENT, what, parsed.failure(), _LEFT_ALONE)
-        return parsed.unwrap()
 
     async def _change(self, what: str, work: Callable[[APIClient], T], limit_s: float = CHANGE_S) -> T:
         """A call that may fail because the network has gone: then it is looked at again before the next."""

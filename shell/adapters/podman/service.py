@@ -220,6 +220,33 @@ def remove_container(client: APIClient, container_id: str) -> None:
         answer.raise_for_status()
 
 
+def rename_container(client: APIClient, container_id: str, name: str) -> None:
+    """Give a container another name."""
+    client.post(f"/containers/{container_id}/rename", params={"name": name}).raise_for_status()
+
+
+def prepare_container(client: APIClient, container_id: str) -> None:
+    """Set everything up for a container's process, and do not start it; refused when that has been done."""
+    client.post(f"/containers/{container_id}/init").raise_for_status()
+
+
+def leave_network(client: APIClient, container_id: str, network: str) -> None:
+    """Take a container out of a network."""
+    request = msgspec.json.encode({"Container": container_id, "Force": True})
+    client.post(f"/networks/{network}/disconnect", data=request, headers=_JSON).raise_for_status()
+
+
+def join_network(client: APIClient, container_id: str, network: str, address: str) -> None:
+    """Put a container into a network with this address."""
+    request = msgspec.json.encode({"container": container_id, "static_ips": [address]})
+    client.post(f"/networks/{network}/connect", data=request, headers=_JSON).raise_for_status()
+
+
+def inspect_session(client: APIClient, session: str) -> bytes | None:
+    """A command that was run in a container, None when there is none such."""
+    return body_if_found(client.get(f"/exec/{session}/json", stream=True))
+
+
 def start_container(client: APIClient, container_id: str) -> None:
     """Start; fine when it runs."""
     Container(attrs={"Id": container_id}, client=client).start()

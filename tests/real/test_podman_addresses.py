@@ -1,0 +1,209 @@
+"""Addresses that Podman keeps for nobody, after its service was killed in the middle of a container's set-up: freed, and no others."""
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+import pytest
+
+from core.containers import ContainerId, ExpectedContainer
+from core.podman import reference
+from shell.adapters.podman import Podman
+from shell.failure import AdapterError
+from tests.lab.agent import Agent, Plane
+from tests.lab.agents_podman import create, listed, made, page, podman_on, wanted
+from tests.lab.container_processes import processes_of
+from tests.lab.halting_netavark import HaltingNetavark
+from tests.lab.images import image
+from tests.lab.podman_store import PodmanStore
+from tests.lab.registry import Registry
+from tests.lab.relay import Relay
+from tests.lab.wait import wait_for
+
+pytestmark = [pytest.mark.real, pytest.mark.anyio]
+
+_PATIENCE_S = 60
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+def netavark(store: PodmanStore) -> HaltingNetavark:
+    return HaltingNetavark(store)
+
+
+@pytest.fixture
+async def podman(store: PodmanStore, netavark: HaltingNetavark) -> AsyncIterator[Podman]:
+    adapter = podman_on(store)
+    yield adapter
+    await adapter.aclose()
+
+
+def lose(store: PodmanStore, netavark: HaltingNetavark, name: str) -> None:
+    """Start a container, and have the service killed in the middle of it."""
+    netavark.halt()
+    command = store.spawn(
+        ("podman", "--remote", "--url", store.socket_url, "start", name), store.directory / "start.log"
+    )
+    netavark.kill_service_within()
+    command.kill()
+
+
+async def created(podman: Podman, store: PodmanStore, container: ExpectedContainer) -> ContainerId:
+    """A container that exists and has never been started."""
+    await podman.ensure_network()
+    made_id = await podman._create(container, {}, reference(container.image))
+    assert [one.state for one in await listed(podman) if one.id == made_id] == ["created"]
+    return made_id
+
+
+async def test_an_address_kept_for_the_container_itself(
+    podman: Podman, store: PodmanStore, netavark: HaltingNetavark
+) -> None:
+    """L49: freed by Podman itself, with the container, whose process is not started for it; others keep theirs, dynamic ones too."""
+    reference = store.load(image("web"))
+    neighbour = await made(podman, wanted(store, reference, 6))
+    store.cli("network", "create", "others")
+    for name in ("one", "two"):
+        store.cli("run", "--detach", f"--name={name}", "--network=others", reference)
+    container = wanted(store, reference)
+    container_id = await created(podman, store, container)
+    lose(store, netavark, container.name)
+    with pytest.raises(
+        AdapterError, match=f"address {store.address(5)} was kept by Podman for container service-5-deploy"
+    ):
+        await podman.start(container_id)
+    assert [one.id for one in await listed(podman)] == [neighbour]
+    await made(podman, container)
+    assert (page(store.address(5)), page(store.address(6))) == ("v1\n", "v1\n")
+    kept = {
+        store.cli("inspect", "--format", "{{.NetworkSettings.Networks.others.IPAddress}}", one)
+        for one in ("one", "two")
+    }
+    for number in range(3):
+        store.cli("run", "--detach", f"--name=new-{number}", "--network=others", reference)
+        fresh = store.cli("inspect", "--format", "{{.NetworkSettings.Networks.others.IPAddress}}", f"new-{number}")
+        assert fresh not in kept, "nothing of another network is freed"
+    taken = store.spawn(
+        ("podman", "run", "--rm", "--network=techulus", f"--ip={store.address(6)}", reference),
+        store.directory / "taken.log",
+    )
+    wait_for(lambda: "already allocated" in taken.last_words(), _PATIENCE_S, "the neighbour's address to be refused")
+
+
+async def test_one_that_is_removed_before_it_ever_ran(
+    podman: Podman, store: PodmanStore, netavark: HaltingNetavark
+) -> None:
+    """L49: also by an orphan's removal nothing stays behind."""
+    container = wanted(store, store.load(image("web")))
+    container_id = await created(podman, store, container)
+    lose(store, netavark, container.name)
+    await podman.stop_and_remove(container_id)
+    assert (await listed(podman), processes_of(container_id)) == ((), [])
+    await made(podman, container)
+    assert page(store.address(5)) == "v1\n"
+
+
+async def test_an_address_that_podman_chose(podman: Podman, store: PodmanStore, netavark: HaltingNetavark) -> None:
+    """L49: with a network of few addresses, as many containers get one afterwards as before."""
+    reference = store.load(image("web"))
+    subnet, gateway = f"--subnet={store.subnet}", f"--gateway={store.address(1)}"
+    store.cli("network", "create", "--disable-dns", subnet, gateway, f"--ip-range={store.address(252)}/30", "techulus")
+    before = _room(store, reference)
+    container = wanted(store, reference, address=None, ports=())
+    container_id = await created(podman, store, container)
+    lose(store, netavark, container.name)
+    await podman.remove_forced(container_id)
+    assert (_room(store, reference), before > 1) == (before, True)
+
+
+async def test_the_service_dies_while_a_new_container_is_started(
+    podman: Podman, store: PodmanStore, netavark: HaltingNetavark
+) -> None:
+    """L49: what the failed attempt has left behind is removed, and its address is free for the next."""
+    container = wanted(store, store.load(image("web")))
+    await podman.ensure_network()
+    netavark.halt()
+    failures: list[AdapterError] = []
+
+    async def make() -> None:
+        try:
+            await create(podman, container)
+        except AdapterError as error:
+            failures.append(error)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(make)
+        await anyio.to_thread.run_sync(netavark.kill_service_within)
+    assert len(failures) == 1
+    for one in await listed(podman):
+        await podman.stop_and_remove(one.id)
+    await made(podman, container)
+    assert page(store.address(5)) == "v1\n"
+
+
+async def test_one_that_is_gone(podman: Podman, store: PodmanStore, netavark: HaltingNetavark) -> None:
+    """L49: a person has removed the container, with which Podman could have been told; the cause and the cures are said."""
+    container = wanted(store, store.load(image("web")))
+    container_id = await created(podman, store, container)
+    lose(store, netavark, container.name)
+    store.cli("rm", container_id)
+    with pytest.raises(AdapterError, match=f"is kept by Podman for container {container_id}, which is gone; .*ipam.db"):
+        await create(podman, container)
+
+
+_STEPS = (b"/rename?", b"/disconnect", b"/init", b"/connect", b"DELETE /v")
+
+
+@pytest.fixture(params=_STEPS, ids=["rename", "disconnect", "init", "connect", "delete"])
+def doomed(
+    request: pytest.FixtureRequest, plane: Plane, store: PodmanStore, registry: Registry, tmp_path: Path
+) -> Iterator[Agent]:
+    """An agent that is killed before a step of the cure reaches Podman, each time once."""
+    unmanaged = tuple(part for name in ("dns", "caddy", "wireguard") for part in ("--unmanaged", name))
+    path = store.directory / "relay.sock"
+    agent = Agent(
+        tmp_path / "agent",
+        plane.url,
+        ("--podman-socket", str(path), "--insecure-registry", registry.address, *unmanaged),
+    )
+    armed = [True]
+
+    def trips(chunk: bytes) -> bool:
+        if not armed or request.param not in chunk.split(b"\r\n", 1)[0]:
+            return False
+        armed.clear()
+        agent.kill()
+        return True
+
+    with Relay(store.socket_path, trips=trips, path=path):
+        yield agent
+        agent.kill()
+
+
+def test_the_agent_is_killed_at_each_step_of_the_cure(
+    plane: Plane, doomed: Agent, store: PodmanStore, netavark: HaltingNetavark, registry: Registry
+) -> None:
+    """L49: the next start goes on, the service runs with its network, and nothing is left over."""
+    netavark.halt()
+    plane.want({"web": {"image": registry.offer("web")}})
+    doomed.start(plane.token("one", store.subnet_id))
+    netavark.kill_service_within()
+    wait_for(lambda: not doomed.running(), _PATIENCE_S, "the agent to be killed")
+    doomed.start()
+    wait_for(lambda: [one["status"] for one in plane.lab("deployments")] == ["running"], _PATIENCE_S, "the service")
+    (row,) = plane.lab("deployments")
+    assert page(row["ipAddress"]) == "v1\n"
+    assert store.cli("ps", "--all", "--quiet", "--no-trunc").split() == [row["containerId"]]
+
+
+def _room(store: PodmanStore, reference: str) -> int:
+    """How many containers get an address of Podman's choice; none is left."""
+    script = f"podman run --detach --network=techulus {reference} >/dev/null 2>&1"
+    said = store.run(("sh", "-c", f"n=0; while [ $n -lt 9 ] && {script}; do n=$((n+1)); done; echo $n"))
+    store.cli("rm", "--all", "--force", "--time=0")
+    return int(said)
