@@ -81,7 +81,13 @@ class ContainerEngine(Protocol):
         """Delete the folders of a service's volumes."""
 
     async def check_health(self, container_id: ContainerId, limit_s: float) -> str:
-        """Run a container's health check once; the outcome of this run."""
+        """Run a container's health check once, within its limit; the outcome of this run."""
+
+    async def end_overrun_check(self, container_id: ContainerId, limit_s: float) -> None:
+        """End a health check that somebody else runs, if it has overrun its limit."""
+
+    def check_ended_at(self, container_id: ContainerId) -> float:
+        """When a health check was last heard to have ended, on the loop's clock."""
 
 
 class RecordServer(Protocol):

@@ -207,8 +207,8 @@ class Daemon:
         start("work queue", partial(work_queue.run, self._hands(ledger)))
         start("status", partial(status_socket.run, node.data_dir, self.overview, parts=self.parts))
         start("watchdog", partial(watchdog.run, self._manager, self._pulse, self._headline))
-        if self._checks_health:
-            start("health checks", partial(health_loop.run, self._ward()))
+        check = health_loop.run if self._checks_health else health_loop.end_overruns
+        start("health checks", partial(check, self._ward()))
         if (builder := self._builder) is not None:
             start("builds", partial(build_loop.run, builder))
             if (store := node.log_store) is None:

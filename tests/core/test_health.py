@@ -3,7 +3,7 @@
 from msgspec.structs import replace
 
 from core.containers import ContainerId, HealthCheck
-from core.health import DEFAULT_TIMEOUT_S, checks_of, due
+from core.health import DEFAULT_TIMEOUT_S, checks_of, due, silent
 from core.state import ExpectedState
 from tests.builders import an_actual_container, an_expected_container
 
@@ -42,3 +42,12 @@ def test_checks_of_an_expected_state() -> None:
     assert checks_of(ExpectedState(containers=(one,))) == {one.deployment_id: CHECK}
     assert checks_of(ExpectedState(containers=(other,))) == {}
     assert checks_of(None) == {}
+
+
+def test_a_check_that_is_not_heard_to_end() -> None:
+    """L51: an interval, its limit and some seconds after the last; one that was never heard of is waited for."""
+    checks = {CHECKED.deployment_id: CHECK} if CHECKED.deployment_id else {}
+    assert silent([CHECKED], checks, {CHECKED.id: 100.0}, 112.9) == ()
+    assert silent([CHECKED], checks, {CHECKED.id: 100.0}, 113.0) == ((CHECKED.id, 3.0),)
+    assert silent([CHECKED], checks, {}, 1000.0) == ()
+    assert silent([replace(CHECKED, state="exited")], checks, {CHECKED.id: 0.0}, 1000.0) == ()

@@ -136,6 +136,7 @@ class Podman:
     changing: int = 0
     output: dict[str, tuple[str, ...]] = field(default_factory=dict)
     tell: Callable[[ContainerEvent], None] = lambda event: None
+    checks_ended: dict[str, float] = field(default_factory=dict)
     images: ImageStore = field(init=False)
 
     def __post_init__(self) -> None:
@@ -203,7 +204,17 @@ class Podman:
         """The container must exist."""
         assert container_id in self.there
         assert limit_s > 0
+        await self._scripted("check_health")
         return "healthy"
+
+    async def end_overrun_check(self, container_id: ContainerId, limit_s: float) -> None:
+        """Written down, though it is no change of this agent's."""
+        assert container_id in self.there
+        self.journal.append(("end_overrun_check", container_id, limit_s))
+
+    def check_ended_at(self, container_id: ContainerId) -> float:
+        """What the test set up."""
+        return self.checks_ended.get(container_id, float("-inf"))
 
     async def remove_volumes(self, service_id: str) -> None:
         """Only named."""

@@ -24,6 +24,7 @@ from core.podman_answers import Listing
 from core.podman_events import ContainerEvent
 from shell import collector
 from shell.adapters.podman import service as api
+from shell.adapters.podman.checks import Checks
 from shell.adapters.podman.images import Images, ImageSettings
 from shell.adapters.podman.inspector import LEFT_ALONE, Inspector
 from shell.adapters.podman.library import APIClient
@@ -84,6 +85,7 @@ class Podman:
         self._inspector = Inspector(self._service)
         self._processes = Processes(settings.socket)
         self._liveness = Liveness(self._service, self._processes)
+        self._checks = Checks(self._service, self._liveness, self._processes)
         self._removal = Removal(
             self._service,
             self._inspector,
@@ -120,6 +122,7 @@ class Podman:
         there = {one.id for one in self._listing.containers}
         self._started_at = {one: at for one, at in self._started_at.items() if one in there}
         self._damage = self._damage.among(there)
+        self._checks.forget_all_but(there)
         return await self._liveness.shown(self._damage.shown(self._listing.containers))
 
     async def watch(self, on_open: Callable[[], None], on_event: Callable[[ContainerEvent], None]) -> None:
@@ -131,6 +134,8 @@ class Podman:
                 return
             if event.kind == "start":
                 self._started_at[event.container_id] = event.at_s
+            elif event.kind == "health_status":
+                self._checks.heard(event.container_id)
             on_event(event)
 
         await self._service.follow("follow the events", api.events(podman_events.KINDS), on_open, hear)
@@ -228,9 +233,19 @@ class Podman:
         await self._change(f"restart container {holder.name}", restart, grace_s + CHANGE_S)
 
     async def check_health(self, container_id: ContainerId, limit_s: float) -> str:
-        """Run a container's health check once; the outcome of this run. Podman counts it as its own timers' would be."""
-        check = partial(api.run_health_check, container_id=container_id, limit_s=limit_s)
-        return await self._service.call(f"check the health of container {container_id[:12]}", check, limit_s)
+        """Run a container's health check once; the outcome of this run. Podman counts it as its own timers' would be.
+
+        One that overruns its limit is ended, and has failed; none is started beside another.
+        """
+        return await self._checks.run(container_id, limit_s)
+
+    async def end_overrun_check(self, container_id: ContainerId, limit_s: float) -> None:
+        """End a health check that somebody else runs, if it has run for longer than its limit."""
+        await self._checks.end_overrun(container_id, limit_s)
+
+    def check_ended_at(self, container_id: ContainerId) -> float:
+        """When the events last told of the end of a health check, on the loop's clock; long ago when they never did."""
+        return self._checks.ended_at(container_id)
 
     async def remove_volumes(self, service_id: str) -> None:
         """Delete the folders of a service's volumes; fine when there are none. Refused while anybody's container uses one."""

@@ -6,7 +6,7 @@ made by hand, each with the reason. Nothing here decides what to do to a contain
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, TypeVar
 from urllib.parse import quote
@@ -36,6 +36,7 @@ CHANGE_S: Final = 60.0  # a start on a busy server takes a second
 _THREADS: Final = 8
 _PULL_THREADS: Final = 32  # of their own: pulls wait for registries, and nothing else may wait for them
 _PULLS_OF_ONE_REGISTRY: Final = 8  # one that hangs leaves the others their turn
+_CHECK_THREADS: Final = 8  # of their own, too: health checks take as long as they may
 _LARGEST_ANSWER: Final = 64 * 1024**2  # a listing has 1 KiB per container
 _LARGEST_PROGRESS: Final = 16 * 1024**2
 _LONGEST_WORDS: Final = 400
@@ -60,6 +61,7 @@ class Service:
         self._limiter = anyio.CapacityLimiter(_THREADS)
         self._pull_limiter = anyio.CapacityLimiter(_PULL_THREADS)
         self._registry_limiters: dict[str, anyio.CapacityLimiter] = {}
+        self._check_limiter = anyio.CapacityLimiter(_CHECK_THREADS)
         self._follow_limiter = anyio.CapacityLimiter(1)
 
     async def read(self, what: str, work: Callable[[APIClient], T]) -> T:
@@ -69,6 +71,16 @@ class Service:
     async def call(self, what: str, work: Callable[[APIClient], T], limit_s: float = CHANGE_S) -> T:
         """Run blocking requests in a worker thread. Raises AdapterError, as RefusedError when Podman says no."""
         return await self._run(what, lambda: work(self._client), limit_s, self._limiter)
+
+    @contextlib.asynccontextmanager
+    async def turn_of_check(self) -> AsyncIterator[None]:
+        """Wait until one of few may run its health check within."""
+        async with self._check_limiter:
+            yield
+
+    async def check(self, what: str, work: Callable[[APIClient], T], limit_s: float) -> T:
+        """A call that takes as long as a health check."""
+        return await self._run(what, lambda: work(self._client), limit_s, anyio.CapacityLimiter(1))
 
     async def pull(
         self,
