@@ -41,6 +41,8 @@ LOOSE_ADDRESS: Final = (
     "192.0.2.1"  # in no network of anybody's (RFC 5737), so that Podman refuses to set up a network with it
 )
 _NS: Final = 1_000_000_000
+HOSTS: Final = "/etc/hosts"
+HOST_NAME_LENGTH: Final = 12  # of a container's id: Podman's choice of its host name
 _REMOVAL: Final = ".removal"
 
 
@@ -55,13 +57,14 @@ class Limit:
 
 @dataclass(frozen=True, slots=True)
 class CreateOptions:
-    """What a container is given by this server: its network, where volumes lie, resolvers (none: Podman's own choice), log size.
+    """What a container is given by this server: its network, where volumes and hosts files lie, resolvers (none: Podman's), log size.
 
     `limits` is empty as long as Podman's defaults work.
     """
 
     network: str
     volumes_dir: str
+    hosts_dir: str
     dns: tuple[str, ...]
     log_size_bytes: int
     limits: tuple[Limit, ...] = ()
@@ -100,7 +103,7 @@ def create_request(
         "resource_limits": {"pids": {"limit": PIDS}},
         "log_configuration": {"driver": "k8s-file", "size": options.log_size_bytes},
         "healthconfig": _health_config(container.health_check),
-        "mounts": [_mount(container, volume, options) for volume in container.volumes],
+        "mounts": _mounts(container, options),
     }
     if options.dns:
         request["dns_server"] = list(options.dns)
@@ -115,6 +118,21 @@ def mac_for(address: str) -> str:
     A new container with the old one's address is then reached at once: no neighbour's table goes stale.
     """
     return ":".join(f"{byte:02x}" for byte in (0x02, 0x74, *IPv4Address(address).packed))
+
+
+def hosts_text(name: str, address: str | None, server: str, host_name: str = "") -> str:
+    """A container's `/etc/hosts`: itself and loopback, and Podman's own name for the server; nothing of the server's file.
+
+    `address` is None for a container that gets one when it starts: its own names then mean loopback.
+    """
+    own = f"{host_name} {name}".strip()
+    lines = (
+        "127.0.0.1 localhost",
+        "::1 localhost ip6-localhost ip6-loopback",
+        f"{address or '127.0.0.1'} {own}",
+        f"{server} host.containers.internal",
+    )
+    return "".join(f"{line}\n" for line in lines)
 
 
 def removal_name(name: str) -> str:
@@ -190,6 +208,14 @@ def _health_config(check: HealthCheck | None) -> dict[str, Json]:
         "Retries": check.retries,
         "StartPeriod": check.start_period_s * _NS,
     }
+
+
+def _mounts(container: ExpectedContainer, options: CreateOptions) -> list[Json]:
+    mounts = [_mount(container, volume, options) for volume in container.volumes]
+    if any(volume.container_path.rstrip("/") == HOSTS for volume in container.volumes):
+        return mounts
+    source = f"{options.hosts_dir}/{container.name}"
+    return [{"type": "bind", "source": source, "destination": HOSTS, "options": ["bind", "rw"]}, *mounts]
 
 
 def _mount(container: ExpectedContainer, volume: Volume, options: CreateOptions) -> Json:

@@ -14,7 +14,7 @@ from core.podman import CreateOptions, Limit
 from tests.builders import DEPLOYMENT, NAME, NGINX, SERVICE, an_expected_container, an_image
 
 DIGEST = "sha256:" + "0123456789abcdef" * 4
-OPTIONS = CreateOptions("techulus", "/data/volumes", ("10.200.3.1",), 1_000_000)
+OPTIONS = CreateOptions("techulus", "/data/volumes", "/data/hosts", ("10.200.3.1",), 1_000_000)
 
 IMAGE_ID = "5c55" * 16
 LABELS: dict[str, Any] = {
@@ -51,7 +51,9 @@ WHOLE: dict[str, Any] = {
     "resource_limits": {"pids": {"limit": 4096}},
     "log_configuration": {"driver": "k8s-file", "size": 1_000_000},
     "healthconfig": {"Test": ["NONE"]},
-    "mounts": [],
+    "mounts": [
+        {"type": "bind", "source": f"/data/hosts/{NAME}", "destination": "/etc/hosts", "options": ["bind", "rw"]},
+    ],
 }
 
 CHECK = HealthCheck("curl -f localhost", interval_s=10, timeout_s=5, retries=3, start_period_s=30)
@@ -62,13 +64,16 @@ CASES: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
         {"volumes": (Volume("data", "/var/lib/x"), Volume("logs", "/logs"))},
         {
             "mounts": [
-                {
-                    "type": "bind",
-                    "source": f"/data/volumes/{SERVICE}/{name}",
-                    "destination": at,
-                    "options": ["rbind", "rw"],
-                }
-                for name, at in (("data", "/var/lib/x"), ("logs", "/logs"))
+                *WHOLE["mounts"],
+                *(
+                    {
+                        "type": "bind",
+                        "source": f"/data/volumes/{SERVICE}/{name}",
+                        "destination": at,
+                        "options": ["rbind", "rw"],
+                    }
+                    for name, at in (("data", "/var/lib/x"), ("logs", "/logs"))
+                ),
             ]
         },
     ),
@@ -117,7 +122,7 @@ def test_what_is_asked_for_is_in_the_request(changes: dict[str, Any], difference
 
 def test_resolvers_are_left_to_podman_when_none_are_named() -> None:
     """No search domain even so."""
-    request = podman.create_request(an_expected_container(), CreateOptions("n", "/v", (), 1), {}, IMAGE_ID)
+    request = podman.create_request(an_expected_container(), CreateOptions("n", "/v", "/h", (), 1), {}, IMAGE_ID)
     assert "dns_server" not in request
     assert request["dns_search"] == ["."]
 
@@ -125,9 +130,27 @@ def test_resolvers_are_left_to_podman_when_none_are_named() -> None:
 def test_limits_are_sent_only_when_there_are_any() -> None:
     """Else Podman's defaults hold."""
     assert "r_limits" not in podman.create_request(an_expected_container(), OPTIONS, {}, IMAGE_ID)
-    limited = CreateOptions("n", "/v", (), 1, (Limit("nofile", 1024, 2048),))
+    limited = CreateOptions("n", "/v", "/h", (), 1, (Limit("nofile", 1024, 2048),))
     request = podman.create_request(an_expected_container(), limited, {}, IMAGE_ID)
     assert request["r_limits"] == [{"type": "nofile", "soft": 1024, "hard": 2048}]
+
+
+def test_a_volume_in_the_place_of_the_hosts_file_is_the_services_own() -> None:
+    """Nothing is mounted twice at one place."""
+    container = an_expected_container(volumes=(Volume("mine", "/etc/hosts"),))
+    mounts: Any = podman.create_request(container, OPTIONS, {})["mounts"]
+    assert [one["source"] for one in mounts] == [f"/data/volumes/{SERVICE}/mine"]
+
+
+@pytest.mark.parametrize(("address", "own"), [("10.200.3.2", "10.200.3.2"), (None, "127.0.0.1")])
+def test_the_hosts_file(address: str | None, own: str) -> None:
+    """Names of the container's own, loopback's, and Podman's name for the server."""
+    assert podman.hosts_text("web-1", address, "10.200.3.1", "0f3a0f3a0f3a").splitlines() == [
+        "127.0.0.1 localhost",
+        "::1 localhost ip6-localhost ip6-loopback",
+        f"{own} 0f3a0f3a0f3a web-1",
+        "10.200.3.1 host.containers.internal",
+    ]
 
 
 def test_the_network() -> None:

@@ -133,6 +133,29 @@ async def test_a_process_that_exits_at_once_is_seen(podman: Podman, store: Podma
     await podman.start(found.id)
 
 
+async def test_names_of_its_own_only(podman: Podman, store: PodmanStore, web: str) -> None:
+    """Nothing of the server's own /etc/hosts, where its name may mean loopback; the container's own names and localhost resolve."""
+    hosts = store.directory / "server-hosts"
+    hosts.write_text("127.0.0.1 localhost\n127.0.1.1 the-server\n")
+    store.run(("mount", "--bind", str(hosts), "/etc/hosts"))
+    container = wanted(store, web)
+    container_id = await made(podman, container)
+    text = store.cli("exec", container.name, "cat", "/etc/hosts")
+    names = {name: line.split()[0] for line in reversed(text.splitlines()) for name in line.split()[1:]}
+    own = store.address(5)
+    assert "the-server" not in text
+    assert (names["localhost"], names[container.name], names[container_id[:12]]) == ("127.0.0.1", own, own)
+    resolved = store.cli("exec", container.name, "sh", "-c", "ping -c 1 -W 1 $(hostname) && ping -c 1 localhost")
+    assert f"({own})" in resolved
+    file = store.directory / "hosts" / container.name
+    store.cli("stop", "--time=2", container.name)
+    file.unlink()
+    await podman.start(container_id)
+    assert "localhost" in store.cli("exec", container.name, "cat", "/etc/hosts")
+    await podman.stop_and_remove(container_id)
+    assert not file.exists()
+
+
 async def test_resolvers(store: PodmanStore, web: str) -> None:
     """No search domain of the server's, with and without resolvers of ours."""
     store.use_resolvers("198.51.100.7")

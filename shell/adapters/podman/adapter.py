@@ -25,6 +25,7 @@ from core.podman_events import ContainerEvent
 from shell import collector
 from shell.adapters.podman import service as api
 from shell.adapters.podman.checks import Checks
+from shell.adapters.podman.hosts import Hosts
 from shell.adapters.podman.images import Images, ImageSettings
 from shell.adapters.podman.inspector import LEFT_ALONE, Inspector
 from shell.adapters.podman.library import APIClient
@@ -68,6 +69,11 @@ class PodmanSettings:
         20.0  # answers take milliseconds; a listing must fail before the limit of a whole look, 30 s, does
     )
 
+    @property
+    def hosts_dir(self) -> Path:
+        """Beside the volumes."""
+        return self.volumes_dir.parent / "hosts"
+
 
 class Podman:
     """The containers of ours. Every method has a time limit and raises AdapterError; none leaves anything half done behind."""
@@ -85,12 +91,14 @@ class Podman:
         self._inspector = Inspector(self._service)
         self._processes = Processes(settings.socket)
         self._liveness = Liveness(self._service, self._processes)
+        self._hosts = Hosts(settings.hosts_dir, form.gateway(settings.subnet_id))
         self._checks = Checks(self._service, self._liveness, self._processes)
         self._removal = Removal(
             self._service,
             self._inspector,
             self._liveness,
             self._processes,
+            self._hosts,
             settings.network,
             lambda: self.before_removal(),
         )
@@ -188,6 +196,7 @@ class Podman:
         )
         made = await self._create(container, env, image_id)
         try:
+            await self._hosts.write(container.name, container.address, made[: form.HOST_NAME_LENGTH])
             await self._start(container.name, made)
         except AdapterError as error:
             limits = () if self._limits or _LIMIT_WORD not in error.why else await self._limits_meant(made)
@@ -211,6 +220,7 @@ class Podman:
         self._damage = self._damage.cleared(holder.id)
         if holder.state in NOT_UP:
             await self._removal.end_unseen(holder)
+        await self._hosts.ensure(holder.name, holder.id[: form.HOST_NAME_LENGTH])
         await self._start(holder.name, holder.id)
 
     async def stop_and_remove(self, container_id: ContainerId, grace_s: float = 10) -> None:
@@ -266,15 +276,20 @@ class Podman:
     async def _create(self, container: ExpectedContainer, env: Mapping[str, str], image_id: str) -> ContainerId:
         settings = self._settings
         volumes_dir = str(settings.volumes_dir)
-        options = CreateOptions(settings.network, volumes_dir, settings.dns, settings.log_size_bytes, self._limits)
+        hosts_dir = str(settings.hosts_dir)
+        options = CreateOptions(
+            settings.network, volumes_dir, hosts_dir, settings.dns, settings.log_size_bytes, self._limits
+        )
         what = f"create container {container.name}"
         create = partial(api.create_container, request=form.create_request(container, options, env, image_id))
+        await self._hosts.write(container.name, container.address)
         try:
             return ContainerId(await self._change(what, create))
         except RefusedError as error:
             if _NAME_TAKEN not in error.why:
                 raise
             await self._free_name(what, container, error)
+        await self._hosts.write(container.name, container.address)  # what had the name has taken its file with it
         return ContainerId(await self._change(what, create))
 
     async def _free_name(self, what: str, container: ExpectedContainer, error: RefusedError) -> None:

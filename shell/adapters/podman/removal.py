@@ -20,6 +20,7 @@ from core.liveness import STOPPING
 from core.podman import LOOSE_ADDRESS, removal_name
 from core.podman_answers import Holder
 from shell.adapters.podman import service as api
+from shell.adapters.podman.hosts import Hosts
 from shell.adapters.podman.inspector import Inspector
 from shell.adapters.podman.liveness import Liveness
 from shell.adapters.podman.processes import Processes
@@ -47,6 +48,7 @@ class Removal:
         inspector: Inspector,
         liveness: Liveness,
         processes: Processes,
+        hosts: Hosts,
         network: str,
         before: Callable[[], Awaitable[None]],
     ) -> None:
@@ -54,6 +56,7 @@ class Removal:
         self._inspector = inspector
         self._liveness = liveness
         self._processes = processes
+        self._hosts = hosts
         self._network = network
         self._before = before
 
@@ -85,6 +88,7 @@ class Removal:
         await self._service.call(what, partial(api.remove_container, container_id=holder.id), CHANGE_S)
         if await self._inspector.holder(holder.id) is not None:
             raise AdapterError(COMPONENT, what, "it is still there", _LOOK_AGAIN)
+        await self._hosts.remove(holder.name)
         await self._see_gone(what, holder.id)  # what was started meanwhile, by a restart or an exec
         logger().info(
             "container removed", container=holder.name, id=holder.id[:12]
