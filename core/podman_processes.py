@@ -106,6 +106,15 @@ def parse_session(raw: bytes) -> Result[Command, str]:
     return Success(_named((found.entrypoint, *(found.arguments or ()))))
 
 
+def interface_with(text: str, address: str) -> str | None:
+    """The interface with this IPv4 address in what `ip -oneline -4 address show` says; None when none has it."""
+    for line in text.splitlines():
+        words = line.split()  # number, interface, "inet", address/length, …
+        if len(words) > 3 and words[2] == "inet" and words[3].partition("/")[0] == address:
+            return words[1]
+    return None
+
+
 def _command(check: _Check | None) -> Command | None:
     """What Podman runs for a health check; None when there is none."""
     match check.test if check is not None and check.test else ():

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from core.podman_processes import Inspection, parse_inspection, parse_session
+from core.podman_processes import Inspection, interface_with, parse_inspection, parse_session
 
 _CONTAINER: dict[str, Any] = {
     "Id": "c1",
@@ -63,3 +63,13 @@ def test_what_makes_no_sense(raw: bytes) -> None:
     """Is said."""
     assert "makes no sense" in parse_inspection(raw).failure()
     assert raw == b'{"Id": 1}' or "makes no sense" in parse_session(raw).failure()
+
+
+def test_the_interface_with_an_address() -> None:
+    """The whole address, not a part of it."""
+    said = (
+        "1: lo    inet 127.0.0.1/8 scope host lo\n2: eth0    inet 10.200.3.55/24 brd 10.200.3.255 scope global eth0\n"
+    )
+    assert interface_with(said, "10.200.3.55") == "eth0"
+    assert interface_with(said, "10.200.3.5") is None
+    assert interface_with("", "10.200.3.5") is None

@@ -14,7 +14,7 @@ _HELPERS = Path("/usr/lib/podman")
 # $flag: a set-up stands still while this file is there, and says so by another.
 _SCRIPT = """\
 #!/bin/sh
-case "$*" in *setup*) if [ -e {flag} ]; then touch {flag}.begun; exec sleep 600; fi;; esac
+case "$*" in *setup*) if [ -e {flag} ]; then touch {flag}.begun; while [ -e {flag} ]; do sleep 0.05; done; fi;; esac
 exec {helpers}/netavark "$@"
 """
 
@@ -40,11 +40,20 @@ class HaltingNetavark:
         """The next set-up stands still."""
         self._flag.touch()
 
-    def kill_service_within(self) -> None:
-        """Kill Podman's service in the middle of a set-up, and start it again."""
-        wait_for(Path(f"{self._flag}.begun").exists, _BEGIN_S, "a set-up to begin")
-        self._machine.kill()
-        for name in (self._flag, Path(f"{self._flag}.begun")):
+    def kill_service_within(self, *, alone: bool = False) -> None:
+        """Kill Podman's service in the middle of a set-up, and start it again; `alone`: netavark finishes what it is at."""
+        begun = Path(f"{self._flag}.begun")
+        wait_for(begun.exists, _BEGIN_S, "a set-up to begin")
+        if alone:
+            self._machine.run(("pkill", "--signal", "KILL", "--exact", "podman"))
+        else:
+            self._machine.kill()
+        for name in (self._flag, begun):
             with contextlib.suppress(FileNotFoundError):
                 name.unlink()
-        self._machine.start()
+        if alone:
+            wait_for(lambda: not self._is_at_work(), _BEGIN_S, "netavark to finish")
+        self._machine.restart()
+
+    def _is_at_work(self) -> bool:
+        return bool(self._machine.run(("sh", "-c", "pgrep netavark || true")).strip())

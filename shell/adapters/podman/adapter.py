@@ -23,6 +23,7 @@ from core.podman import CreateOptions, Limit
 from core.podman_answers import Listing
 from core.podman_events import ContainerEvent
 from shell import collector
+from shell.adapters.podman import namespaces
 from shell.adapters.podman import service as api
 from shell.adapters.podman.checks import Checks
 from shell.adapters.podman.hosts import Hosts
@@ -204,6 +205,8 @@ class Podman:
             if not limits:
                 raise
         else:
+            if container.address is not None:
+                await namespaces.free(self._processes, container.address)
             return
         self._limits = limits  # for all that come later, too: the server's defaults are at fault and not the container
         await self.create_and_start(container, env, image_id)

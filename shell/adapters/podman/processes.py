@@ -110,6 +110,10 @@ class Processes:
         """A process outside of this one's mount namespace that has one of a service's folders mounted; None when there is none."""
         return await _off_the_loop(lambda: _user_of(service_id, folders))
 
+    async def unused_networks(self) -> tuple[str, ...]:
+        """The network namespaces that Podman has made and that no process is in, as paths."""
+        return await _off_the_loop(self._unused_networks)
+
     async def is_somebody_stopping(self) -> bool:
         """Whether a `podman` command that stops containers runs where the service does."""
         return await _off_the_loop(self._is_somebody_stopping)
@@ -133,6 +137,14 @@ class Processes:
         if watching is not None and watching.container_id == container_id:
             return None
         return not _is_of(view.proc, pid, container_id)
+
+    def _unused_networks(self) -> tuple[str, ...]:
+        view = _view(self._socket)
+        if view is None:
+            return ()
+        there = {path: one for path in Path(f"{view.root}/run/netns").glob("netns-*") for one in _places([path])}
+        used = _places(Path(f"{_PROC}/{pid}/ns/net") for pid in _numbers()) if there else frozenset()
+        return tuple(sorted(str(path) for path, one in there.items() if one not in used))
 
     def _is_somebody_stopping(self) -> bool:
         view = _view(self._socket)
