@@ -33,6 +33,9 @@ _NEVER_RAN: Final = "created"
 _KILLED_S: Final = (
     10.0  # a process that got SIGKILL is gone at once, unless it waits for a disk or a network file system
 )
+_BEHIND_S: Final = (
+    3.0  # Podman ends the process itself when the grace is over; later than this it is no longer there to do it
+)
 _SETTLES_S: Final = 1.0
 NOT_UP: Final = frozenset({"created", "exited"})
 """The states of a container that has no process, as Podman sees it."""
@@ -70,7 +73,7 @@ class Removal:
             await self._end_forgotten(container_id, grace_s)
             return
         if holder.state == _RUNNING:  # in any other state nobody would hear a polite word
-            self._liveness.begun(holder.id, grace_s + _KILLED_S)
+            self._liveness.begun(holder.id, grace_s + _BEHIND_S)
             with contextlib.suppress(RefusedError):  # whatever kept it from stopping, force comes next
                 await self._stop(holder, grace_s)
         elif holder.state == STOPPING:
