@@ -138,7 +138,7 @@ def test_limits_are_sent_only_when_there_are_any() -> None:
 def test_a_volume_in_the_place_of_the_hosts_file_is_the_services_own() -> None:
     """Nothing is mounted twice at one place."""
     container = an_expected_container(volumes=(Volume("mine", "/etc/hosts"),))
-    mounts: Any = podman.create_request(container, OPTIONS, {})["mounts"]
+    mounts: Any = podman.create_request(container, OPTIONS, {}, IMAGE_ID)["mounts"]
     assert [one["source"] for one in mounts] == [f"/data/volumes/{SERVICE}/mine"]
 
 

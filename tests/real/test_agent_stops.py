@@ -8,10 +8,10 @@ import pytest
 
 from tests.lab.agent import Agent, Plane
 from tests.lab.container_processes import a_persons_stop, kill_unseen, monitor_of, processes_of
+from tests.lab.doomed_agent import DoomedAgent, doomed_agent
 from tests.lab.images import custom_image, image
 from tests.lab.podman_store import PodmanStore
 from tests.lab.registry import Registry
-from tests.lab.relay import Relay
 from tests.lab.wait import wait_for
 
 pytestmark = pytest.mark.real
@@ -86,34 +86,19 @@ _STEPS = (b"/stop?timeout=0", b"DELETE /v", b"/containers/create")
 @pytest.fixture(params=_STEPS, ids=["stop", "removal", "creation"])
 def doomed(
     request: pytest.FixtureRequest, plane: Plane, store: PodmanStore, registry: Registry, tmp_path: Path
-) -> Iterator[tuple[Agent, list[bool]]]:
+) -> Iterator[DoomedAgent]:
     """An agent that is killed, once armed, before a step of the cure reaches Podman."""
     unmanaged = tuple(part for name in ("dns", "caddy", "wireguard") for part in ("--unmanaged", name))
-    path = store.directory / "relay.sock"
-    agent = Agent(
-        tmp_path / "agent",
-        plane.url,
-        ("--podman-socket", str(path), "--insecure-registry", registry.address, *unmanaged),
-    )
-    armed: list[bool] = []
-
-    def trips(chunk: bytes) -> bool:
-        if not armed or request.param not in chunk.split(b"\r\n", 1)[0]:
-            return False
-        armed.clear()
-        agent.kill()
-        return True
-
-    with Relay(store.socket_path, trips=trips, path=path):
-        yield agent, armed
-        agent.kill()
+    options = ("--insecure-registry", registry.address, *unmanaged)
+    with doomed_agent(tmp_path / "agent", plane.url, store.socket_path, request.param, *options) as made_one:
+        yield made_one
 
 
 def test_the_agent_is_killed_at_each_step_of_ending_an_abandoned_stop(
-    plane: Plane, doomed: tuple[Agent, list[bool]], store: PodmanStore, registry: Registry, tmp_path: Path
+    plane: Plane, doomed: DoomedAgent, store: PodmanStore, registry: Registry, tmp_path: Path
 ) -> None:
     """L47: whatever it had done, there is one container in the end, and no process of the old one."""
-    agent, armed = doomed
+    agent = doomed.agent
     volumes = [{"name": "data", "path": "/data"}]
     plane.want({"db": {"image": registry.push(image("stubborn")), "volumes": volumes}})
     agent.start(plane.token("one", store.subnet_id))
@@ -121,11 +106,11 @@ def test_the_agent_is_killed_at_each_step_of_ending_an_abandoned_stop(
     container_id = row["containerId"]
     with a_persons_stop(store, container_id, 60, tmp_path / "stop.log") as command:
         command.kill()
-    armed.append(True)
+    doomed.arm()
     payload = json.dumps({"serviceId": row["serviceId"], "containerIds": [container_id]})
     server = plane.lab("servers")[0]["id"]
     plane.lab_post("work", {"server": server, "type": "force_cleanup", "payload": payload})
-    wait_for(lambda: not agent.running(), _PATIENCE_S, "the agent to be killed")
+    assert doomed.wait_killed(), agent.last_words()
     agent.start()
     again = running_row(plane, but=container_id)["containerId"]
     assert (processes_of(container_id), len(processes_of(again)) > 0) == ([], True)

@@ -11,14 +11,14 @@ from core.containers import ContainerId, ExpectedContainer
 from core.podman import reference
 from shell.adapters.podman import Podman
 from shell.failure import AdapterError
-from tests.lab.agent import Agent, Plane
+from tests.lab.agent import Plane
 from tests.lab.agents_podman import create, listed, made, page, podman_on, wanted
 from tests.lab.container_processes import processes_of
+from tests.lab.doomed_agent import DoomedAgent, doomed_agent
 from tests.lab.halting_netavark import HaltingNetavark
 from tests.lab.images import image
 from tests.lab.podman_store import PodmanStore
 from tests.lab.registry import Registry
-from tests.lab.relay import Relay
 from tests.lab.wait import wait_for
 
 pytestmark = [pytest.mark.real, pytest.mark.anyio]
@@ -183,39 +183,25 @@ _STEPS = (b"/rename?", b"/disconnect", b"/init", b"/connect", b"DELETE /v")
 @pytest.fixture(params=_STEPS, ids=["rename", "disconnect", "init", "connect", "delete"])
 def doomed(
     request: pytest.FixtureRequest, plane: Plane, store: PodmanStore, registry: Registry, tmp_path: Path
-) -> Iterator[Agent]:
-    """An agent that is killed before a step of the cure reaches Podman, each time once."""
+) -> Iterator[DoomedAgent]:
+    """An agent that is killed, once armed, before a step of the cure reaches Podman."""
     unmanaged = tuple(part for name in ("dns", "caddy", "wireguard") for part in ("--unmanaged", name))
-    path = store.directory / "relay.sock"
-    agent = Agent(
-        tmp_path / "agent",
-        plane.url,
-        ("--podman-socket", str(path), "--insecure-registry", registry.address, *unmanaged),
-    )
-    armed = [True]
-
-    def trips(chunk: bytes) -> bool:
-        if not armed or request.param not in chunk.split(b"\r\n", 1)[0]:
-            return False
-        armed.clear()
-        agent.kill()
-        return True
-
-    with Relay(store.socket_path, trips=trips, path=path):
-        yield agent
-        agent.kill()
+    options = ("--insecure-registry", registry.address, *unmanaged)
+    with doomed_agent(tmp_path / "agent", plane.url, store.socket_path, request.param, *options) as made_one:
+        yield made_one
 
 
 def test_the_agent_is_killed_at_each_step_of_the_cure(
-    plane: Plane, doomed: Agent, store: PodmanStore, netavark: HaltingNetavark, registry: Registry
+    plane: Plane, doomed: DoomedAgent, store: PodmanStore, netavark: HaltingNetavark, registry: Registry
 ) -> None:
     """L49: the next start goes on, the service runs with its network, and nothing is left over."""
     netavark.halt()
     plane.want({"web": {"image": registry.offer("web")}})
-    doomed.start(plane.token("one", store.subnet_id))
+    doomed.arm()
+    doomed.agent.start(plane.token("one", store.subnet_id))
     netavark.kill_service_within()
-    wait_for(lambda: not doomed.running(), _PATIENCE_S, "the agent to be killed")
-    doomed.start()
+    assert doomed.wait_killed(), doomed.agent.last_words()
+    doomed.agent.start()
     wait_for(lambda: [one["status"] for one in plane.lab("deployments")] == ["running"], _PATIENCE_S, "the service")
     (row,) = plane.lab("deployments")
     assert page(row["ipAddress"]) == "v1\n"
