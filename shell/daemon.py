@@ -103,10 +103,7 @@ class Daemon:
         self._expected = Expected(node)
         self._gather = Gather(node.components, self.parts)
         self._logs = assembly.logs(node, self._gather, self._in_force, self.parts) if ledger is not None else None
-        self._state_files: list[StateFile[Any]] = [self._ever_up.file, self._images.file, node.last_good.file]
-        self._state_files.append(self._deployment_images.file)
-        self._state_files += [] if ledger is None else [ledger.file]
-        self._state_files += [] if self._logs is None else [self._logs.pump.positions.file]
+        self._state_files = self._all_state_files()
         self._firewall = assembly.firewall(node, self._gather, self._in_force, self._turns.lock, self._is_paused)
         self._watching, self._observe = Watching(FIGURES), observe
         self.reconcile = Reconcile(memory, self._observed, self.parts)
@@ -122,6 +119,12 @@ class Daemon:
         )
         for name in sorted(left_out - ({"caddy"} if node.node_type is NodeType.WORKER else set())):
             logger().info("component left alone", component=name, then="not looked at and not changed on this server")
+
+    def _all_state_files(self) -> list[StateFile[Any]]:
+        found: list[StateFile[Any]] = [self._ever_up.file, self._images.file, self._deployment_images.file]
+        found.append(self._node.last_good.file)
+        found += [] if self._ledger is None else [self._ledger.file]
+        return found + ([] if self._logs is None else [self._logs.pump.positions.file])
 
     def _observed(self, state: State, effects: tuple[Effect, ...]) -> None:
         # A change that never ends stops all others: then the watchdog has its turn. One that waits for a work item's end is none.
