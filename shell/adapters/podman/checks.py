@@ -20,6 +20,7 @@ from shell.adapters.podman.service import COMPONENT, Service
 from shell.failure import AdapterError
 from shell.log import logger
 
+_LEAVE_S: Final = 1.0  # out of the ten seconds that the agent's end may take; it takes milliseconds
 _ANSWER_S: Final = 10.0  # for Podman to start the check, and to note the end of one that was ended
 
 
@@ -48,6 +49,10 @@ class Checks:
                 outcome = await self._service.check(what, check, limit_s + _ANSWER_S)
             except AdapterError as error:  # raised after the group's end, which would wrap it
                 failure = error
+            except anyio.get_cancelled_exc_class():  # the agent ends, and nobody else would end the check
+                with anyio.move_on_after(_LEAVE_S, shield=True):
+                    await self._end_all(container_id)
+                raise
             tasks.cancel_scope.cancel()
         if failure is not None:
             raise failure
@@ -83,12 +88,15 @@ class Checks:
     async def _end_at(self, container_id: ContainerId, limit_s: float) -> None:
         await anyio.sleep(limit_s)
         while True:  # until the check's own call has ended, which cancels this
-            try:
-                for one in await self._running(container_id):
-                    await self._processes.end_family(container_id, one.pid)
-            except AdapterError as error:
-                logger().warning("health check not ended", id=container_id[:12], why=str(error), then="tried again")
+            await self._end_all(container_id)
             await anyio.sleep(1)
+
+    async def _end_all(self, container_id: ContainerId) -> None:
+        try:
+            for one in await self._running(container_id):
+                await self._processes.end_family(container_id, one.pid)
+        except AdapterError as error:
+            logger().warning("health check not ended", id=container_id[:12], why=str(error), then="tried again")
 
     async def _running(self, container_id: ContainerId) -> tuple[Process, ...]:
         """The first processes of the checks that run in a container."""
