@@ -1,7 +1,8 @@
 """Which images of this server are rubbish: those that this agent pulled and that nothing has needed for long, or for lack of room.
 
-Never one that a container uses, that is expected, that has just come, that is among the two newest of a service which still lives (a way
-back must stay), or that this agent did not pull itself. Times are seconds since the epoch.
+Never one that a container uses, that a deployment is, that is expected, that has just come, that is among the two newest of a service which
+still lives (a way back must stay), or that this agent did not pull itself. One that has lost its name, since the tag has moved, goes once
+nothing uses it: nobody can ask for it by a name any more. Times are seconds since the epoch.
 """
 
 from collections.abc import Iterable, Mapping
@@ -18,11 +19,12 @@ NEWEST_KEPT: Final = 2
 
 @dataclass(frozen=True, slots=True)
 class Pulled:
-    """An image that this agent pulled: when it last came, when it was last needed, and the services that it was for."""
+    """A reference that this agent pulled: when it last came and was last needed, its services, the images that came."""
 
     pulled_at_s: float
     needed_at_s: float
     services: frozenset[str] = frozenset()
+    ids: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +37,7 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """What is in the engine's store, and the ids of the images that containers use, whoever made those."""
+    """What is in the engine's store, and the ids of the images that containers use, whoever made those, or that a deployment is."""
 
     images: tuple[Stored, ...]
     used: frozenset[str]
@@ -45,11 +47,10 @@ Ledger = Mapping[str, Pulled]
 """The images that this agent pulled, by reference."""
 
 
-def pulled(ledger: Ledger, image: Image, now_s: float) -> dict[str, Pulled]:
-    """The ledger after a pull."""
-    before = ledger.get(str(image))
-    services = frozenset() if before is None else before.services
-    return {**ledger, str(image): Pulled(now_s, now_s, services)}
+def pulled(ledger: Ledger, image: Image, image_id: str, now_s: float) -> dict[str, Pulled]:
+    """The ledger after a pull that brought the image of this id."""
+    before = ledger.get(str(image), Pulled(now_s, now_s))
+    return {**ledger, str(image): Pulled(now_s, now_s, before.services, before.ids | {image_id})}
 
 
 def needed(ledger: Ledger, expected: ExpectedState, now_s: float) -> dict[str, Pulled]:
@@ -65,15 +66,21 @@ def needed(ledger: Ledger, expected: ExpectedState, now_s: float) -> dict[str, P
 def present(ledger: Ledger, store: Store, now_s: float) -> dict[str, Pulled]:
     """The ledger without what has gone; what containers use is needed now."""
     by_name = {name: one for one in store.images for name in one.names}
-    return {
-        name: replace(entry, needed_at_s=now_s) if by_name[name].id in store.used else entry
-        for name, entry in ledger.items()
-        if name in by_name
-    }
+    here = {one.id for one in store.images}
+    after: dict[str, Pulled] = {}
+    for name, entry in ledger.items():
+        ids = entry.ids & here
+        if name in by_name or ids:
+            is_used = name in by_name and by_name[name].id in store.used
+            after[name] = replace(entry, ids=ids, needed_at_s=now_s if is_used else entry.needed_at_s)
+    return after
 
 
 def rubbish(ledger: Ledger, store: Store, wanted: Iterable[str], now_s: float, *, is_full: bool) -> tuple[str, ...]:
-    """The references to be removed, the longest unneeded first. `wanted` are expected or on their way; `is_full`: age does not matter."""
+    """The references to be removed, the longest unneeded first, and the ids of images that have lost theirs.
+
+    `wanted` are references that are expected or on their way; `is_full`: age does not matter.
+    """
     by_name = {name: one for one in store.images for name in one.names}
     kept = frozenset(wanted) | _ways_back(ledger, by_name, now_s)
     old = [
@@ -85,7 +92,12 @@ def rubbish(ledger: Ledger, store: Store, wanted: Iterable[str], now_s: float, *
         and now_s - entry.pulled_at_s >= JUST_PULLED_S
         and (is_full or now_s - entry.needed_at_s >= UNUSED_S)
     ]
-    return tuple(name for _, name in sorted(old))
+    return (*_nameless(ledger, store, now_s), *[name for _, name in sorted(old)])
+
+
+def _nameless(ledger: Ledger, store: Store, now_s: float) -> tuple[str, ...]:
+    ours = {one for entry in ledger.values() if now_s - entry.pulled_at_s >= JUST_PULLED_S for one in entry.ids}
+    return tuple(sorted(one.id for one in store.images if not one.names and one.id in ours - store.used))
 
 
 def _ways_back(ledger: Ledger, by_name: Mapping[str, Stored], now_s: float) -> frozenset[str]:

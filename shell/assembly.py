@@ -122,6 +122,7 @@ def broom(
         ledger=ledger,
         expected=expected,
         pulling=fetching.under_way,
+        kept=fetching.kept_ids,
         wall_clock=time.time,
         percent_used=lambda folder: psutil.disk_usage(folder).percent,
         prune_builds=prune,

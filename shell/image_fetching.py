@@ -81,7 +81,7 @@ class ImageFetching:
         on_end: Callable[[ImageRequest, str | None], Awaitable[None]],
         turns: Turns,
         settings: FetchSettings,
-        pulled: Callable[[Image], None] = lambda image: None,
+        pulled: Callable[[Image, str], None] = lambda image, image_id: None,
         parts: Parts | None = None,
     ) -> None:
         self._parts = Parts() if parts is None else parts
@@ -99,6 +99,10 @@ class ImageFetching:
     def under_way(self) -> frozenset[str]:
         """The references of the images that are on their way."""
         return frozenset(self._under_way)
+
+    def kept_ids(self) -> frozenset[str]:
+        """The ids of the images that deployments of this server are."""
+        return frozenset(one.id for one in self._kept.known.values())
 
     def begin(self, requests: tuple[ImageRequest, ...]) -> None:
         """Have these here; each is answered by itself, whatever goes wrong."""
@@ -221,7 +225,7 @@ class ImageFetching:
             self._under_way = {one: n - (one == name) for one, n in self._under_way.items() if n > (one == name)}
             place.free()
         logger().info("pull done", image=name)
-        self._pulled(image)
+        self._pulled(image, found.id)
         return found
 
     async def _watch(self, place: _Place) -> None:

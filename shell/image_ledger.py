@@ -39,9 +39,9 @@ class ImageLedger:
         found = self.file.load()
         self.entries = {} if found is None else found.pulled
 
-    def pulled(self, image: Image) -> None:
+    def pulled(self, image: Image, image_id: str) -> None:
         """An image has come."""
-        self._keep(image_gc.pulled(self.entries, image, self._wall_clock()))
+        self._keep(image_gc.pulled(self.entries, image, image_id, self._wall_clock()))
 
     def needed(self, expected: ExpectedState) -> None:
         """This is expected now."""

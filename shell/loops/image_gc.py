@@ -4,7 +4,7 @@ Decisions are the core's; a removal that fails is said, and tried again the next
 """
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
 import anyio
@@ -38,14 +38,15 @@ class ImageStore(Protocol):
 class Broom:
     """What the loop cleans with. `expected` is None while nothing is known, and then nothing is removed.
 
-    `pulling` are the references on their way; `percent_used` says how full a folder's disk is; `prune_builds` cleans build caches,
-    thoroughly when told that the disk is full.
+    `pulling` are the references on their way, `kept` the ids of the images that deployments are; `percent_used` says how full a folder's
+    disk is; `prune_builds` cleans build caches, thoroughly when told that the disk is full.
     """
 
     images: ImageStore
     ledger: ImageLedger
     expected: Callable[[], ExpectedState | None]
     pulling: Callable[[], frozenset[str]]
+    kept: Callable[[], frozenset[str]]
     wall_clock: Callable[[], float]
     percent_used: Callable[[str], float]
     prune_builds: Callable[[bool], Awaitable[None]]
@@ -71,6 +72,7 @@ async def once(broom: Broom) -> None:
         return
     folder = await broom.images.folder()
     store = await broom.images.store()
+    store = replace(store, used=store.used | broom.kept())
     broom.ledger.needed(expected)
     broom.ledger.present(store)
     wanted = frozenset(str(one.image) for one in expected.containers) | broom.pulling()

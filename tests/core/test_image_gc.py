@@ -68,15 +68,30 @@ def test_the_ledger_follows() -> None:
     """Pulled, needed by what is expected and used, forgotten when it has gone."""
     one = an_expected_container(deployment_id=DeploymentId("d"), image=an_image("registry.test/a:1"))
     name = str(one.image)
-    ledger = image_gc.pulled({}, one.image, 10.0)
-    assert ledger == {name: Pulled(10.0, 10.0)}
+    ids = frozenset({f"id of {name}"})
+    ledger = image_gc.pulled({}, one.image, f"id of {name}", 10.0)
+    assert ledger == {name: Pulled(10.0, 10.0, frozenset(), ids)}
     ledger = image_gc.needed(ledger, ExpectedState((one,)), 20.0)
-    assert ledger[name] == Pulled(10.0, 20.0, frozenset({one.service_id}))
+    assert ledger[name] == Pulled(10.0, 20.0, frozenset({one.service_id}), ids)
     assert image_gc.needed({}, ExpectedState((one,)), 20.0) == {}, "what was here before is not ours"
     assert image_gc.present(ledger, a_store(name, used=(name,)), 30.0)[name].needed_at_s == 30.0
     assert image_gc.present(ledger, a_store(name), 30.0) == ledger
     assert image_gc.present(ledger, a_store(), 30.0) == {}
-    assert image_gc.pulled(ledger, one.image, 40.0)[name].services == {one.service_id}
+    assert image_gc.pulled(ledger, one.image, "other", 40.0)[name].services == {one.service_id}
+
+
+def test_an_image_whose_tag_has_moved() -> None:
+    """L46: it has no name to be asked for by, and goes once nothing uses it; one that this agent did not pull stays."""
+    image = an_image("registry.test/a:1")
+    ledger = image_gc.pulled(image_gc.pulled({}, image, "old", 10.0), image, "new", 20.0)
+    now_s = 20.0 + JUST_PULLED_S
+    store = Store((Stored("new", (str(image),)), Stored("old", ()), Stored("foreign", ())), frozenset({"new"}))
+    assert rubbish(ledger, store, (str(image),), now_s, is_full=False) == ("old",)
+    assert rubbish(ledger, store, (str(image),), now_s - 1, is_full=True) == (), "it has just been replaced"
+    used = replace(store, used=frozenset({"new", "old"}))
+    assert rubbish(ledger, used, (str(image),), now_s, is_full=True) == ()
+    gone = Store((Stored("old", ()),), frozenset())
+    assert image_gc.present(ledger, gone, 30.0)[str(image)].ids == {"old"}, "its name has gone, and it has not"
 
 
 NAMES = st.sampled_from("abcdefgh")

@@ -71,7 +71,7 @@ def play(folder: Path, scene: Scene, settings: FetchSettings = ALWAYS) -> Stage:
                 stage.heard,
                 stage.turns,
                 settings,
-                lambda one: stage.ledger.append(str(one)),
+                lambda one, _: stage.ledger.append(str(one)),
             )
             await scene(stage)
             tasks.cancel_scope.cancel()

@@ -63,20 +63,29 @@ class Bench:
     percent: Callable[[], float] = lambda: 10.0
     pruned: list[bool] = field(default_factory=list)
     now: float = 0.0
+    kept: frozenset[str] = frozenset()
 
     def sweep(self) -> list[str]:
         """What is logged while it cleans."""
         ledger = ImageLedger(self.folder, lambda: self.now)
         for number, one in enumerate(FIVE):
             self.now = number * DAY_S
-            ledger.pulled(one)
+            ledger.pulled(one, f"id of {one}")
         self.now = self.days * DAY_S
 
         async def prune(thoroughly: bool) -> None:
             self.pruned.append(thoroughly)
 
         broom = Broom(
-            self.podman, ledger, lambda: self.expected, frozenset, lambda: self.now, lambda _: self.percent(), prune, 85
+            images=self.podman,
+            ledger=ledger,
+            expected=lambda: self.expected,
+            pulling=frozenset,
+            kept=lambda: self.kept,
+            wall_clock=lambda: self.now,
+            percent_used=lambda _: self.percent(),
+            prune_builds=prune,
+            high_percent=85,
         )
 
         async def main() -> None:
@@ -118,6 +127,13 @@ def test_what_is_expected_stays(tmp_path: Path) -> None:
     assert bench.podman.names == names(FIVE[:1])
 
 
+def test_what_a_deployment_is_stays(tmp_path: Path) -> None:
+    """L52: also without a container, and when its tag means another image."""
+    bench = Bench(tmp_path, days=100, kept=frozenset({f"id of {FIVE[0]}"}))
+    bench.sweep()
+    assert bench.podman.names == names(FIVE[:1])
+
+
 def test_nothing_goes_while_nothing_is_known(tmp_path: Path) -> None:
     """No expected state, or no listing: no image is removed."""
     bench = Bench(tmp_path, days=100)
@@ -140,7 +156,7 @@ def test_one_that_cannot_be_removed(tmp_path: Path) -> None:
 def test_the_ledger_outlives_the_agent(tmp_path: Path) -> None:
     """And one that makes no sense removes nothing."""
     ledger = ImageLedger(tmp_path, lambda: 5.0)
-    ledger.pulled(FIVE[0])
+    ledger.pulled(FIVE[0], "id")
     anyio.run(ledger.file.flush)
     assert list(ImageLedger(tmp_path, lambda: 6.0).entries) == names(FIVE[:1])
     (tmp_path / NAME).write_text("{")
