@@ -12,6 +12,8 @@ from core.phases import Closing, Idle, Processing, State, Waiting
 
 # Names, routes and peers wait so long for containers whose images are about to come: most come within a second.
 IN_ORDER_S: Final = 2.0
+# From one look to another: images that come together are looked at together.
+TOGETHER_S: Final = 0.1
 # Since the last image came: a round that goes on costs less than the next poll and its round.
 IMAGE_PATIENCE_S: Final = 10.0
 
@@ -50,11 +52,12 @@ def until(state: Processing, now: float) -> float | None:
 
 def image_came(state: State, now: float) -> State:
     """What waited for an image goes on: in this round, or with a look at once when it has ended."""
+    look_at = max(now, state.memory.looked_at + TOGETHER_S)
     match state:
         case Idle(phase=Waiting() as waiting):
-            return replace(state, phase=replace(waiting, look_at=now))
+            return replace(state, phase=replace(waiting, look_at=look_at))
         case Processing(phase=Closing() as closing):
-            return replace(state, phase=replace(closing, look_at=now))
+            return replace(state, phase=replace(closing, look_at=look_at))
         case Processing():
             return replace(state, image_at=now)
         case _:  # a look follows anyway

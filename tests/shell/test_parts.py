@@ -229,6 +229,7 @@ ELSEWHERE: Final = {
     ("shell/gather.py", "_start"): "one look",
     ("shell/children.py", "_to_the_end"): "one child's output",
     ("shell/loops/events.py", "_opened"): "one stream",
+    ("shell/adapters/podman/checks.py", "run"): "one health check",
     ("shell/loops/builds.py", "_watched"): "one build",
     ("shell/commands/building.py", "_build"): "a command",
     ("shell/commands/applying.py", "_apply"): "a command",

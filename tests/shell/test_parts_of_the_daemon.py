@@ -180,7 +180,7 @@ BREAKS: Final[dict[str, Callable[[Bench], None]]] = {
     "build logs": _before(build_log, "tidy"),
     "image clean-up": _before(image_gc, "once"),
     "logs": _before(Logs, "_discover"),
-    "log sender": _before(Sender, "_send"),
+    "log sender": _before(Sender, "run"),
     "own log": _before(OwnLog, "heard"),
     "public address": _before(Address, "fetch"),
     "firewall": _before(Open, "fetch"),
