@@ -65,7 +65,7 @@ from core.phases import (
     State,
     Waiting,
 )
-from core.state import ActualState
+from core.state import ActualState, hashes
 
 Step: TypeAlias = tuple[State, tuple[Effect, ...]]
 
@@ -237,7 +237,8 @@ def _beside(memory: Memory, phase: Looking, beside: ActualState | None, now: flo
 def _choose_beside(state: Processing, beside: ActualState, now: float) -> tuple[Processing, tuple[Effect, ...]]:
     """The next change that needs no listing of the containers; the phase stays when there is none to make now."""
     drift = plan.beside_containers(state.snapshot, beside, state.memory.node_type)
-    memory = replace(state.memory, retries=retry.seen_in_force(state.memory.retries, drift))
+    retries = retry.seen_in_force(state.memory.retries, drift)
+    memory = replace(state.memory, retries=retries, hashes=hashes(state.snapshot, beside))
     if over(memory, state.began_at, now) is None:
         for action in ready(memory, state.snapshot, drift, now):
             if guard.breach(action, state.snapshot, beside, memory.node_type) is None:
@@ -293,7 +294,8 @@ def _choose(state: Processing, actual: ActualState, now: float) -> tuple[Process
     drift = plan.outstanding(state.snapshot, actual, state.memory.node_type)
     retries = retry.seen_in_force(state.memory.retries, drift)
     images = state.memory.images.among(fetching.needed_by(drift), retries)
-    memory = replace(state.memory, drift=drift, stops=_stops(actual), retries=retries, images=images)
+    seen = replace(state.memory, drift=drift, stops=_stops(actual), hashes=hashes(state.snapshot, actual))
+    memory = replace(seen, retries=retries, images=images)
     state, asking = awaiting.ask(replace(state, memory=memory), now)
     memory, notes = state.memory, [*asking]
     for action in ready(memory, state.snapshot, drift, now):
@@ -330,7 +332,8 @@ def _changed(state: Processing, event: ActionDone, now: float) -> Step:
 def _last_report(state: Processing, phase: Closing, actual: ActualState, now: float) -> Step:
     ever_up = status.now_up(actual.containers, state.memory.ever_up)
     drift = plan.outstanding(state.snapshot, actual, state.memory.node_type)
-    memory = replace(state.memory, ever_up=ever_up, drift=drift, stops=_stops(actual))
+    seen = replace(state.memory, drift=drift, stops=_stops(actual), hashes=hashes(state.snapshot, actual))
+    memory = replace(seen, ever_up=ever_up)
     return _close(replace(state, memory=memory), actual, now, phase.ending)
 
 

@@ -4,7 +4,7 @@ Refuses to know in which phase the machine is.
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Final, assert_never
@@ -17,7 +17,7 @@ from core.fetching import ImageRequest, Images
 from core.pause import Pause
 from core.plan import orphans
 from core.retry import Retries, RetryKey
-from core.state import ActualState, ExpectedState, NodeType
+from core.state import ActualState, Component, ExpectedState, Hashes, NodeType
 
 POLL_S: Final = 10.0
 LEAST_DELAY_S: Final = 1.0  # between two polls, whatever the answers
@@ -47,7 +47,7 @@ class Memory:
     counts for what needs none; `retries` and `images` say what is put aside; `doubted` holds the containers that a
     suspicious expected state would remove, until the next poll says the same; `unfinished` is the key of an action that still ran when
     its PROCESSING ended; `drift` is what the last look found to be done, put aside or not;
-    `stops` are the containers of which that look found a stop under way;
+    `stops` are the containers of which that look found a stop under way; `hashes` those of names, routes and peers, by which it told drift;
     `removed` are deployments that work items took away since the last answered poll; `poll_failure` says why the last poll failed and
     `look_failure` why the last look did; `idle_since` is when the last PROCESSING ended; `looked_at` is when the last look was asked for,
     and `changed_at` when it was last heard since then that a container has ended.
@@ -63,6 +63,7 @@ class Memory:
     ever_up: frozenset[ContainerId] = frozenset()
     drift: tuple[Action, ...] = ()
     stops: frozenset[ContainerId] = frozenset()
+    hashes: Mapping[Component, Hashes] = field(default_factory=dict)
     woken: bool = False
     stopping: bool = False
     removed: frozenset[DeploymentId] = frozenset()

@@ -100,6 +100,7 @@ def document(at: Moment) -> dict[str, Json]:
         "report": _exchange(at.report),
         "workQueue": _exchange(at.work),
         "drift": [render.action_json(one) for one in memory.drift],
+        "hashes": {name: {"expected": one.expected, "actual": one.actual} for name, one in memory.hashes.items()},
         "retries": list(_retries(memory, at)),
         "pulling": [*sorted({str(one.image) for one in memory.images.on_the_way.values()})],
         "registryNotAsked": list(_unasked(at)),

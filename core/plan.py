@@ -8,9 +8,9 @@ that fold walks exactly through the list, which a property test holds.
 Classification is a table: each container and each component falls into the first bucket whose condition holds.
 """
 
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from typing import Final, TypeAlias, TypeVar, assert_never
+from typing import Any, Final, TypeAlias, assert_never
 
 import msgspec
 from msgspec import structs
@@ -36,9 +36,7 @@ from core.action import (
 )
 from core.containers import ActualContainer, ContainerId, DeploymentId, ExpectedContainer
 from core.digest import difference
-from core.state import COMPONENTS, UNREAD, ActualState, ExpectedState, NodeType, not_held
-
-T = TypeVar("T", bound=Hashable)
+from core.state import COMPONENTS, UNREAD, ActualState, Component, ExpectedState, NodeType, not_held
 
 STARTABLE: Final = frozenset({"created", "exited"})
 _NO_CONTAINER: Final = NoContainer()
@@ -247,7 +245,7 @@ def _redeploy_wrong(now: _Situation) -> Iterator[Action]:
 
 
 def _update_dns(now: _Situation) -> Iterator[Action]:
-    reason = _drift(now.expected.dns, None if now.actual.dns is UNREAD else now.actual.dns, _record_name)
+    reason = _drift(now, "dns", _record_name)
     if reason is not None:
         held = now.whole.dns_before if now.whole.dns is UNREAD else now.whole.dns
         kept = [record for record in held if record.name in now.expected.held.dns]
@@ -255,7 +253,7 @@ def _update_dns(now: _Situation) -> Iterator[Action]:
 
 
 def _update_caddy(now: _Situation) -> Iterator[Action]:
-    reason = _drift(now.expected.caddy, None if now.actual.caddy is UNREAD else now.actual.caddy, caddy.route_id)
+    reason = _drift(now, "caddy", caddy.route_id)
     if reason is not None:
         held = now.whole.caddy_before if now.whole.caddy is UNREAD else now.whole.caddy
         kept = [route for route in held if route.id in now.expected.held.caddy]
@@ -264,8 +262,7 @@ def _update_caddy(now: _Situation) -> Iterator[Action]:
 
 def _update_wireguard(now: _Situation) -> Iterator[Action]:
     wanted = now.expected.wireguard
-    actual = None if now.actual.wireguard is UNREAD else now.actual.wireguard
-    reason = _drift(wanted, actual, wireguard.public_key)
+    reason = _drift(now, "wireguard", wireguard.public_key)
     if isinstance(reason, CouldNotBeRead):
         yield UpdateWireGuard(wanted, (), reason)
     elif reason is not None:
@@ -274,14 +271,14 @@ def _update_wireguard(now: _Situation) -> Iterator[Action]:
         yield UpdateWireGuard(upsert, reason.difference.removed, reason)
 
 
-def _drift(
-    expected: tuple[T, ...], actual: tuple[T, ...] | None, key: Callable[[T], str]
-) -> Differs | CouldNotBeRead | None:
-    if actual is None:
+def _drift(now: _Situation, component: Component, key: Callable[[Any], str]) -> Differs | CouldNotBeRead | None:
+    """Told by the hashes of both sides; only where they differ is it worked out what does."""
+    there = now.actual.digests[component]
+    if there is None:
         return CouldNotBeRead()
-    if expected == actual:  # both are in canonical order, so equal digests and equal values are the same thing
+    if now.expected.digests[component] == there:
         return None
-    return Differs(difference(expected, actual, key))
+    return Differs(difference(getattr(now.expected, component), getattr(now.actual, component), key))
 
 
 def _record_name(record: dns.Record) -> str:

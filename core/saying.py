@@ -3,15 +3,22 @@
 Decides words only; knows nothing of phases.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import assert_never
+from typing import Final, assert_never
 
 from core import render, retry
-from core.action import Action
+from core.action import Action, UpdateCaddy, UpdateDns, UpdateWireGuard
 from core.events import ActionDone, Applied, Effect, Failed, ImageFetched, Note, Remember, Withheld
 from core.memory import Memory
 from core.rejection import Rejection
-from core.state import ExpectedState
+from core.state import Component, ExpectedState
+
+_COMPONENTS: Final[Mapping[type[Action], Component]] = {
+    UpdateDns: "dns",
+    UpdateCaddy: "caddy",
+    UpdateWireGuard: "wireguard",
+}
 
 
 def held_back(memory: Memory) -> Note:
@@ -88,7 +95,9 @@ def said(memory: Memory, event: ActionDone, now: float) -> Note:
     named = about(event.action)
     match event.outcome:
         case Applied():
-            return Note("info", "applied", (*named, *_repeated(memory, event.action, now)))
+            return Note(
+                "info", "applied", (*named, *_hash(memory, event.action), *_repeated(memory, event.action, now))
+            )
         case Withheld(why=why):
             return Note("info", "not begun", (*named, ("why", why)))
         case Failed(why=why):
@@ -97,6 +106,13 @@ def said(memory: Memory, event: ActionDone, now: float) -> Note:
             return Note("error", "failed", (*named, ("why", why), ("attempt", last.count), ("then", then)))
         case _:
             assert_never(event.outcome)
+
+
+def _hash(memory: Memory, action: Action) -> tuple[tuple[str, str], ...]:
+    """The hash that names, routes or peers are to have: the same in the plan, in the status, and on every server that serves the same."""
+    component = _COMPONENTS.get(type(action))
+    found = memory.hashes.get(component) if component is not None else None
+    return (("hash", found.expected),) if found is not None else ()
 
 
 def _repeated(memory: Memory, action: Action, now: float) -> tuple[tuple[str, str | int], ...]:

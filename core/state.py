@@ -8,9 +8,10 @@ from bisect import bisect_left
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
+from functools import lru_cache
 from itertools import compress
 from operator import attrgetter, is_not
-from typing import Final, Literal, TypeAlias, TypeVar
+from typing import Any, Final, Literal, TypeAlias, TypeVar
 
 import msgspec
 from returns.result import Result, Success
@@ -18,7 +19,7 @@ from returns.result import Result, Success
 from core import caddy, containers, dns, wireguard
 from core.caddy import Route
 from core.containers import ActualContainer, DeploymentId, ExpectedContainer
-from core.digest import digest
+from core.digest import Plain, digest
 from core.dns import Record
 from core.ends import equal_ends
 from core.image import Image
@@ -62,7 +63,8 @@ class ExpectedState:
     """What the control plane wants of this node, without its rejected entries.
 
     `refused` are deployment and service of the rejected containers, None for a service that could not be read. `images` follows from
-    `containers`, once for all the looks at the server that are compared with this state.
+    `containers`, once for all the looks at the server that are compared with this state; `digests` are the hashes of the other three lists,
+    by which drift is told.
     """
 
     containers: tuple[ExpectedContainer, ...] = ()
@@ -73,9 +75,11 @@ class ExpectedState:
     rejected: tuple[Rejection, ...] = ()
     refused: frozenset[tuple[str, str | None]] = frozenset()
     images: Mapping[DeploymentId, Image] = field(init=False, repr=False, compare=False)
+    digests: Mapping["Component", str] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "images", {one.deployment_id: one.image for one in self.containers})
+        object.__setattr__(self, "digests", {name: digest_of(name, getattr(self, name)) for name in COMPONENTS})
 
 
 class _Parts(msgspec.Struct, frozen=True):
@@ -93,7 +97,8 @@ class ActualState:
 
     `dns_before` and `caddy_before` are what was served when it could last be read. They count only while the component is unread, and
     only for held keys, so that bringing a component up again does not drop what was held. `running` are the images of the containers
-    that run, by deployment; it follows from `containers`, once for all that ask.
+    that run, by deployment; it follows from `containers`, once for all that ask. `digests` are the hashes of the other three, None for one
+    that is unread.
     """
 
     containers: tuple[ActualContainer, ...] = ()
@@ -103,14 +108,23 @@ class ActualState:
     dns_before: tuple[Record, ...] = ()
     caddy_before: tuple[Route, ...] = ()
     running: Mapping[DeploymentId | None, Image | None] = field(init=False, repr=False, compare=False)
+    digests: Mapping["Component", str | None] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         running = {one.deployment_id: one.image for one in self.containers if one.state == "running"}
         object.__setattr__(self, "running", running)
+        found = {name: getattr(self, name) for name in COMPONENTS}
+        digests = {name: None if values is UNREAD else digest_of(name, values) for name, values in found.items()}
+        object.__setattr__(self, "digests", digests)
 
 
 Component: TypeAlias = Literal["dns", "caddy", "wireguard"]
 COMPONENTS: Final[tuple[Component, ...]] = ("dns", "caddy", "wireguard")
+_PLAIN: Final[Mapping[Component, Callable[..., Plain]]] = {
+    "dns": dns.plain,
+    "caddy": caddy.plain,
+    "wireguard": wireguard.plain,
+}
 
 
 class Hashes(msgspec.Struct, frozen=True):
@@ -277,27 +291,30 @@ def not_held(actual: ActualState, held: Held) -> ActualState:
 def hashes(expected: ExpectedState, actual: ActualState) -> dict[Component, Hashes]:
     """The digests of both sides of each component."""
     seen = not_held(actual, expected.held)
-    return {
-        "dns": _hashes(expected.dns, seen.dns, dns_digest),
-        "caddy": _hashes(expected.caddy, seen.caddy, caddy_digest),
-        "wireguard": _hashes(expected.wireguard, seen.wireguard, wireguard_digest),
-    }
+    return {name: Hashes(expected.digests[name], seen.digests[name]) for name in COMPONENTS}
 
 
-def dns_digest(records: tuple[Record, ...]) -> str:
-    """Digest of records in canonical order."""
-    return digest(map(dns.plain, records))
+def digest_of(component: Component, values: tuple[Any, ...]) -> str:
+    """Digest of a component's records, routes or peers in canonical order.
+
+    Both sides are equal nearly always, and the same from look to look: what was digested lately is not digested again.
+    """
+    return _digest_of(component, _Values(values))
 
 
-def caddy_digest(routes: tuple[Route, ...]) -> str:
-    """Digest of routes in canonical order."""
-    return digest(map(caddy.plain, routes))
+class _Values:
+    """Values as a key of a cache: told apart by their content, without a hash of each."""
+
+    def __init__(self, values: tuple[Any, ...]) -> None:
+        self.values = values
+
+    def __hash__(self) -> int:
+        return len(self.values)  # the few that are kept are compared
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Values) and self.values == other.values
 
 
-def wireguard_digest(peers: tuple[Peer, ...]) -> str:
-    """Digest of peers in canonical order."""
-    return digest(map(wireguard.plain, peers))
-
-
-def _hashes(expected: tuple[T, ...], actual: tuple[T, ...] | Unread, of: Callable[[tuple[T, ...]], str]) -> Hashes:
-    return Hashes(of(expected), None if actual is UNREAD else of(actual))
+@lru_cache(maxsize=12)
+def _digest_of(component: Component, key: _Values) -> str:
+    return digest(map(_PLAIN[component], key.values))

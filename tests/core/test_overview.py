@@ -11,11 +11,13 @@ from hypothesis import strategies as st
 from core import overview, overview_text
 from core.containers import ContainerId, DeploymentId
 from core.deployment_images import KeptImage
+from core.dns import Record
 from core.events import PauseSeen, Perform
 from core.firewall import Blocked
 from core.overview import Agent, Build, Exchange, FailingPart, Moment
 from core.pause import Pause
 from core.rejection import Rejection
+from core.state import hashes
 from tests.builders import an_actual_container
 from tests.core.simulated_server import Server, failing, taking, there, want
 
@@ -275,3 +277,17 @@ def test_a_part_that_fails() -> None:
     )
     assert "failing: events, pulls" in overview_text.headline(document)
     assert "FAILING" not in told(a_moment(server))[1]
+
+
+def test_the_hashes_are_those_of_the_plan_and_the_log() -> None:
+    """DESIGN's rule 8: one value, by which a person compares two servers, or one server at two times."""
+    wanted = replace(want("a"), dns=(Record("a.internal", ("10.200.1.2",)),))
+    server = Server(wanted, there("a"))
+    server.run(8.0)
+    document, _ = told(a_moment(server))
+    expected = hashes(wanted, server.actual)
+    assert document["hashes"] == {
+        name: {"expected": one.expected, "actual": one.actual} for name, one in expected.items()
+    }
+    (note,) = [one for one in server.said("applied") if dict(one.facts)["kind"] == "update_dns"]
+    assert dict(note.facts)["hash"] == expected["dns"].expected == expected["dns"].actual

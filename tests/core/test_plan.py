@@ -6,7 +6,8 @@ import pytest
 
 from core import plan, render
 from core.action import StopOrphan
-from core.state import NodeType
+from core.dns import Record
+from core.state import ActualState, ExpectedState, NodeType
 from tests import builders
 from tests.builders import (
     CONTAINER,
@@ -328,3 +329,12 @@ def test_ids_of_any_length_and_any_printable_character() -> None:
     for deployment in ("x", "é☃ '\"", "d" * 5000, "-", "."):
         found = planned(an_expected_document([a_container_entry(deploymentId=deployment)]), an_actual_document([]))
         assert found == [deploy(deploymentId=deployment)]
+
+
+def test_drift_of_what_is_served_is_told_by_hash(monkeypatch: pytest.MonkeyPatch) -> None:
+    """DESIGN's rule 8: with equal hashes nothing is compared; where they differ it is worked out what does."""
+    served = (Record("a.internal", ("10.200.1.2",)),)
+    monkeypatch.setattr(plan, "difference", None)  # nobody asks for it
+    assert plan.outstanding(ExpectedState(dns=served), ActualState(dns=served), NodeType.WORKER) == ()
+    with pytest.raises(TypeError):
+        plan.outstanding(ExpectedState(dns=served), ActualState(), NodeType.WORKER)

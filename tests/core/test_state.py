@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+from core import state
+from core.dns import Record
 from core.state import UNREAD, ActualState, ExpectedState, Held, hashes, not_held, parse_actual, parse_expected, without
 from tests import builders
 from tests.builders import (
@@ -91,3 +93,18 @@ def test_containers_stand_by_deployment_id() -> None:
     entries = [a_container_entry(deploymentId=key, name=key) for key in ("b", "c", "a")]
     state = parse_expected(json.dumps(an_expected_document(entries)).encode()).unwrap()
     assert [one.deployment_id for one in state.containers] == ["a", "b", "c"]
+
+
+def test_a_hash_is_computed_once_for_equal_values() -> None:
+    """DESIGN's rule 8: at each look both sides are read anew, and are nearly always what they were."""
+    state._digest_of.cache_clear()
+    for _ in range(5):
+        assert ExpectedState(dns=(Record("a.internal", ("10.200.1.2",)),)).digests == dict(
+            ActualState(dns=(Record("a.internal", ("10.200.1.2",)),)).digests
+        )
+    assert state._digest_of.cache_info().misses == 3, "one for each component"
+    one, other = (
+        ExpectedState(dns=(Record(name, ("10.200.1.2",)),)).digests["dns"] for name in ("a.internal", "b.internal")
+    )
+    assert one != other
+    assert ActualState(dns=UNREAD).digests["dns"] is None
