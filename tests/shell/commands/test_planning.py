@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from shell import environment_file
 from tests.builders import (
     CONTAINER,
     DEPLOYMENT,
@@ -22,7 +23,7 @@ from tests.builders import (
     nothing_there,
 )
 from tests.core.test_captures import BODIES
-from tests.shell.command_line import agent
+from tests.shell.command_line import Done, agent
 from tests.shell.commands.planning import Planning
 
 NODE_TYPES = ("worker", "proxy")
@@ -221,8 +222,22 @@ def test_the_same_whatever_the_order(plan: Planning) -> None:
     assert {one["deploymentId"] for one in forth["plan"]} == {f"{k}{n}" for k in "dx" for n in range(5)}
 
 
-def test_the_options_of_a_running_agent_do_not_matter(plan: Planning) -> None:
-    """With both documents given, whatever a running agent is told by its environment is not looked at."""
+ODD_OPTIONS = {
+    "TECHULUS_URL": "nonsense",
+    "TECHULUS_NETWORK": "?",
+    "TECHULUS_UNMANAGED": "everything",
+    "TECHULUS_WIREGUARD_PORT": "many",
+    "TECHULUS_PROXY": "maybe",
+    "TECHULUS_LOG_LEVEL": "loud",
+    "TECHULUS_DATA_DIR": "/proc/1/mem",
+}
+
+
+@pytest.mark.parametrize("as_file", [True, False])
+def test_the_options_of_a_running_agent_do_not_matter(plan: Planning, *, as_file: bool) -> None:
+    """With both documents given, whatever a running agent is told by its environment or its settings file is not looked at."""
     expected, actual = plan.file("e.json", an_expected_document()), plan.file("a.json", an_actual_document())
-    env = {"TECHULUS_URL": "nonsense", "TECHULUS_NETWORK": "?", "TECHULUS_UNMANAGED": "everything"}
-    assert agent("plan", "--expected", expected, "--actual", actual, env=env).out == "converged: nothing to do\n"
+    settings = plan.file("settings", "".join(f"{name}={value}\n" for name, value in ODD_OPTIONS.items()).encode())
+    env = {environment_file.VARIABLE: str(settings)} if as_file else ODD_OPTIONS
+    for given in (("--expected", expected, "--actual", actual), (f"--expected={expected}", f"--actual={actual}")):
+        assert agent("plan", *given, env=env) == Done(0, "converged: nothing to do\n", "")
