@@ -92,7 +92,7 @@ async def converge_once(store: PodmanStore, expected: ExpectedState, applied: Ca
         kept, turns = DeploymentImages(Path(store.directory)), Turns()
         fetching = ImageFetching(podman, kept, tasks, reconcile.image_fetched, turns, FetchSettings())
         perform = Perform(components, kept.id_of, None, turns.lock)
-        await tasks.start(reports.run)
+        tasks.start_soon(reports.run)
 
         async def change(action: Action) -> Outcome:
             outcome = await perform(action)

@@ -26,6 +26,7 @@ from shell.parts import Parts
 from shell.turns import Turns
 
 PULL_LIMIT_S: Final = 1800.0
+HEAD_START_S: Final = 2.0  # the first image has the line for itself so long, for its service to run before the others
 SILENT_S: Final = (
     5.0  # a registry that has not answered by then no longer holds a place of those that are fetched together
 )
@@ -56,6 +57,14 @@ class _Place:
         if self._places is not None:
             self._places.release()
             self._places = None
+
+
+@dataclass(frozen=True, slots=True)
+class _HeadStart:
+    """Whose image has the line for itself, and until which time of the event loop."""
+
+    place: _Place
+    until: float
 
 
 class _Pull:
@@ -95,6 +104,7 @@ class ImageFetching:
         self._pulled = pulled
         self._places = anyio.Semaphore(settings.concurrency)
         self._under_way: dict[str, int] = {}
+        self._alone: _HeadStart | None = None
 
     def under_way(self) -> frozenset[str]:
         """The references of the images that are on their way."""
@@ -212,10 +222,13 @@ class ImageFetching:
     async def _pull(self, image: Image) -> StoredImage:
         await self._places.acquire()
         place, name = _Place(self._places), str(image)
-        self._parts.spawn(self._tasks, "pulls", partial(self._watch, place), "places")
+        if not self._under_way:
+            self._alone = _HeadStart(place, anyio.current_time() + HEAD_START_S)
         self._under_way[name] = self._under_way.get(name, 0) + 1
-        logger().info("pull started", image=name)
         try:
+            await self._head_start(place)
+            logger().info("pull started", image=name)
+            self._parts.spawn(self._tasks, "pulls", partial(self._watch, place), "places")
             found = await self._engine.pull(image, timeout_s=PULL_LIMIT_S, on_answer=place.answered.set)
         except AdapterError as error:
             logger().warning("pull failed", image=name, why=error.why)
@@ -227,6 +240,12 @@ class ImageFetching:
         logger().info("pull done", image=name)
         self._pulled(image, found.id)
         return found
+
+    async def _head_start(self, place: _Place) -> None:
+        """Let the first of those that come together have the line for itself a while: no service waits longer for sharing it."""
+        if self._alone is not None and self._alone.place is not place:
+            with anyio.move_on_after(self._alone.until - anyio.current_time()):
+                await self._alone.place.ended.wait()
 
     async def _watch(self, place: _Place) -> None:
         """Give a place free that nobody gains by: three registries that hang must not keep all other images away."""

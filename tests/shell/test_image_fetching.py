@@ -10,7 +10,7 @@ from core.deployment_images import KeptImage, StoredImage
 from core.image import Image
 from shell.deployment_images import DeploymentImages
 from shell.failure import AdapterError
-from shell.image_fetching import LONG_S, PULL_LIMIT_S, SILENT_S, FetchSettings
+from shell.image_fetching import HEAD_START_S, LONG_S, PULL_LIMIT_S, SILENT_S, FetchSettings
 from tests.builders import an_image
 from tests.shell.image_stage import SHA, Stage, play
 from tests.shell.stand_ins import failing, hanging, image_id, taking
@@ -172,14 +172,28 @@ def test_three_at_a_time_in_the_order_asked_for(tmp_path: Path) -> None:
     async def scene(stage: Stage) -> None:
         stage.podman.scripts["layers"] = taking(10)
         stage.ask(*names(7))
-        for number, expected in ((1, 3), (11, 6), (21, 7)):
-            await anyio.sleep(number - anyio.current_time())
+        for now, expected in ((1, 1), (HEAD_START_S + 1, 3), (HEAD_START_S + 11, 6), (21, 7)):
+            await anyio.sleep(now - anyio.current_time())
             assert len(stage.pulled) == expected
         await anyio.sleep(10)
 
     stage = play(tmp_path, scene)
     assert stage.pulled == [str(image) for _, image in names(7)]
-    assert [when for _, _, when in stage.answers] == pytest.approx([10] * 3 + [20] * 3 + [30])
+    assert [when for _, _, when in stage.answers] == pytest.approx([10, 12, 12, 20, 22, 22, 30])
+
+
+def test_others_wait_for_the_first_no_longer_than_it_lasts(tmp_path: Path) -> None:
+    """A small image, or one that fails at once."""
+
+    async def scene(stage: Stage) -> None:
+        stage.podman.scripts["layers"] = taking(0.5)
+        stage.ask(*names(4))
+        await anyio.sleep(0.6)
+        assert len(stage.pulled) == 4
+        await anyio.sleep(0.5)
+        assert len(stage.answers) == 4
+
+    play(tmp_path, scene)
 
 
 def test_a_registry_that_hangs_holds_up_no_other_image(tmp_path: Path) -> None:
@@ -202,10 +216,10 @@ def test_an_image_that_stops_in_its_middle_holds_up_no_other_for_long(tmp_path: 
     async def scene(stage: Stage) -> None:
         stage.podman.scripts["layers"] = hanging
         stage.ask(*names(3))
-        await anyio.sleep(1)
+        await anyio.sleep(HEAD_START_S + 1)
         del stage.podman.scripts["layers"]
         stage.ask(("good", NGINX))
-        await anyio.sleep(LONG_S - 2)
+        await anyio.sleep(LONG_S - HEAD_START_S - 2)
         assert stage.failures == {}
         await anyio.sleep(2)
         assert stage.failures == {"good": None}
