@@ -77,7 +77,7 @@ def _start_breach(action: Start, expected: ExpectedState, actual: ActualState) -
         return "it starts a container that is not one of ours for this deployment"
     if want is None:
         return "it starts a container of a deployment that is not expected"
-    if target.image is None or not image.same(target.image, want.image):
+    if target.image is None or not image.same(want.image, target.image):
         return "it starts a container from another image than the expected one"
     return None
 

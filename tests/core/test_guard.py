@@ -214,6 +214,16 @@ def test_what_would_break_an_invariant_is_refused(spoil: Callable[[], Action], w
     assert why in found
 
 
+def test_a_start_of_what_was_pinned_is_no_breach() -> None:
+    """A container made from tag and digest is what the tag alone asks for: once it has ended, it is started again."""
+    pinned = an_image(f"{builders.NGINX}@sha256:{'a' * 64}")
+    changed = replace(
+        ACTUAL, containers=tuple(structs.replace(one, image=pinned) for one in ACTUAL.containers if one.id == "stopped")
+    )
+    start = next(one for one in plan.outstanding(EXPECTED, changed, NodeType.PROXY) if isinstance(one, Start))
+    assert breach(start, actual=changed) is None
+
+
 def test_a_start_from_another_image_is_refused() -> None:
     """The image of the container that would be started must be the expected one."""
     changed = replace(
