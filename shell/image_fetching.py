@@ -31,6 +31,7 @@ SILENT_S: Final = (
     5.0  # a registry that has not answered by then no longer holds a place of those that are fetched together
 )
 LONG_S: Final = 60.0  # nor does an image that takes so long, whose registry may have stopped in its middle
+READ_TOGETHER: Final = 2  # images that are verified: Podman packs each, gigabytes of disk and a thread of the listing's
 _COMPONENT: Final = "images"
 
 Policy: TypeAlias = Literal["always", "missing"]
@@ -103,6 +104,7 @@ class ImageFetching:
         self._settings = settings
         self._pulled = pulled
         self._places = anyio.Semaphore(settings.concurrency)
+        self._reading = anyio.Semaphore(READ_TOGETHER)
         self._under_way: dict[str, int] = {}
         self._alone: _HeadStart | None = None
 
@@ -165,7 +167,8 @@ class ImageFetching:
         kept = self._kept.of(request.deployment_id, request.image)
         if kept is None:
             return False
-        fault = await self._engine.fault(kept.id)
+        async with self._reading:
+            fault = await self._engine.fault(kept.id)
         if fault is None:
             return True
         logger().error("image damaged", image=kept.reference, id=kept.id[:12], why=fault, then="fetched anew")

@@ -7,6 +7,7 @@ import pytest
 
 from core.containers import ContainerId
 from core.podman_images import ImageUser
+from shell.image_fetching import READ_TOGETHER
 from tests.builders import an_actual_container, an_image
 from tests.shell.image_stage import SHA, Stage, play
 from tests.shell.stand_ins import failing, image_id
@@ -86,3 +87,29 @@ def test_a_damaged_image_stays_while_no_registry_has_it(tmp_path: Path) -> None:
     stage = play(tmp_path, scene)
     assert "it is damaged (file integrity checksum failed), and cannot be fetched anew" in (stage.failures["a"] or "")
     assert [entry[0] for entry in stage.podman.journal] == ["verify", "pull"]
+
+
+def test_few_images_are_verified_at_a_time(tmp_path: Path) -> None:
+    """L50, L12: many containers that crash together do not take all of Podman's threads, nor fill the disk with packed images."""
+    now, most = 0, 0
+
+    async def scene(stage: Stage) -> None:
+        async def reading() -> None:
+            nonlocal now, most
+            now += 1
+            most = max(most, now)
+            await anyio.sleep(30)
+            now -= 1
+
+        stage.images.scripts["fault"] = reading
+        wanted = [(f"d{n}", an_image(f"app{n}:1")) for n in range(12)]
+        stage.images.add(*(image for _, image in wanted))
+        for key, image in wanted:
+            stage.keep(key, image, image_id(image))
+        stage.ask(*wanted, verify=True)
+        await anyio.sleep(12 / READ_TOGETHER * 30 + 1)
+
+    stage = play(tmp_path, scene)
+    assert most == READ_TOGETHER
+    assert set(stage.failures.values()) == {None}
+    assert len(stage.answers) == 12
