@@ -134,10 +134,15 @@ class ImageFetching:
 
     async def _is_here(self, request: ImageRequest) -> bool:
         """Whether no registry has to be asked. Raises AdapterError for an image that must be here and is not."""
+        is_local = images.is_local(request.image)
         kept = self._kept.of(request.deployment_id, request.image)
         if kept is not None:
-            return await self._engine.has(kept.id)
-        is_local = images.is_local(request.image)
+            is_here = await self._engine.has(kept.id)
+            if is_local and not is_here:
+                why = f"{kept.id[:12]}, which this deployment is, is not here any more"
+                then = "images named localhost/… are never asked for; load it here again, or deploy anew"
+                raise AdapterError(_COMPONENT, f"use image {request.image}", why, then)
+            return is_here
         if not is_local and request.image.digest is None and self._settings.policy == "always":
             return False
         found = await self._engine.find(request.image)

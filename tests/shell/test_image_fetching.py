@@ -118,6 +118,20 @@ def test_the_servers_own_images_are_never_asked_for(tmp_path: Path) -> None:
     assert not stage.kept.known[DeploymentId("a")].is_unasked
 
 
+def test_the_servers_own_image_that_is_gone_is_not_asked_for_either(tmp_path: Path) -> None:
+    """No registry has it; another that was built under its name since is another image (L52)."""
+
+    async def scene(stage: Stage) -> None:
+        stage.images.add(OWN)
+        stage.keep("a", OWN, "the first build")
+        stage.ask(("a", OWN))
+        await anyio.sleep(1)
+
+    stage = play(tmp_path, scene)
+    assert stage.pulled == []
+    assert "load it here again, or deploy anew" in (stage.failures["a"] or "")
+
+
 def test_a_server_without_a_registry(tmp_path: Path) -> None:
     """`--pull-policy missing`: what is here does, and that is remembered; what is missing is pulled."""
 
