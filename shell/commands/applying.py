@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 from core import render
+from core.action import Action, NotExpected, StopOrphan
 from core.events import Effect, Fetch, Note, Perform, Report
 from core.memory import Memory, ready
 from core.phases import Idle, State, Waiting
@@ -103,4 +104,11 @@ def _rests(memory: Memory) -> bool:
     if memory.doubted is not None or memory.images.on_the_way or memory.woken:
         return False
     expected = memory.in_force or ExpectedState()
-    return not any(ready(memory, expected, memory.drift, memory.last_poll_at))
+    left = ready(memory, expected, memory.drift, memory.last_poll_at)
+    return all(_may_await_a_refused_one(action, expected) for action in left)
+
+
+def _may_await_a_refused_one(action: Action, expected: ExpectedState) -> bool:
+    """Whether a container stays, since the entry of what is to replace it makes no sense; no time ends that."""
+    is_unwanted = isinstance(action, StopOrphan) and isinstance(action.reason, NotExpected) and not action.successors
+    return is_unwanted and bool(expected.refused)

@@ -1,6 +1,7 @@
 """`agent apply`: once until nothing more can be done now, and a verdict that is true."""
 
 import io
+import json
 import os
 import signal
 from pathlib import Path
@@ -90,6 +91,19 @@ def test_a_suspicious_state_is_asked_for_twice(tmp_path: Path) -> None:
     took, shown = apply(scenery)
     assert took > 5
     assert shown.count("stop_orphan") == 4
+
+
+def test_a_container_whose_successor_makes_no_sense(tmp_path: Path) -> None:
+    """L7: it stays, and nothing is waited for that no time brings."""
+    scenery = Scenery(tmp_path, wanting("new"))
+    service = scenery.document["containers"][0]["serviceId"]
+    scenery.document["containers"][0]["image"] = "no image!"
+    scenery.plane.document = json.dumps(scenery.document).encode()
+    old = an_actual_container(id="old", name="old", deployment_id="old", image=an_image(), service_id=service)
+    scenery.stage.podman.there[old.id] = old
+    with pytest.raises(CommandError, match="1 changes are left"):
+        apply(scenery)
+    assert list(scenery.stage.podman.there) == ["old"]
 
 
 @pytest.mark.parametrize("known", [True, False], ids=["last good state", "nothing known"])
