@@ -107,6 +107,7 @@ class ImageFetching:
         self._reading = anyio.Semaphore(READ_TOGETHER)
         self._under_way: dict[str, int] = {}
         self._alone: _HeadStart | None = None
+        self._latest: dict[DeploymentId, ImageRequest] = {}  # of those that have not been answered
 
     def under_way(self) -> frozenset[str]:
         """The references of the images that are on their way."""
@@ -118,6 +119,7 @@ class ImageFetching:
 
     def begin(self, requests: tuple[ImageRequest, ...]) -> None:
         """Have these here; each is answered by itself, whatever goes wrong."""
+        self._latest |= {one.deployment_id: one for one in requests}
         self._parts.spawn(self._tasks, "pulls", partial(self._begin, requests))
 
     async def _begin(self, requests: tuple[ImageRequest, ...]) -> None:
@@ -127,10 +129,15 @@ class ImageFetching:
                 with self._parts.contained("pulls", "what is here"):
                     is_here = await self._is_here(request)
             except AdapterError as error:
-                await self._on_end(request, str(error))
+                await self._end(request, str(error))
             else:
                 work = partial(self._answer, request, is_here, batch)
                 self._parts.spawn(self._tasks, "pulls", work, str(request.image))
+
+    async def _end(self, request: ImageRequest, failure: str | None) -> None:
+        if self._latest.get(request.deployment_id) is request:
+            del self._latest[request.deployment_id]
+        await self._on_end(request, failure)
 
     async def _is_here(self, request: ImageRequest) -> bool:
         """Whether no registry has to be asked. Raises AdapterError for an image that must be here and is not."""
@@ -152,7 +159,7 @@ class ImageFetching:
         if found is None:
             return False
         is_unasked = not is_local and request.image.digest is None
-        await self._keep(request.deployment_id, request.image, found, is_unasked=is_unasked)
+        await self._keep(request, found, is_unasked=is_unasked)
         return True
 
     async def _answer(self, request: ImageRequest, is_here: bool, batch: _Batch) -> None:
@@ -163,9 +170,9 @@ class ImageFetching:
                 if not is_here:
                     await self._fetch(request, batch)
         except AdapterError as error:
-            await self._on_end(request, str(error))
+            await self._end(request, str(error))
         else:
-            await self._on_end(request, None)
+            await self._end(request, None)
 
     async def _is_intact(self, request: ImageRequest) -> bool:
         """Whether the content is what was fetched; a damaged image is removed, once a registry has been seen to have it."""
@@ -221,11 +228,15 @@ class ImageFetching:
         if kept is not None and kept.digest is not None and pull.found.id != kept.id:
             why = f"its registry has {pull.found.id[:12]} under its digest, and this deployment is {kept.id[:12]}"
             raise AdapterError(_COMPONENT, f"use image {wanted}", why, "tried again later")
-        await self._keep(request.deployment_id, request.image, pull.found)
+        await self._keep(request, pull.found)
 
-    async def _keep(self, key: DeploymentId, image: Image, found: StoredImage, *, is_unasked: bool = False) -> None:
+    async def _keep(self, request: ImageRequest, found: StoredImage, *, is_unasked: bool = False) -> None:
+        image, latest = request.image, self._latest.get(request.deployment_id)
+        if latest is None or latest.image != image:  # that one is what the deployment is, whichever comes last
+            why = "another image has been asked for since"
+            raise AdapterError(_COMPONENT, f"use image {image}", why, "that one is used")
         digest = found.digest if image.digest is None else image.digest
-        await self._kept.keep(key, KeptImage(str(image), found.id, digest, is_unasked))
+        await self._kept.keep(request.deployment_id, KeptImage(str(image), found.id, digest, is_unasked))
 
     async def _pull(self, image: Image) -> StoredImage:
         await self._places.acquire()

@@ -145,6 +145,22 @@ def test_a_server_without_a_registry(tmp_path: Path) -> None:
     assert [one.is_unasked for one in stage.kept.known.values()] == [True, False]
 
 
+def test_an_image_that_is_no_longer_wanted_and_comes_late_is_not_kept(tmp_path: Path) -> None:
+    """L52: the image changes under a deployment's id while the first one is on its way, and comes before it."""
+
+    async def scene(stage: Stage) -> None:
+        stage.images.scripts[f"pull {NGINX}"] = taking(60)
+        stage.ask(("a", NGINX))
+        await anyio.sleep(1)
+        stage.ask(("a", REDIS))
+        await anyio.sleep(100)
+
+    stage = play(tmp_path, scene)
+    assert stage.answers[0] == ("a", None, 1.0)
+    assert "another image has been asked for since" in (stage.answers[1][1] or "")
+    assert stage.kept.id_of(DeploymentId("a"), REDIS) == image_id(REDIS)
+
+
 def test_those_asked_for_together_share_a_request_and_nobody_else_does(tmp_path: Path) -> None:
     """One request for thirty replicas; a deployment that comes while it is under way asks anew, since the tag may have moved."""
 
