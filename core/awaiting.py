@@ -62,3 +62,16 @@ def image_came(state: State, now: float) -> State:
             return replace(state, image_at=now)
         case _:  # a look follows anyway
             return state
+
+
+def image_stays_away(state: State, again_at: float) -> State:
+    """A round that has ended looks again when the image may be asked for again: its look took the request for one under way."""
+    match state:
+        case Idle(phase=Waiting(look_at=look_at) as waiting):
+            sooner = again_at if look_at is None else min(look_at, again_at)
+            return replace(state, phase=replace(waiting, look_at=sooner))
+        case Processing(phase=Closing(looked=True, look_at=look_at) as closing):
+            sooner = again_at if look_at is None else min(look_at, again_at)
+            return replace(state, phase=replace(closing, look_at=sooner))
+        case _:  # a look follows anyway, and finds out
+            return state

@@ -152,6 +152,8 @@ def _image_fetched(state: State, event: ImageFetched, now: float) -> Step:
     state = replace(state, memory=memory)
     if event.failure is None:
         state = awaiting.image_came(state, now)
+    else:
+        state = awaiting.image_stays_away(state, memory.retries[event.request.key].not_before)
     return _noting(_no_longer_awaiting(state), *notes)
 
 

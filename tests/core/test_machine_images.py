@@ -6,7 +6,7 @@ from typing import Any
 from core.dns import Record
 from core.events import Fetch, FetchImages, Woken
 from core.state import ExpectedState
-from tests.builders import an_image
+from tests.builders import an_expected_container, an_image
 from tests.core.simulated_server import SLOW, Server, failing, there, want
 
 NAMES = (Record("web.internal", ("10.200.4.2",)),)
@@ -72,6 +72,18 @@ def test_an_image_that_cannot_be_had_is_asked_for_with_growing_pauses() -> None:
     ]
     assert 4 <= sum(one.deployment_id == "a" for one in asked) <= 6
     assert [dict(note.facts)["why"] for note in server.said("image not fetched")] == ["no such tag"] * (len(asked) - 1)
+
+
+def test_an_image_that_fails_after_its_round_is_asked_for_again_when_its_time_comes() -> None:
+    """L53: the look before took it for one under way, and knew no time for it."""
+    for tenths in range(100, 120):
+        fails_after_s = tenths / 10
+        server = Server(ExpectedState((an_expected_container(image=SLOW),)), pulls={SLOW: (fails_after_s, "refused")})
+        server.run(fails_after_s + 1)
+        (attempt,) = server.state.memory.retries.values()
+        server.run(30)
+        again = server.asked(FetchImages)[1][0]
+        assert attempt.not_before <= again <= attempt.not_before + 0.5, fails_after_s
 
 
 def test_what_was_fetched_is_asked_for_again_with_each_attempt() -> None:
