@@ -39,14 +39,18 @@ class Stops(msgspec.Struct, frozen=True):
         return structs.replace(self, own_until={**self.own_until, container_id: until})
 
     def after_listing(self, containers: Iterable[ActualContainer], now: float) -> "Stops":
-        """With what a listing says; what is not stopping any more is forgotten."""
+        """With what a listing says; what is not stopping any more is forgotten.
+
+        A stop of the agent's own may not show yet; once its time is over it never will, since its request has failed. A later stop by
+        somebody else must not count as that one.
+        """
         stopping = [one.id for one in containers if one.state == STOPPING]
         if not stopping and not self.seen_at and not self.own_until:
             return self
         there = {one.id for one in containers}
         return Stops(
             {one: self.seen_at.get(one, now) for one in stopping},
-            {one: until for one, until in self.own_until.items() if one in there},
+            {one: until for one, until in self.own_until.items() if one in stopping or (one in there and until > now)},
         )
 
     def left_s(self, container_id: ContainerId, now: float, own_limit_s: float, commanded: bool) -> float:

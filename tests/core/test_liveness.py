@@ -31,6 +31,17 @@ def test_a_stop_of_the_agents_own() -> None:
     assert own.after_listing([], 130.0) == Stops({}, {})
 
 
+def test_a_stop_of_the_agents_own_that_never_began() -> None:
+    """L47: Podman did not hear of it. A person's slow stop days later has its own time, and is not overdue at once."""
+    running, stopping = [an_actual_container()], [an_actual_container(state=STOPPING)]
+    failed = Stops().begun(ID, 113.0).after_listing(running, 101.0)
+    assert failed.own_until == {ID: 113.0}, "it may not show yet"
+    later = failed.after_listing(running, 200.0).after_listing(stopping, 9_000.0)
+    assert later.left_s(ID, 9_001.0, 10.0, commanded=True) == COMMAND_LIMIT_S - 1
+    own = failed.after_listing(stopping, 105.0).after_listing(stopping, 120.0)
+    assert own.left_s(ID, 120.0, 10.0, commanded=True) == -7.0, "one that began stays the agent's own"
+
+
 def test_what_stops_no_more_is_forgotten() -> None:
     """A later stop has its own time; a listing without any costs nothing."""
     idle = Stops()
