@@ -166,8 +166,9 @@ async def test_a_crash_between_creation_and_start(podman: Podman, store: PodmanS
         found = await listed(podman)
         assert len(found) <= 1
         for one in found:
-            await podman.start(one.id)
-            assert page(store.address(5)) == "v1\n"
+            if one.state != "removing":  # Podman made it after an earlier round had ended, and this one was removing it
+                await podman.start(one.id)
+                assert page(store.address(5)) == "v1\n"
             await podman.stop_and_remove(one.id)
     await made(podman, container)
 
