@@ -7,12 +7,13 @@ service's PID namespace, which may be another than the agent's: who serves the s
 """
 
 import contextlib
+import errno
 import os
 import signal
 import socket
 import struct
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeVar
@@ -23,12 +24,15 @@ import anyio.to_thread
 from core import processes
 from core.containers import ContainerId
 from core.processes import Monitor, Process
+from shell.failure import AdapterError
 
 T = TypeVar("T")
 
 _PROC: Final = "/proc"
 _CREDENTIALS: Final = struct.Struct("3i")
 _CONNECT_S: Final = 1.0
+_COMPONENT: Final = "podman"
+_NOT_NOW: Final = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)  # says nothing of what was to be read
 _LARGEST: Final = 4 * 1024**2  # a mount table has some hundred bytes a mount
 _PAUSE_S: Final = 0.05
 # What ends a container by name, whoever types it: `podman stop`, `podman restart`, `podman rm`, `podman pod stop`, …
@@ -45,7 +49,11 @@ class View:
 
 
 class Processes:
-    """The processes of the containers of the Podman behind one socket. Nothing here raises: what has ended meanwhile is not there."""
+    """The processes of the containers of the Podman behind one socket. What has ended meanwhile is not there.
+
+    Everything raises AdapterError when the server has no file or memory free: a process that could not be looked at is never one that
+    has ended.
+    """
 
     def __init__(self, socket_path: Path) -> None:
         self._socket = socket_path
@@ -150,19 +158,18 @@ class Processes:
         view = _view(self._socket)
         if view is None:
             return False
-        for pid in _numbers():
-            words = _read(f"{_PROC}/{pid}/cmdline").split("\0")
-            if (
-                words[0].rpartition("/")[2] == "podman"
-                and not _STOPS.isdisjoint(words)
-                and view.namespace == _space(pid)
-            ):
-                return True
-        return False
+        return any(
+            not _STOPS.isdisjoint(words.decode("utf-8", "replace").split("\0")) and view.namespace == _space(pid)
+            for pid, words in _commands("podman")
+        )
 
 
 async def _off_the_loop(work: Callable[[], T]) -> T:
-    return await anyio.to_thread.run_sync(work)
+    try:
+        return await anyio.to_thread.run_sync(work)
+    except OSError as error:
+        what = "look at the processes of containers"
+        raise AdapterError(_COMPONENT, what, error.strerror or str(error), "looked at again") from error
 
 
 def _view(path: Path) -> View | None:
@@ -172,7 +179,8 @@ def _view(path: Path) -> View | None:
             connection.settimeout(_CONNECT_S)
             connection.connect(str(path))
             raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-    except OSError:
+    except OSError as error:
+        _require_seen(error)
         return None
     pid = _CREDENTIALS.unpack(raw)[0]  # in this process's numbers; 0 when it is in a namespace beside
     space = _space(pid) if pid else ""
@@ -243,8 +251,16 @@ def _end_family(container_id: ContainerId, first: int) -> None:
 
 
 def _monitors() -> dict[int, Monitor]:
-    found = {pid: processes.monitor(_read_bytes(f"{_PROC}/{pid}/cmdline")) for pid in _numbers()}
+    found = {pid: processes.monitor(words) for pid, words in _commands("conmon")}
     return {pid: one for pid, one in found.items() if one is not None}
+
+
+def _commands(name: str) -> Iterator[tuple[int, bytes]]:
+    """The command lines of the programs of this name. Those of others are not read: a process that hangs on a disk makes who reads its
+    command line hang, too."""
+    for pid in _numbers():
+        if _read(f"{_PROC}/{pid}/comm") == f"{name}\n":
+            yield pid, _read_bytes(f"{_PROC}/{pid}/cmdline")
 
 
 def _commands_in(container_id: ContainerId) -> dict[str, Process]:
@@ -253,6 +269,8 @@ def _commands_in(container_id: ContainerId) -> dict[str, Process]:
         for pid, one in _monitors().items()
         if one.container_id == container_id and one.session != container_id
     }
+    if not sessions:
+        return {}
     return {sessions[one.parent]: one for one in _all().get(container_id, ()) if one.parent in sessions}
 
 
@@ -319,8 +337,8 @@ def _read(path: str) -> str:
 
 
 def _read_bytes(path: str) -> bytes:
-    """The file, at most so much of it; empty when it is not there, since its process has ended."""
-    with contextlib.suppress(OSError):
+    """The file, at most so much of it; empty when it is not there, since its process has ended. Raises OSError when none can be opened."""
+    try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             parts = []
@@ -331,4 +349,12 @@ def _read_bytes(path: str) -> bytes:
             return b"".join(parts)
         finally:
             os.close(descriptor)
-    return b""
+    except OSError as error:
+        _require_seen(error)
+        return b""
+
+
+def _require_seen(error: OSError) -> None:
+    """Raise an error that says nothing of the process that was to be looked at."""
+    if error.errno in _NOT_NOW:
+        raise error

@@ -1,0 +1,69 @@
+"""`shell.adapters.podman.processes`: what cannot be looked at has not ended, and what need not be read is not."""
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from core.containers import ContainerId
+from shell.adapters.podman import processes
+from shell.adapters.podman.processes import Processes
+from shell.failure import AdapterError
+
+ID = ContainerId("a" * 64)
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+def a_process(proc: Path, pid: int, comm: str, cmdline: bytes = b"") -> Path:
+    """A process of the container below a /proc of the test's own."""
+    folder = proc / str(pid)
+    folder.mkdir()
+    (folder / "comm").write_text(f"{comm}\n")
+    (folder / "cgroup").write_text(f"0::/libpod-{ID}\n")
+    (folder / "stat").write_text(f"{pid} ({comm}) S 1 {pid} {pid} " + "0 " * 20)
+    (folder / "cmdline").write_bytes(cmdline)
+    return folder
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOMEM])
+async def test_a_process_that_cannot_be_looked_at_has_not_ended(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """L47: with no descriptor free, "no process is left" would be said of one that lives, and another started beside it."""
+    a_process(tmp_path, 7, "app")
+    monkeypatch.setattr(processes, "_PROC", str(tmp_path))
+    view = Processes(tmp_path / "socket")
+    assert [one.pid for one in await view.of(ID)] == [7]
+
+    def refuse(path: str, flags: int) -> int:
+        raise OSError(number, os.strerror(number), path)
+
+    monkeypatch.setattr(os, "open", refuse)
+    for look in (lambda: view.of(ID), lambda: view.living([ID]), lambda: view.not_there({ID: 7})):
+        with pytest.raises(AdapterError, match="could not look at the processes of containers"):
+            await look()
+
+
+@pytest.mark.anyio
+async def test_command_lines_of_other_programs_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """L12: a process that hangs on a disk with its memory locked would make who reads its command line hang, too."""
+    monkeypatch.setattr(processes, "_PROC", str(tmp_path))
+    hanging = a_process(tmp_path, 7, "app") / "cmdline"
+    words = ("/usr/bin/conmon", "-c", ID, "-u", ID, "-n", "web", "-b", "/store/web")
+    a_process(tmp_path, 8, "conmon", "\0".join(words).encode())
+    read = processes._read_bytes
+
+    def read_bytes(path: str) -> bytes:
+        assert path != str(hanging)
+        return read(path)
+
+    monkeypatch.setattr(processes, "_read_bytes", read_bytes)
+    view = Processes(tmp_path / "socket")
+    assert list(await view.monitored("web")) == [ID]
+    assert await view.commands_in(ID) == {}
