@@ -185,3 +185,15 @@ async def test_a_process_beside_a_container_that_is_not_up(podman: Podman, store
     container_id = await made(podman, wanted(store, store.load(image("web"))))
     await podman.start(container_id)
     assert len(commands_of(container_id)) == 2, "one that runs is left as it is"
+
+
+async def test_another_podmans_container_on_the_same_volume(podman: Podman, store: PodmanStore, tmp_path: Path) -> None:
+    """L49: a person's own, from a store of its own, a backup perhaps: what the agent makes beside it does not end it."""
+    container = wanted(store, store.load(image("stubborn")), volumes=_DATA)
+    await podman.stop_and_remove(await made(podman, container))
+    folder = store.directory / "volumes/service-5/data"
+    with PodmanStore(tmp_path / "other") as other:
+        reference = other.load(image("stubborn"))
+        theirs = other.cli("run", "--detach", "--network", "none", "--volume", f"{folder}:/data", reference).strip()
+        await made(podman, container)
+        assert processes_of(theirs)

@@ -104,14 +104,10 @@ class Processes:
         """The containers of which a process has one of a service's folders mounted."""
         return await _off_the_loop(lambda: _users(service_id, folders))
 
-    async def monitored(self, name: str) -> dict[ContainerId, str]:
-        """The containers of this name for which a monitor runs, of whatever store; each with the folder that Podman has for it."""
+    async def monitors(self) -> dict[ContainerId, Monitor]:
+        """What each running monitor of a container looks after, of whatever store."""
         return await _off_the_loop(
-            lambda: {
-                one.container_id: one.bundle
-                for one in _monitors().values()
-                if one.name == name and one.session == one.container_id
-            }
+            lambda: {one.container_id: one for one in _monitors().values() if one.session == one.container_id}
         )
 
     async def user_of(self, service_id: str, folders: tuple[Path, ...]) -> int | None:

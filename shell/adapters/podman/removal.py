@@ -134,15 +134,15 @@ class Removal:
     ) -> None:
         """End what a container that is to be made would run beside, though Podman does not know of it.
 
-        That is a container with one of its volumes, or with its name in the same store, which `store` tells.
+        That is a container with one of its volumes, or with its name. One of another store is a person's own, and left alone.
         """
-        found = await self._processes.monitored(container.name)
-        bundles = {one: bundle for one, bundle in found.items() if not self._liveness.is_listed(one)}
+        monitors = await self._processes.monitors()
+        named = {one for one, monitor in monitors.items() if monitor.name == container.name}
         users = await self._processes.users(container.service_id, folders) if folders else frozenset()
-        for one in sorted(users | bundles.keys()):
+        for one in sorted(users | named):
             if self._liveness.is_listed(one) or await self._inspector.holder(one) is not None:
                 continue
-            if one in users or bundles[one].startswith(f"{await store()}/"):
+            if one not in monitors or monitors[one].bundle.startswith(f"{await store()}/"):
                 await self.end_leftover(one, grace_s)
 
     async def require_unused(self, service_id: str, folders: tuple[Path, ...]) -> None:

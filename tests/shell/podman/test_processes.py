@@ -65,5 +65,5 @@ async def test_command_lines_of_other_programs_are_not_read(tmp_path: Path, monk
 
     monkeypatch.setattr(processes, "_read_bytes", read_bytes)
     view = Processes(tmp_path / "socket")
-    assert list(await view.monitored("web")) == [ID]
+    assert list(await view.monitors()) == [ID]
     assert await view.commands_in(ID) == {}
