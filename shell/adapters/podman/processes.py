@@ -37,6 +37,7 @@ _LARGEST: Final = 4 * 1024**2  # a mount table has some hundred bytes a mount
 _PAUSE_S: Final = 0.05
 # What ends a container by name, whoever types it: `podman stop`, `podman restart`, `podman rm`, `podman pod stop`, …
 _STOPS: Final = frozenset({"stop", "restart", "rm", "down", "kill"})
+_CLIENTS: Final = ("podman", "podman-remote", "docker")  # the last two through Podman's socket
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +157,7 @@ class Processes:
             return False
         return any(
             not _STOPS.isdisjoint(words.decode("utf-8", "replace").split("\0")) and view.namespace == _space(pid)
-            for pid, words in _commands("podman")
+            for pid, words in _commands(*_CLIENTS)
         )
 
 
@@ -251,11 +252,11 @@ def _monitors() -> dict[int, Monitor]:
     return {pid: one for pid, one in found.items() if one is not None}
 
 
-def _commands(name: str) -> Iterator[tuple[int, bytes]]:
-    """The command lines of the programs of this name. Those of others are not read: a process that hangs on a disk makes who reads its
+def _commands(*names: str) -> Iterator[tuple[int, bytes]]:
+    """The command lines of the programs of these names. Those of others are not read: a process that hangs on a disk makes who reads its
     command line hang, too."""
     for pid in _numbers():
-        if _read(f"{_PROC}/{pid}/comm") == f"{name}\n":
+        if _read(f"{_PROC}/{pid}/comm").removesuffix("\n") in names:
             yield pid, _read_bytes(f"{_PROC}/{pid}/cmdline")
 
 

@@ -67,3 +67,25 @@ async def test_command_lines_of_other_programs_are_not_read(tmp_path: Path, monk
     view = Processes(tmp_path / "socket")
     assert list(await view.monitors()) == [ID]
     assert await view.commands_in(ID) == {}
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("comm", "words", "stops"),
+    [
+        ("podman", ("podman", "stop", "--time", "300", "db"), True),
+        ("podman-remote", ("podman-remote", "stop", "db"), True),
+        ("docker", ("/usr/bin/docker", "stop", "-t", "300", "db"), True),
+        ("podman", ("podman", "logs", "--follow", "db"), False),
+        ("sleep", ("stop",), False),
+    ],
+)
+async def test_who_stops_containers_by_a_command(
+    comm: str, words: tuple[str, ...], stops: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """L47: a slow stop is waited for by whatever client a person has begun it."""
+    monkeypatch.setattr(processes, "_PROC", str(tmp_path))
+    monkeypatch.setattr(processes, "_view", lambda path: processes.View(str(tmp_path), "/", "here"))
+    monkeypatch.setattr(processes, "_space", lambda pid: "here")
+    a_process(tmp_path, 7, comm, "\0".join(words).encode())
+    assert await Processes(tmp_path / "socket").is_somebody_stopping() is stops
