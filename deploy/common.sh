@@ -22,3 +22,19 @@ data_dir() {
     [[ -n $path ]] || path=$(told TECHULUS_DATA_DIR)
     echo "${path:-/var/lib/techulus-agent}"
 }
+
+# A process outside of this mount namespace that has a volume below the data folder mounted, empty when there is none. Podman 4.3 may have
+# forgotten a container whose process lives, and lists it no more.
+user_of_volumes() {
+    local owner found space own
+    own=$(readlink /proc/self/ns/mnt)
+    for owner in "$1"/volumes/*/; do
+        [[ -d $owner ]] || continue
+        while IFS= read -r found; do
+            found=${found%/mountinfo}
+            space=$(readlink "$found/ns/mnt") || continue # it has ended
+            [[ $space == "$own" ]] || { echo "${found#/proc/}" && return; }
+        done < <(grep --files-with-matches --no-messages --extended-regexp \
+            "^([^ ]+ ){3}[^ ]*/$(basename "$owner")/" /proc/[0-9]*/mountinfo)
+    done
+}

@@ -22,7 +22,7 @@ end_containers() {
 # Containers of ours are those with a label that begins with techulus. (as the agent itself tells them). An interface of ours has the
 # agent's mark in its folder; a network is ours where an agent has been and the addresses are those of the containers.
 remove_what_it_made() {
-    local network interface ours data=$1
+    local network interface ours user data=$1
     network=$(told TECHULUS_NETWORK) network=${network:-techulus}
     interface=$(told TECHULUS_WIREGUARD_INTERFACE) interface=${interface:-wg0}
     if command -v podman >/dev/null; then
@@ -33,6 +33,8 @@ remove_what_it_made() {
         [[ ${#ours[@]} == 0 ]] || end_containers "${ours[@]}" ||
             fail "some containers could not be removed, so the rest was left: podman ps --all; the service is stopped"
     fi
+    user=$(user_of_volumes "$data")
+    [[ -z $user ]] || fail "process $user has a volume in $data mounted, so the rest was left; end it first; the service is stopped"
     if systemd_runs; then
         systemctl --quiet stop techulus-dnsmasq.service 2>/dev/null || true
         rm -f /run/systemd/system/techulus-dnsmasq.service /run/systemd/resolved.conf.d/techulus-internal.conf
