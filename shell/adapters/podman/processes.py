@@ -31,6 +31,7 @@ T = TypeVar("T")
 _PROC: Final = "/proc"
 _CREDENTIALS: Final = struct.Struct("3i")
 _CONNECT_S: Final = 1.0
+_THREADS: Final = 8
 _COMPONENT: Final = "podman"
 _NOT_NOW: Final = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)  # says nothing of what was to be read
 _LARGEST: Final = 4 * 1024**2  # a mount table has some hundred bytes a mount
@@ -59,26 +60,27 @@ class Processes:
     def __init__(self, socket_path: Path) -> None:
         self._socket = socket_path
         self._view: View | None = None
+        self._limiter = anyio.CapacityLimiter(_THREADS)
 
     async def not_there(self, listed: Mapping[ContainerId, int]) -> frozenset[ContainerId]:
         """Those containers whose process, by Podman's number, is not there; empty when that cannot be told."""
-        return await _off_the_loop(lambda: self._not_there(listed))
+        return await self._off_the_loop(lambda: self._not_there(listed))
 
     async def is_gone(self, pid: int, pid_file: str, monitor_pid: int, container_id: ContainerId) -> bool | None:
         """Whether a container's process is gone and nobody will tell Podman, since its monitor is gone too; None when it may be told yet.
 
         False also when this cannot be seen from here: Podman's own file must have the number, where its service has its files.
         """
-        return await _off_the_loop(lambda: self._is_gone(pid, pid_file, monitor_pid, container_id))
+        return await self._off_the_loop(lambda: self._is_gone(pid, pid_file, monitor_pid, container_id))
 
     async def of(self, container_id: ContainerId) -> tuple[Process, ...]:
         """The processes of one container."""
-        return await _off_the_loop(lambda: tuple(_all().get(container_id, ())))
+        return await self._off_the_loop(lambda: tuple(_all().get(container_id, ())))
 
     async def living(self, ids: Iterable[ContainerId]) -> frozenset[ContainerId]:
         """Those of these containers that have a process."""
         wanted = frozenset(ids)
-        return await _off_the_loop(lambda: wanted & _all().keys())
+        return await self._off_the_loop(lambda: wanted & _all().keys())
 
     async def ended(self, container_id: ContainerId, limit_s: float) -> bool:
         """Whether the container has no process any more, waiting for that as long as the limit."""
@@ -91,41 +93,49 @@ class Processes:
 
     async def signal(self, container_id: ContainerId, number: signal.Signals) -> None:
         """Send every process of the container a signal."""
-        await _off_the_loop(lambda: _signal_all(container_id, number))
+        await self._off_the_loop(lambda: _signal_all(container_id, number))
 
     async def end_family(self, container_id: ContainerId, first: int) -> None:
         """Kill a process of the container and all that have come from it, also what they start meanwhile."""
-        await _off_the_loop(lambda: _end_family(container_id, first))
+        await self._off_the_loop(lambda: _end_family(container_id, first))
 
     async def commands_in(self, container_id: ContainerId) -> dict[str, Process]:
         """The commands that were run in a container beside its own process: session id, and the first process of each."""
-        return await _off_the_loop(lambda: _commands_in(container_id))
+        return await self._off_the_loop(lambda: _commands_in(container_id))
 
     async def users(self, service_id: str, folders: tuple[Path, ...]) -> frozenset[ContainerId]:
         """The containers of which a process has one of a service's folders mounted."""
-        return await _off_the_loop(lambda: _users(service_id, folders))
+        return await self._off_the_loop(lambda: _users(service_id, folders))
 
     async def monitors(self) -> dict[ContainerId, Monitor]:
         """What each running monitor of a container looks after, of whatever store."""
-        return await _off_the_loop(
+        return await self._off_the_loop(
             lambda: {one.container_id: one for one in _monitors().values() if one.session == one.container_id}
         )
 
     async def user_of(self, service_id: str, folders: tuple[Path, ...]) -> int | None:
         """A process outside of this one's mount namespace that has one of a service's folders mounted; None when there is none."""
-        return await _off_the_loop(lambda: _user_of(service_id, folders))
+        return await self._off_the_loop(lambda: _user_of(service_id, folders))
 
     async def unused_networks(self) -> tuple[str, ...]:
         """The network namespaces that Podman has made and that no process is in, as paths."""
-        return await _off_the_loop(self._unused_networks)
+        return await self._off_the_loop(self._unused_networks)
 
     async def is_somebody_stopping(self) -> bool:
         """Whether a `podman` command that stops containers runs where the service does."""
-        return await _off_the_loop(self._is_somebody_stopping)
+        return await self._off_the_loop(self._is_somebody_stopping)
 
     async def age_s(self, one: Process) -> float:
         """For how long a process has run."""
-        return await _off_the_loop(lambda: _uptime_s() - one.started / os.sysconf("SC_CLK_TCK"))
+        return await self._off_the_loop(lambda: _uptime_s() - one.started / os.sysconf("SC_CLK_TCK"))
+
+    async def _off_the_loop(self, work: Callable[[], T]) -> T:
+        """In a thread of few, and left alone there when its caller's time is over: a file system that hangs holds up no end of anything."""
+        try:
+            return await anyio.to_thread.run_sync(work, abandon_on_cancel=True, limiter=self._limiter)
+        except OSError as error:
+            what = "look at the processes of containers"
+            raise AdapterError(_COMPONENT, what, error.strerror or str(error), "looked at again") from error
 
     def _not_there(self, listed: Mapping[ContainerId, int]) -> frozenset[ContainerId]:
         missing = _missing(self._view, listed)
@@ -159,14 +169,6 @@ class Processes:
             not _STOPS.isdisjoint(words.decode("utf-8", "replace").split("\0")) and view.namespace == _space(pid)
             for pid, words in _commands(*_CLIENTS)
         )
-
-
-async def _off_the_loop(work: Callable[[], T]) -> T:
-    try:
-        return await anyio.to_thread.run_sync(work)
-    except OSError as error:
-        what = "look at the processes of containers"
-        raise AdapterError(_COMPONENT, what, error.strerror or str(error), "looked at again") from error
 
 
 def _view(path: Path) -> View | None:

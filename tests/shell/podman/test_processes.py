@@ -2,8 +2,10 @@
 
 import errno
 import os
+import threading
 from pathlib import Path
 
+import anyio
 import pytest
 
 from core.containers import ContainerId
@@ -89,3 +91,23 @@ async def test_who_stops_containers_by_a_command(
     monkeypatch.setattr(processes, "_space", lambda pid: "here")
     a_process(tmp_path, 7, comm, "\0".join(words).encode())
     assert await Processes(tmp_path / "socket").is_somebody_stopping() is stops
+
+
+@pytest.mark.anyio
+async def test_a_look_that_hangs_ends_with_its_callers_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """L12, L13: a file system that hangs holds up neither the look's time limit nor the end of the agent."""
+    a_process(tmp_path, 7, "app")
+    monkeypatch.setattr(processes, "_PROC", str(tmp_path))
+    again, ended = threading.Event(), []
+
+    def hang(path: str) -> bytes:
+        ended.append(again.wait(30))
+        return b""
+
+    monkeypatch.setattr(processes, "_read_bytes", hang)
+    try:
+        with anyio.move_on_after(0.1) as scope:
+            await Processes(tmp_path / "socket").of(ID)
+        assert scope.cancelled_caught and not ended
+    finally:
+        again.set()
