@@ -17,7 +17,7 @@ from core.podman import is_half_removed
 GONE: Final = "process_gone"
 OVERDUE: Final = "stop_overdue"
 STOPPING: Final = "stopping"
-_REMOVING: Final = "removing"
+REMOVING: Final = "removing"
 
 # What a person told `podman stop` stands nowhere but in that command, which ends the process itself when the time is up. While such a
 # command runs it is waited for; the bound is for one that hangs. It is longer than what data bases ask for (two minutes at most).
@@ -76,7 +76,7 @@ def marked(
 
 def _marked(one: ActualContainer, gone: frozenset[ContainerId], overdue: frozenset[ContainerId]) -> ActualContainer:
     if is_half_removed(one.name):
-        return structs.replace(one, state=_REMOVING)
+        return structs.replace(one, state=REMOVING)
     if one.id in gone:
         return structs.replace(one, state=GONE)
     return structs.replace(one, state=OVERDUE) if one.id in overdue else one

@@ -11,11 +11,16 @@ import msgspec
 from returns.result import Failure, Result, Success
 
 from core.containers import ActualContainer, ContainerId, DeploymentId
-from core.liveness import GONE, STOPPING
+from core.liveness import GONE, OVERDUE, REMOVING, STOPPING
 from core.protocol import WorkItem
 from core.rejection import has_control, id_fault, shown
 
 _AT_REST: Final = frozenset({"exited", "created", "configured", "dead"})
+_REPLACED: Final = {
+    GONE: "its process is gone, and it is made anew for that reason",
+    OVERDUE: "its stop does not end, and it is made anew for that reason",
+    REMOVING: "it is being removed, and made anew where it is wanted",
+}
 WAKE_UPS: Final = frozenset({"deploy", "update_wireguard", "sync_caddy"})
 
 
@@ -217,8 +222,8 @@ def _restart(found: list[ActualContainer], begun: str | None) -> Step:
     mark = f"{one.id} {one.pid}"
     if begun is not None and one.state == "running" and mark != begun:
         return Nothing("it was started anew before the agent was interrupted")
-    if one.state == GONE:
-        return Nothing("its process is gone, and it is made anew for that reason")
+    if one.state in _REPLACED:
+        return Nothing(_REPLACED[one.state])
     if (later := _being_stopped([one])) is not None:
         return later
     return RestartContainer(one.id, one.name, mark)

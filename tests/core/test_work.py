@@ -141,6 +141,7 @@ def test_a_stop_under_way_is_waited_for(task: work.Task) -> None:
     assert forced == RemoveContainers(stopping, by_force=True)
 
 
-def test_a_restart_of_what_is_made_anew() -> None:
-    """L48: Podman could not, and the next look does more than it."""
-    assert isinstance(work.decide(Restart(DEPLOYMENT), (an_actual_container(state="process_gone"),)), Nothing)
+@pytest.mark.parametrize("state", ["process_gone", "stop_overdue", "removing"])
+def test_a_restart_of_what_is_made_anew(state: str) -> None:
+    """L48: Podman could not, and the next look does more than it. One whose removal has begun would start without its network."""
+    assert isinstance(work.decide(Restart(DEPLOYMENT), (an_actual_container(state=state),)), Nothing)
