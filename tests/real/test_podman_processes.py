@@ -12,6 +12,7 @@ import pytest
 from core import liveness
 from core.containers import ContainerId, Volume
 from shell.adapters.podman import Podman
+from shell.adapters.podman import liveness as podmans_liveness
 from shell.failure import AdapterError
 from tests.lab.agents_podman import listed, made, page, podman_on, wanted
 from tests.lab.container_processes import a_persons_stop, commands_of, kill_unseen, monitor_of, processes_of
@@ -160,6 +161,21 @@ async def test_a_process_and_its_monitor_are_killed(podman: Podman, store: Podma
     await podman.stop_and_remove(container_id)
     assert await made(podman, container) != container_id
     assert (await state_of(podman), page(store.address(5))) == (["running"], "v1\n")
+
+
+async def test_a_monitor_that_is_stuck(podman: Podman, store: PodmanStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """L48: it tells nobody that the process has ended; when its time is over, the container can be made anew."""
+    container = wanted(store, store.load(image("web")))
+    container_id = await made(podman, container)
+    os.kill(monitor_of(container_id), signal.SIGSTOP)
+    for pid in processes_of(container_id):
+        os.kill(pid, signal.SIGKILL)
+    await until(lambda: not processes_of(container_id), "the process to end")
+    assert await state_of(podman) == ["running"], "the monitor may yet tell"
+    monkeypatch.setattr(podmans_liveness, "_MONITOR_TELLS_S", 0.0)
+    assert await state_of(podman) == ["process_gone"]
+    await podman.stop_and_remove(container_id)
+    assert await made(podman, container) != container_id
 
 
 async def test_only_the_monitor_is_killed(podman: Podman, store: PodmanStore) -> None:

@@ -23,6 +23,7 @@ from shell.failure import AdapterError
 from shell.log import logger
 
 _RUNNING: Final = "running"
+_MONITOR_TELLS_S: Final = 30.0  # it takes milliseconds; one that is stuck, on a disk that hangs perhaps, never does
 
 
 class Liveness:
@@ -34,6 +35,7 @@ class Liveness:
         self._stops = Stops()
         self._limits_s: dict[ContainerId, float] = {}
         self._judged: dict[ContainerId, tuple[int, bool]] = {}
+        self._missing_since: dict[tuple[ContainerId, int], float] = {}
         self._before: Mapping[ContainerId, ActualContainer] = {}
         self.forgotten: Mapping[ContainerId, ActualContainer] = {}
 
@@ -99,8 +101,12 @@ class Liveness:
         listed = {one.id: one.pid for one in containers if one.state == _RUNNING and one.pid > 0}
         missing = await self._processes.not_there(listed)
         self._judged = {one: known for one, known in self._judged.items() if one in missing and known[0] == listed[one]}
+        now = anyio.current_time()
+        pairs = {(one, listed[one]) for one in missing}
+        self._missing_since = {pair: self._missing_since.get(pair, now) for pair in pairs}
         for one in sorted(missing - self._judged.keys()):
-            verdict = await self._verdict(one, _RUNNING)
+            is_late = now - self._missing_since[one, listed[one]] >= _MONITOR_TELLS_S
+            verdict = await self._verdict(one, _RUNNING, is_late=is_late)
             if verdict is not None:
                 self._judged[one] = (listed[one], verdict)
                 if verdict:
@@ -117,8 +123,11 @@ class Liveness:
         self._limits_s = {one: limit for one, limit in self._limits_s.items() if one in self._stops.seen_at}
         return frozenset(found)
 
-    async def _verdict(self, container_id: ContainerId, state: str) -> bool | None:
-        """Whether the process of a container in this state is gone for certain, None when that cannot be said now."""
+    async def _verdict(self, container_id: ContainerId, state: str, *, is_late: bool = False) -> bool | None:
+        """Whether the process of a container in this state is gone for certain, None when that cannot be said now.
+
+        `is_late`: it has been missing for longer than a monitor takes to tell.
+        """
         try:
             found = await self.inspected(container_id)
         except AdapterError:  # it is looked at again, or whoever needs it says so
@@ -127,4 +136,6 @@ class Liveness:
             return None
         if state == STOPPING:
             self._limits_s[container_id] = found.stop_timeout_s
-        return await self._processes.is_gone(found.pid, found.pid_file, found.monitor_pid, container_id)
+        return await self._processes.is_gone(
+            found.pid, found.pid_file, found.monitor_pid, container_id, is_late=is_late
+        )

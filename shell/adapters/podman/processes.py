@@ -66,12 +66,16 @@ class Processes:
         """Those containers whose process, by Podman's number, is not there; empty when that cannot be told."""
         return await self._off_the_loop(lambda: self._not_there(listed))
 
-    async def is_gone(self, pid: int, pid_file: str, monitor_pid: int, container_id: ContainerId) -> bool | None:
+    async def is_gone(
+        self, pid: int, pid_file: str, monitor_pid: int, container_id: ContainerId, *, is_late: bool = False
+    ) -> bool | None:
         """Whether a container's process is gone and nobody will tell Podman, since its monitor is gone too; None when it may be told yet.
+
+        `is_late`: the monitor has had its time; it is not waited for where no process has that number.
 
         False also when this cannot be seen from here: Podman's own file must have the number, where its service has its files.
         """
-        return await self._off_the_loop(lambda: self._is_gone(pid, pid_file, monitor_pid, container_id))
+        return await self._off_the_loop(lambda: self._is_gone(pid, pid_file, monitor_pid, container_id, is_late))
 
     async def of(self, container_id: ContainerId) -> tuple[Process, ...]:
         """The processes of one container."""
@@ -144,13 +148,15 @@ class Processes:
             missing = _missing(fresh, listed)
         return missing if self._view is not None else frozenset()
 
-    def _is_gone(self, pid: int, pid_file: str, monitor_pid: int, container_id: ContainerId) -> bool | None:
+    def _is_gone(
+        self, pid: int, pid_file: str, monitor_pid: int, container_id: ContainerId, is_late: bool
+    ) -> bool | None:
         view = self._view = _view(self._socket)
         if view is None or not pid_file or _read(f"{view.root}{pid_file}").strip() != str(pid):
             return False
         watching = processes.monitor(_read_bytes(f"{view.proc}/{monitor_pid}/cmdline"))
         if watching is not None and watching.container_id == container_id:
-            return None
+            return True if is_late and _process(view.proc, pid) is None else None
         return not _is_of(view.proc, pid, container_id)
 
     def _unused_networks(self) -> tuple[str, ...]:
