@@ -22,6 +22,8 @@ from shell.log import logger
 from shell.parts import Turned, no_turn
 
 _EVERY_S: Final = 5.0  # one message to the kernel; a firewall that was reloaded is whole again well within one poll
+_SHARE: Final = 20  # after a look the loop waits so many times as long: 20000 rules that change all the time take 2 s to read and judge
+_LONGEST_S: Final = 60.0
 _START_S: Final = 3.0  # what the start waits for the first turn, so that a single run sets the rules, too; never longer
 _OWN: Final[RetryKey] = ("firewall", "own rules")
 _PODMANS: Final[RetryKey] = ("firewall", "podman's rules")
@@ -64,6 +66,7 @@ class FirewallLoop:
         self._ports = ports
         self._retries: Retries = {}
         self._vain = 0
+        self._look_s = 0.0
         self._was_set = False
         self._seen: Seen | None = None
         self._failure: str | None = None
@@ -82,7 +85,7 @@ class FirewallLoop:
                 turned()
             finally:
                 self._first.set()
-            await anyio.sleep(_EVERY_S)
+            await anyio.sleep(min(max(_EVERY_S, self._look_s * _SHARE), _LONGEST_S))
 
     async def first_turn(self) -> None:
         """Returns after the first turn, or when that takes long."""
@@ -104,17 +107,21 @@ class FirewallLoop:
         self._seen = await self._fetch(ports.containers())
         if self._seen.fault is not None and self._is_due(_OWN) and not ports.is_paused():
             async with ports.lock:
-                await self._set_own(self._seen.fault)
+                if not ports.is_paused():  # a person may have paused while another change was waited for
+                    await self._set_own(self._seen.fault)
             self._seen = await self._fetch(ports.containers())
         if self._is_due(_PODMANS) and not ports.is_paused():
             async with ports.lock:
-                await self._set_podmans()
+                if not ports.is_paused():
+                    await self._set_podmans()
         self._name(self._seen.blocked)
 
     async def _fetch(self, listed: Iterable[ActualContainer]) -> Seen:
         running = _running(listed)
         publishes = bool(_publishing(running, self._ports.expected()))
+        begun = anyio.current_time()
         seen = await self._ports.firewall.fetch(runs=bool(running), publishes=publishes)
+        self._look_s = anyio.current_time() - begun
         if seen.fault is None:
             self._retries = {key: one for key, one in self._retries.items() if key != _OWN}
         if not seen.lost:

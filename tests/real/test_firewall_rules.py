@@ -13,6 +13,7 @@ from typing import Any
 import anyio
 import pytest
 
+from core import firewall as core_firewall
 from core.nftables import Ruleset
 from shell.adapters.firewall import Firewall, FirewallSettings, Seen, ruleset
 from shell.failure import AdapterError
@@ -160,6 +161,22 @@ def test_rules_that_change_while_they_are_read(firewall: Firewall) -> None:
     number, _ = ruleset.read()
     assert before is not None and number > before
     assert ruleset.generation() == number
+
+
+def test_our_rules_are_set_beside_some_that_nobody_understands(
+    firewall: Firewall, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No real rule is known that is not understood; were there one, it would not take the mesh away."""
+
+    def puzzled(*_: object) -> None:
+        raise ValueError("a bitwise expression without a mask")
+
+    monkeypatch.setattr(core_firewall, "blocked", puzzled)
+    seen = now(firewall.fetch)
+    assert seen.fault is not None and not seen.is_whole
+    now(firewall.apply)
+    with pytest.raises(AdapterError, match="without a mask"):
+        now(firewall.fetch)
 
 
 def test_tables_of_before_nftables(firewall: Firewall, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -132,8 +132,15 @@ class Firewall:
     def _judged(self, rules: Ruleset, indexes: dict[str, int], runs: bool, publishes: bool) -> Seen:
         server = self._server_now(indexes)
         with _understood():
-            lost = firewall.lost(rules, server, publishes=publishes) if runs else ()
-            return Seen(self._own_fault(rules), lost, firewall.blocked(rules, server))
+            fault = self._own_fault(rules)
+        try:
+            with _understood():
+                lost = firewall.lost(rules, server, publishes=publishes) if runs else ()
+                return Seen(fault, lost, firewall.blocked(rules, server))
+        except AdapterError:
+            if fault is None:
+                raise
+            return Seen(fault, (), (), is_whole=False)  # ours are set whatever stands beside them
 
     def _own_fault(self, rules: Ruleset) -> str | None:
         if not iptables.chains(self._server):
