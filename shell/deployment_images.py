@@ -61,6 +61,8 @@ class DeploymentImages:
             with self._parts.contained("state files", NAME, (OSError,)):
                 await self.file.save(_File(VERSION, self.known))
         except OSError as error:
+            self.known = {key: kept for key, kept in self.known.items() if kept is not one}
+            self.file.put(_File(VERSION, self.known))
             what = f"keep the image of deployment {deployment_id} in {self.file.path}"
             raise AdapterError("agent", what, error.strerror or str(error), "tried again") from error
 

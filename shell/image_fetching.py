@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Final, Literal, TypeAlias
+from weakref import WeakValueDictionary
 
 import anyio
 import anyio.abc
@@ -105,6 +106,7 @@ class ImageFetching:
         self._pulled = pulled
         self._places = anyio.Semaphore(settings.concurrency)
         self._reading = anyio.Semaphore(READ_TOGETHER)
+        self._repairs: WeakValueDictionary[str, anyio.Lock] = WeakValueDictionary()  # one at a time for each image
         self._under_way: dict[str, int] = {}
         self._alone: _HeadStart | None = None
         self._latest: dict[DeploymentId, ImageRequest] = {}  # of those that have not been answered
@@ -178,6 +180,12 @@ class ImageFetching:
         """Whether the content is what was fetched; a damaged image is removed, once a registry has been seen to have it."""
         kept = self._kept.of(request.deployment_id, request.image)
         if kept is None:
+            return False
+        async with self._repairs.setdefault(kept.id, anyio.Lock()):
+            return await self._is_whole(request, kept)
+
+    async def _is_whole(self, request: ImageRequest, kept: KeptImage) -> bool:
+        if not await self._engine.has(kept.id):  # another deployment of this image has had it removed
             return False
         async with self._reading:
             fault = await self._engine.fault(kept.id)

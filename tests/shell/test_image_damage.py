@@ -10,7 +10,7 @@ from core.podman_images import ImageUser
 from shell.image_fetching import READ_TOGETHER
 from tests.builders import an_actual_container, an_image
 from tests.shell.image_stage import SHA, Stage, play
-from tests.shell.stand_ins import failing, image_id
+from tests.shell.stand_ins import failing, image_id, taking
 
 NGINX = an_image()
 EXACTLY = an_image(f"docker.io/library/nginx@{SHA}")
@@ -56,6 +56,21 @@ def test_a_damaged_image_is_fetched_anew(tmp_path: Path) -> None:
 
     stage = play(tmp_path, scene)
     assert stage.failures == {"a": None}
+    assert [entry[0] for entry in stage.podman.journal] == ["verify", "pull", "remove_forced", "discard", "pull"]
+
+
+def test_deployments_of_one_damaged_image_repair_it_once(tmp_path: Path) -> None:
+    """L50: who comes second finds it gone or whole, and takes away nothing that has been fetched again."""
+
+    async def scene(stage: Stage) -> None:
+        damaged(stage, user("old"))
+        stage.keep("b", NGINX, image_id(EXACTLY))
+        stage.podman.scripts["layers"] = taking(5)
+        stage.ask(("a", NGINX), ("b", NGINX), verify=True)
+        await anyio.sleep(30)
+
+    stage = play(tmp_path, scene)
+    assert stage.failures == {"a": None, "b": None}
     assert [entry[0] for entry in stage.podman.journal] == ["verify", "pull", "remove_forced", "discard", "pull"]
 
 

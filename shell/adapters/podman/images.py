@@ -21,10 +21,19 @@ from shell.adapters.podman import service as api
 from shell.adapters.podman.library import APIClient
 from shell.adapters.podman.service import COMPONENT, RefusedError, Service
 from shell.failure import AdapterError
+from shell.log import logger
 
 _LARGEST_AUTH_FILE: Final = 1024**2
 _READ_ALL_S: Final = 900.0  # Podman packs the whole image, gigabytes at times
-_NO_ROOM: Final = "no space left on device"  # to pack it; says nothing of the image
+# What keeps Podman from packing an image and says nothing of it.
+_NOT_ITS_FAULT: Final = (
+    "no space left on device",
+    "disk quota exceeded",
+    "read-only file system",
+    "too many open files",
+    "cannot allocate memory",
+    "permission denied",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +83,11 @@ class Images:
         try:
             await self._service.call(what, partial(_pack, image_id=image_id), _READ_ALL_S)
         except RefusedError as error:
-            return None if _NO_ROOM in error.why else error.why
+            if not any(words in error.why.lower() for words in _NOT_ITS_FAULT):
+                return error.why
+            logger().warning("image not verified", image=image_id[:12], why=error.why, then="it is used as it is")
+        except AdapterError as error:
+            logger().warning("image not verified", image=image_id[:12], why=error.why, then="it is used as it is")
         return None
 
     async def users(self, image_id: str) -> tuple[ImageUser, ...]:
