@@ -18,6 +18,7 @@ from tests.lab.doomed_agent import DoomedAgent, doomed_agent
 from tests.lab.halting_netavark import HaltingNetavark
 from tests.lab.images import image
 from tests.lab.podman_store import PodmanStore
+from tests.lab.process import LabError
 from tests.lab.registry import Registry
 from tests.lab.wait import wait_for
 
@@ -210,10 +211,16 @@ def test_the_agent_is_killed_at_each_step_of_the_cure(
 
 def _room(store: PodmanStore, reference: str) -> int:
     """How many containers get an address of Podman's choice; none is left."""
-    script = f"podman run --detach --network=techulus {reference} >/dev/null 2>&1"
-    said = store.run(("sh", "-c", f"n=0; while [ $n -lt 9 ] && {script}; do n=$((n+1)); done; echo $n"))
+    count, said = 0, ""
+    while not said:
+        try:
+            store.cli("run", "--detach", "--network=techulus", reference)
+            count += 1
+        except LabError as error:
+            said = str(error)
+    assert "IPAM error" in said, said
     store.cli("rm", "--all", "--force", "--time=0")
-    return int(said)
+    return count
 
 
 def _links_with(store: PodmanStore, address: str) -> int:
