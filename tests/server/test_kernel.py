@@ -13,7 +13,7 @@ from tests.real.wireguard.tunnel import module_folders
 # Two minutes on two cores that do nothing else; the first time on a machine, its kernel is downloaded. The limits are for what hangs.
 pytestmark = [pytest.mark.real, pytest.mark.timeout(2400)]
 _LIMIT_S = 1800
-_ROOT = Path(__file__).parents[3]
+_ROOT = Path(__file__).parents[2]
 _PROGRAMS = ("ip", "wg", "ping")
 
 
