@@ -1,5 +1,6 @@
 """`shell.adapters.podman` before a service that is not Podman, or answers what no Podman should."""
 
+import json
 import socket
 import threading
 from collections.abc import Iterator
@@ -95,6 +96,34 @@ def test_an_image_is_not_missing_because_podman_fails(tmp_path: Path) -> None:
         pytest.raises(AdapterError, match=r"look for image .*nginx:1\.27: locked"),
     ):
         anyio.run(ask)
+
+
+def refusal(why: str) -> bytes:
+    """Podman's answer to what it cannot do."""
+    return answer(json.dumps({"cause": why, "message": why}).encode(), "500 Oh")
+
+
+@pytest.mark.parametrize(
+    ("reply", "fault"),
+    [
+        (answer(b"all of it"), None),
+        (refusal('file integrity checksum failed for "bin/app"'), 'file integrity checksum failed for "bin/app"'),
+        (refusal("layer not known"), "layer not known"),
+        (refusal("write /var/tmp/x: no space left on device"), None),
+        (refusal("open /var/tmp/x: Read-only file system"), None),
+        (refusal("write /var/tmp/x: disk quota exceeded"), None),
+        (answer(b"half", length=8), None),
+    ],
+)
+def test_only_damage_is_taken_for_damage(tmp_path: Path, reply: bytes, fault: str | None) -> None:
+    """L50, L19: what keeps Podman from reading an image must not keep its containers down."""
+
+    async def look() -> str | None:
+        podman = Podman(PodmanSettings(socket=tmp_path / "p.sock", subnet_id=1, volumes_dir=tmp_path))
+        return await podman.images.fault("abc")
+
+    with answering(tmp_path / "p.sock", reply):
+        assert anyio.run(look) == fault
 
 
 @pytest.mark.parametrize(
