@@ -27,6 +27,7 @@ _IMAGE_BYTES: Final = 30 * 2**20
 _LINE_BYTES_PER_S: Final = 20 * 2**20
 _ROUNDS: Final = 2
 _ALL_GOAL: Final = 0.75
+_ALL_GOAL_ON_ONE_LINE: Final = 0.9  # 300 MiB take 15 s on it whoever fetches them, and the loop takes 20 s
 _FIRST_GOAL: Final = 1.1
 _SERVE: Final = ("sh", "-c", "trap 'exit 0' TERM; sleep 86400 & wait")
 
@@ -66,7 +67,9 @@ def _compared(folder: Path, relay: Relay, references: list[str], *, together: bo
             statistics.median(one[index] for one in theirs),
             goal,
         )
-        for index, (what, goal) in enumerate((("first", _FIRST_GOAL), ("all", _ALL_GOAL)))
+        for index, (what, goal) in enumerate(
+            (("first", _FIRST_GOAL), ("all", _ALL_GOAL_ON_ONE_LINE if together else _ALL_GOAL))
+        )
     ]
 
 
