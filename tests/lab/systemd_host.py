@@ -143,7 +143,7 @@ class SystemdHost:
         """Put an image into its Podman; the reference to use for it."""
         (self.mnt / image.archive.name).write_bytes(image.archive.read_bytes())
         self.run("podman", "load", "--quiet", "--input", f"/mnt/{image.archive.name}")
-        # Under a registry's name: the control plane completes one without. It is here, so nobody is asked for it.
+        # Under a registry's name: the control plane completes one without.
         reference = f"lab.test/{image.name}:{image.tag}"
         self.run("podman", "tag", image.reference, reference)
         return reference

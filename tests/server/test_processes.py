@@ -56,6 +56,7 @@ def test_processes_under_systemd(host: SystemdHost, plane: Plane) -> None:
         "REGISTRATION_TOKEN": plane.token("one", host.subnet_id),
         "TECHULUS_ALLOW_HTTP": "true",
         "TECHULUS_PUBLIC_IP_SERVICE": "none",
+        "TECHULUS_PULL_POLICY": "missing",  # its images were loaded: it has no registry
     }
     host.run(INSTALL, timeout_s=300, env=given)
     checked = container_of(plane, "checked")

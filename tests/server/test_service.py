@@ -42,6 +42,7 @@ def installed(host: SystemdHost, plane: Plane, **more: str) -> str:
         "REGISTRATION_TOKEN": plane.token("one", host.subnet_id),
         "TECHULUS_ALLOW_HTTP": "true",
         "TECHULUS_PUBLIC_IP_SERVICE": "none",
+        "TECHULUS_PULL_POLICY": "missing",  # its images were loaded: it has no registry
     }
     return host.run(INSTALL, env={**given, **more})
 
