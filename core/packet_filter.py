@@ -244,22 +244,32 @@ class _Run:
         self._set(number(found.get(2)), value, length)
 
     def _payload(self, layer: int, offset: int, length: int) -> bytes | None:
+        _require_room(length)
         found = [self._packet.headers.get((layer, offset + at)) for at in range(length)]
         return None if None in found else bytes(one for one in found if one is not None)
 
     def _get(self, register: int, length: int) -> bytes | None:
+        _require_room(length)
         first = _first_word(register)
         words = [self._registers.get(first + at) for at in range(-(-length // _WORD))]
         return None if None in words else b"".join(word for word in words if word is not None)[:length]
 
     def _set(self, register: int, value: bytes | None, length: int) -> None:
+        _require_room(length)
         first = _first_word(register)
         for at in range(-(-max(length, len(value or b"")) // _WORD)):
             part = None if value is None else value[at * _WORD : (at + 1) * _WORD].ljust(_WORD, b"\0")
             self._registers[first + at] = part
 
 
+_REGISTERS_BYTES: Final = 80  # linux/netfilter/nf_tables.h: a verdict of 16 bytes, and 16 words of 4
 _TARGETS: Final = {"REJECT": (_DROP, ""), "DROP": (_DROP, ""), "NFQUEUE": (_ACCEPT, ""), "ACCEPT": (_ACCEPT, "")}
+
+
+def _require_room(length: int) -> None:
+    """Raise ValueError for more bytes than a kernel has registers for; a length of four bytes would be worked off one by one."""
+    if length > _REGISTERS_BYTES:
+        raise ValueError(f"a rule works on {length} bytes, and there are registers for {_REGISTERS_BYTES}")
 
 
 def _first_word(register: int) -> int:

@@ -102,6 +102,25 @@ def test_names_of_others_are_quoted() -> None:
     assert first.commands[0].startswith("nft insert rule inet 'a;b' '$(c)' ")
 
 
+def test_a_rule_of_gigabytes_is_refused_at_once() -> None:
+    """The length of what is read of a packet is four bytes of the rule's; nothing is worked off by it."""
+    length, refused = b"\x08\x00\x04\x00", 0
+    for name in NAMES:
+        found = case(name).ruleset
+        for place, rules in found.rules.items():
+            for rule in rules:
+                head, here, tail = rule.raw.partition(b"payload\0")
+                before, there, after = tail.partition(length)
+                raw = head + here + before + there + b"\x7f\xff\xff\xff" + after[4:]
+                if here and there:
+                    broken = replace(found, rules={**found.rules, place: (replace(rule, raw=raw),)})
+                    try:
+                        firewall.blocked(broken, a_server({}))
+                    except ValueError as error:
+                        refused += "registers for 80" in str(error)
+    assert refused
+
+
 @given(st.sampled_from(NAMES), st.data())
 def test_no_bytes_of_a_rule_do_harm(name: str, data: st.DataObject) -> None:
     """A rule of a kernel to come is not understood, which is said: ValueError, and nothing else."""
