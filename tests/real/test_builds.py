@@ -154,7 +154,7 @@ def test_a_command_that_fails(
 ) -> None:
     """L42: the user reads the stage and the last lines, without the secret that the command printed.
 
-    On a busy machine Buildah (in a chroot) now and then loses what a command says just before its end; this one gives it a second.
+    In one loaded run the last words of a command that ended at once were missing; why is not known. This one stays for a second.
     """
     lines = ("RUN --mount=type=secret,id=NPM_TOKEN cat /run/secrets/NPM_TOKEN; echo it is broken; sleep 1; exit 3",)
     commit = git.commit("site", {"Dockerfile": dockerfile(registry, *lines), "page": ""})
