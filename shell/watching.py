@@ -6,7 +6,7 @@ from typing import Final
 
 from core import render
 from core.events import Effect, Note, Perform
-from core.phases import State
+from core.phases import Fetching, State
 from shell.figures import Figures
 
 _OUTCOMES: Final = {"applied": "applied", "not begun": "withheld", "failed": "failed"}
@@ -18,7 +18,7 @@ class Watching:
     def __init__(self, figures: Figures, clock: Callable[[], float] = time.monotonic) -> None:
         self._figures = figures
         self._clock = clock
-        self._polls = 0
+        self._is_asking = False
         self._begun: tuple[str, float] | None = None
 
     def __call__(self, state: State, effects: tuple[Effect, ...]) -> None:
@@ -36,7 +36,6 @@ class Watching:
                 self._begun = (render.line(effect.action)[0], self._clock())
 
     def _count_polls(self, state: State) -> None:
-        memory = state.memory
-        if memory.polls != self._polls:
-            self._polls = memory.polls
-            self._figures.add("techulus_polls", outcome="ok" if memory.poll_failure is None else "failed")
+        was_asking, self._is_asking = self._is_asking, isinstance(state.phase, Fetching)
+        if was_asking and not self._is_asking:  # answered, or given up
+            self._figures.add("techulus_polls", outcome="ok" if state.memory.poll_failure is None else "failed")

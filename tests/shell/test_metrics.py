@@ -19,8 +19,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from structlog.testing import capture_logs
 
 from core.action import Deploy, NoContainer
-from core.events import Note, Perform
-from core.machine import start
+from core.events import FetchFailed, Note, Perform, Tick
+from core.machine import start, step
 from core.memory import Memory
 from core.state import ExpectedState, NodeType
 from shell import metrics
@@ -183,17 +183,22 @@ def test_alerts_and_dashboard_ask_for_what_exists() -> None:
 
 
 def test_changes_and_polls_are_counted() -> None:
-    """From what the state machine asks for and says."""
+    """From what the state machine asks for and says; a poll with its own outcome, as soon as it has one."""
     figures, clock = Figures(), iter([10.0, 12.5, 20.0, 21.0])
     watching = Watching(figures, lambda: next(clock))
-    state, _ = start(Memory(NodeType.WORKER, polls=1), 0.0)
+    state, _ = start(Memory(NodeType.WORKER), 0.0)
+    asking, effects = step(state, Tick(), 0.0)
+    watching(asking, effects)
+    assert ("techulus_polls", (("outcome", "failed"),)) not in figures.counts
+    state, _ = step(asking, FetchFailed("it is away"), 0.1)
+    watching(state, ())
     deploy = Perform(Deploy(an_expected_container(), NoContainer()), ExpectedState())
     watching(state, (deploy,))
     watching(state, (Note("info", "applied"),))
     watching(state, (deploy,))
     watching(state, (Note("error", "failed"), Note("info", "applied")))
     assert figures.counts == {
-        ("techulus_polls", (("outcome", "ok"),)): 1,
+        ("techulus_polls", (("outcome", "failed"),)): 1,
         ("techulus_actions", (("kind", "deploy"), ("outcome", "applied"))): 1,
         ("techulus_actions", (("kind", "deploy"), ("outcome", "failed"))): 1,
     }
