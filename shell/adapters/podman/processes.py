@@ -192,7 +192,10 @@ def _view(path: Path) -> View | None:
     if not space:
         return None
     root = f"{_PROC}/{pid}/root"
-    return View(_PROC if space == _space(os.getpid()) else f"{root}{_PROC}", root, space)
+    if space == _space(os.getpid()):
+        return View(_PROC, root, space)
+    proc = f"{root}{_PROC}"  # another namespace's where the service has none of its own: numbers would be others' there
+    return View(proc, root, space) if _link(f"{proc}/1/ns/pid") == space else None
 
 
 def _space(pid: int) -> str:

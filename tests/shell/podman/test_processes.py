@@ -2,6 +2,8 @@
 
 import errno
 import os
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -111,3 +113,19 @@ async def test_a_look_that_hangs_ends_with_its_callers_time(tmp_path: Path, monk
         assert scope.cancelled_caught and not ended
     finally:
         again.set()
+
+
+_SERVE = "import socket, sys; one = socket.create_server(sys.argv[1], family=socket.AF_UNIX); print(flush=True); one.accept(); sys.stdin.read()"
+
+
+@pytest.mark.parametrize(("options", "is_seen"), [(("--mount-proc",), True), ((), False)])
+def test_a_service_whose_own_numbers_cannot_be_read(options: tuple[str, ...], is_seen: bool, tmp_path: Path) -> None:
+    """L48: in a PID namespace with another's /proc, its number 7 would be looked up as somebody else's, and a container taken for dead."""
+    path = tmp_path / "podman.sock"
+    argv = ("unshare", "--pid", "--fork", "--kill-child", *options, sys.executable, "-c", _SERVE, str(path))
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as served:
+        assert served.stdin is not None and served.stdout is not None
+        served.stdout.readline()
+        view = processes._view(path)
+        served.stdin.close()
+    assert (view is not None) == is_seen
