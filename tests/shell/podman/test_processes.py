@@ -115,7 +115,12 @@ async def test_a_look_that_hangs_ends_with_its_callers_time(tmp_path: Path, monk
         again.set()
 
 
-_SERVE = "import socket, sys; one = socket.create_server(sys.argv[1], family=socket.AF_UNIX); print(flush=True); one.accept(); sys.stdin.read()"
+_SERVE = """import socket, sys
+served = socket.create_server(sys.argv[1], family=socket.AF_UNIX)
+print(flush=True)
+one = served.accept()
+sys.stdin.read()
+"""
 
 
 @pytest.mark.parametrize(("options", "is_seen"), [(("--mount-proc",), True), ((), False)])
