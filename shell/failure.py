@@ -1,5 +1,12 @@
 """The one exception that an adapter lets out: what failed, on what, why, and what happens next."""
 
+from typing import TypeVar
+
+from returns.pipeline import is_successful
+from returns.result import Result
+
+T = TypeVar("T")
+
 
 class AdapterError(Exception):
     """An outside component did not do what was asked of it.
@@ -22,3 +29,10 @@ class AdapterError(Exception):
 
 class CommandError(Exception):
     """A command cannot do what it was asked; the text is the one line that a person reads."""
+
+
+def understood(answer: Result[T, str], component: str, what: str, then: str = "") -> T:
+    """What a component's answer says; AdapterError when it makes no sense."""
+    if not is_successful(answer):
+        raise AdapterError(component, what, answer.failure(), then)
+    return answer.unwrap()

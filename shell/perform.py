@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager
 from typing import Final, assert_never
 
 import anyio
-from returns.pipeline import is_successful
 
 from core.action import (
     Action,
@@ -28,7 +27,7 @@ from core.events import Applied, Failed, Outcome, Withheld
 from core.image import Image
 from core.secrets import EncryptionKey, decrypt
 from shell.components import Components
-from shell.failure import AdapterError
+from shell.failure import AdapterError, understood
 from shell.log import bound_contextvars, logger
 
 _LAST_LINES: Final = 10  # of what a container said before it ended
@@ -152,8 +151,5 @@ class Perform:
                 raise AdapterError(
                     "secrets", f"decrypt {name} of {container.name}", "registration gave no encryption key"
                 )
-            plain = decrypt(self._key, value)
-            if not is_successful(plain):
-                raise AdapterError("secrets", f"decrypt {name} of {container.name}", plain.failure())
-            env[name] = plain.unwrap()
+            env[name] = understood(decrypt(self._key, value), "secrets", f"decrypt {name} of {container.name}")
         return env

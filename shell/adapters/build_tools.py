@@ -5,14 +5,12 @@ import shutil
 from pathlib import Path
 from typing import Final
 
-from returns.pipeline import is_successful
-
 from core import build_record
 from core.build_plan import Choice, Host
 from core.image import Image
 from core.refusal import one_line
 from shell.children import Child, answer
-from shell.failure import AdapterError
+from shell.failure import AdapterError, understood
 
 DEFAULT_BUILDKIT: Final = "unix:///run/buildkit/buildkitd.sock"
 _ASK_S: Final = 15.0
@@ -41,9 +39,7 @@ async def registry_digest(target: Image, insecure: bool, auth_file: Path | None,
     if status != 0:
         raise AdapterError("skopeo", what, one_line(said)[-500:] or f"exit status {status}")
     found = build_record.digest_in(said.splitlines()[-1] if said else "")
-    if not is_successful(found):
-        raise AdapterError("skopeo", what, found.failure())
-    return found.unwrap()
+    return understood(found, "skopeo", what)
 
 
 async def _buildkit(folder: Path) -> str | None:

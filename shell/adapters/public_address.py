@@ -6,10 +6,9 @@ from typing import Final
 from urllib.parse import urlsplit
 
 import anyio
-from returns.pipeline import is_successful
 
 from core import public_address, refusal
-from shell.failure import AdapterError
+from shell.failure import AdapterError, understood
 from shell.http_client import httpx
 
 _LIMIT_S: Final = 10.0
@@ -40,9 +39,7 @@ class PublicAddressService:
         ) as error:  # the last: a host, also of a redirect
             raise AdapterError(_COMPONENT, what, refusal.one_line(str(error)) or type(error).__name__) from error
         found = public_address.parse(raw)
-        if not is_successful(found):
-            raise AdapterError(_COMPONENT, what, found.failure())
-        return found.unwrap()
+        return understood(found, _COMPONENT, what)
 
     async def _ask(self, what: str) -> bytes:
         async with (

@@ -10,7 +10,6 @@ from typing import Final
 
 import anyio
 import anyio.to_thread
-from returns.pipeline import is_successful
 
 from core import caddy_base, caddy_change, caddy_config
 from core.caddy import Route
@@ -20,7 +19,7 @@ from core.caddy_config import OLDEST_VERSION, Object, Version
 from core.rejection import shown
 from shell.adapters.caddy import process
 from shell.adapters.caddy.admin import COMPONENT, Admin, Answer, ConnectionBrokeError, NobodyListensError
-from shell.failure import AdapterError
+from shell.failure import AdapterError, understood
 from shell.log import logger
 
 _OK: Final = 200
@@ -71,9 +70,7 @@ class Caddy:
         """
         snapshot = await self._snapshot()
         found = caddy_change.read(snapshot.config, await self._base())
-        if not is_successful(found):
-            raise AdapterError(COMPONENT, "read the routes", found.failure(), "it is put right with the next update")
-        return found.unwrap()
+        return understood(found, COMPONENT, "read the routes", "it is put right with the next update")
 
     async def apply(self, routes: tuple[Route, ...]) -> None:
         """Serve exactly these routes; Caddy and its base configuration are brought up first where they are missing.
@@ -118,13 +115,11 @@ class Caddy:
         answer = await self._admin.get("/config/")
         if answer.status != _OK:
             raise AdapterError(COMPONENT, "read its configuration", _said(answer))
-        config = caddy_config.decode(answer.body)
-        if not is_successful(config):
-            raise AdapterError(COMPONENT, "read its configuration", config.failure())
+        config = understood(caddy_config.decode(answer.body), COMPONENT, "read its configuration")
         if answer.etag is None:
             why = f"what answers at {self._settings.admin} names no ETag, so it is not Caddy"
             raise AdapterError(COMPONENT, "read its configuration", why, "nothing is written to it")
-        return _Snapshot(config.unwrap(), answer.etag)
+        return _Snapshot(config, answer.etag)
 
     async def _snapshot_or_start(self, routes: tuple[Route, ...]) -> _Snapshot:
         try:

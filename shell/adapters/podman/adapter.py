@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 import anyio.to_thread
-from returns.pipeline import is_successful
 
 from core import podman as form
 from core import podman_answers, podman_events
@@ -35,7 +34,7 @@ from shell.adapters.podman.processes import Processes
 from shell.adapters.podman.removal import NOT_UP, Removal
 from shell.adapters.podman.service import CHANGE_S, COMPONENT, RefusedError, Service
 from shell.adapters.podman.volumes import folders_of, make_volumes, remove_volumes
-from shell.failure import AdapterError
+from shell.failure import AdapterError, understood
 from shell.log import bound_contextvars
 
 T = TypeVar("T")
@@ -125,9 +124,7 @@ class Podman:
         raw = await self._service.read("list containers", api.list_containers)
         with collector.paused():
             parsed = podman_answers.parse_listing_after(self._listing, raw, wall_now_s, self._started_at)
-        if not is_successful(parsed):
-            raise AdapterError(COMPONENT, "list containers", parsed.failure(), "nothing is changed until it does")
-        self._listing = parsed.unwrap()
+        self._listing = understood(parsed, COMPONENT, "list containers", "nothing is changed until it does")
         there = {one.id for one in self._listing.containers}
         self._started_at = {one: at for one, at in self._started_at.items() if one in there}
         self._damage = self._damage.among(there)
@@ -266,10 +263,9 @@ class Podman:
         for folder in folders:
             what = f"remove volume folder {folder}"
             raw = await self._service.read(what, partial(api.list_mounting, path=folder))
-            users = podman_answers.parse_names(raw)
-            if not is_successful(users) or users.unwrap():
-                why = users.failure() if not is_successful(users) else f"container {users.unwrap()[0]} has it mounted"
-                raise AdapterError(COMPONENT, what, why, "nothing is deleted")
+            users = understood(podman_answers.parse_names(raw), COMPONENT, what, "nothing is deleted")
+            if users:
+                raise AdapterError(COMPONENT, what, f"container {users[0]} has it mounted", "nothing is deleted")
         await self._removal.require_unused(service_id, tuple(map(Path, folders)))
         await anyio.to_thread.run_sync(remove_volumes, self._settings.volumes_dir, service_id)
 

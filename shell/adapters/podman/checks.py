@@ -8,7 +8,6 @@ from functools import partial
 from typing import Final
 
 import anyio
-from returns.pipeline import is_successful
 
 from core.containers import ContainerId
 from core.podman_processes import Command, parse_session
@@ -17,7 +16,7 @@ from shell.adapters.podman import service as api
 from shell.adapters.podman.liveness import Liveness
 from shell.adapters.podman.processes import Processes
 from shell.adapters.podman.service import COMPONENT, Service
-from shell.failure import AdapterError
+from shell.failure import AdapterError, understood
 from shell.log import logger
 
 _LEAVE_S: Final = 1.0  # out of the ten seconds that the agent's end may take; it takes milliseconds
@@ -114,6 +113,4 @@ class Checks:
         if raw is None:
             return None
         parsed = parse_session(raw)
-        if not is_successful(parsed):
-            raise AdapterError(COMPONENT, what, parsed.failure(), "it is left alone")
-        return parsed.unwrap()
+        return understood(parsed, COMPONENT, what, "it is left alone")

@@ -8,7 +8,6 @@ from typing import Final
 from urllib.parse import quote
 
 import anyio.to_thread
-from returns.pipeline import is_successful
 
 from core import podman as form
 from core import podman_images, registry_auth
@@ -20,7 +19,7 @@ from shell import state_file
 from shell.adapters.podman import service as api
 from shell.adapters.podman.library import APIClient
 from shell.adapters.podman.service import COMPONENT, RefusedError, Service
-from shell.failure import AdapterError
+from shell.failure import AdapterError, understood
 from shell.log import logger
 
 _LARGEST_AUTH_FILE: Final = 1024**2
@@ -94,9 +93,7 @@ class Images:
         """The containers that were made from an image, whoever made them."""
         what = f"look who uses image {image_id[:12]}"
         found = podman_images.parse_users(await self._service.read(what, api.list_containers), image_id)
-        if not is_successful(found):
-            raise AdapterError(COMPONENT, what, found.failure(), "it is not removed")
-        return found.unwrap()
+        return understood(found, COMPONENT, what, "it is not removed")
 
     async def discard(self, image_id: str) -> None:
         """Remove an image with all its names; refused while a container uses it."""
@@ -110,16 +107,12 @@ class Images:
         images = await self._service.read("list images", _list_images)
         containers = await self._service.read("list containers", api.list_containers)
         found = podman_images.parse_store(images, containers)
-        if not is_successful(found):
-            raise AdapterError(COMPONENT, "list images", found.failure(), "none is removed")
-        return found.unwrap()
+        return understood(found, COMPONENT, "list images", "none is removed")
 
     async def folder(self) -> str:
         """Where the images lie."""
         found = podman_images.parse_graph_root(await self._service.read("ask Podman where its images are", _info))
-        if not is_successful(found):
-            raise AdapterError(COMPONENT, "ask Podman where its images are", found.failure())
-        return found.unwrap()
+        return understood(found, COMPONENT, "ask Podman where its images are")
 
     async def remove(self, reference: str) -> None:
         """Take a name away, and the image with its last one. Podman refuses one that a container uses; one that is gone is fine."""
@@ -130,9 +123,7 @@ class Images:
         if raw is None:
             return None
         found = podman_images.parse_image(raw)
-        if not is_successful(found):
-            raise AdapterError(COMPONENT, what, found.failure(), "the container is not made")
-        return found.unwrap()
+        return understood(found, COMPONENT, what, "the container is not made")
 
     async def _login(self, image: Image) -> dict[str, str]:
         """The header with the credentials for an image, empty when there are none or Podman is to look for them."""
@@ -144,10 +135,7 @@ class Images:
             raw = await anyio.to_thread.run_sync(partial(state_file.read, path, _LARGEST_AUTH_FILE, follow=True))
         except OSError as error:
             raise AdapterError(COMPONENT, what, error.strerror or str(error), "the image is not pulled") from error
-        found = registry_auth.credentials(raw, image)
-        if not is_successful(found):
-            raise AdapterError(COMPONENT, what, found.failure(), "the image is not pulled")
-        login = found.unwrap()
+        login = understood(registry_auth.credentials(raw, image), COMPONENT, what, "the image is not pulled")
         return {} if login is None else {"X-Registry-Auth": registry_auth.header(login)}
 
 

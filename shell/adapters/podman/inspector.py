@@ -4,7 +4,6 @@ import re
 from functools import partial
 from typing import Final
 
-from returns.pipeline import is_successful
 from returns.result import Result
 
 from core import podman_answers
@@ -13,7 +12,7 @@ from core.podman_answers import Holder
 from core.rejection import shown
 from shell.adapters.podman import service as api
 from shell.adapters.podman.service import COMPONENT, RefusedError, Service
-from shell.failure import AdapterError
+from shell.failure import AdapterError, understood
 
 LEFT_ALONE: Final = "it is left alone"
 _KEY: Final = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")  # so that a key sent by the control plane is never a path
@@ -50,6 +49,4 @@ class Inspector:
             if found is None:
                 return None
             parsed = podman_answers.parse_inspection(found)
-        if not is_successful(parsed):
-            raise AdapterError(COMPONENT, what, parsed.failure(), LEFT_ALONE)
-        return parsed.unwrap()
+        return understood(parsed, COMPONENT, what, LEFT_ALONE)

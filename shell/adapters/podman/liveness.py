@@ -10,7 +10,6 @@ from typing import Final
 
 import anyio
 from msgspec import structs
-from returns.pipeline import is_successful
 
 from core import liveness
 from core.containers import ActualContainer, ContainerId
@@ -19,7 +18,7 @@ from core.podman_processes import Inspection, parse_inspection
 from shell.adapters.podman import service as api
 from shell.adapters.podman.processes import Processes
 from shell.adapters.podman.service import COMPONENT, Service
-from shell.failure import AdapterError
+from shell.failure import AdapterError, understood
 from shell.log import logger
 
 _RUNNING: Final = "running"
@@ -73,9 +72,7 @@ class Liveness:
         if raw is None:
             return None
         parsed = parse_inspection(raw)
-        if not is_successful(parsed):
-            raise AdapterError(COMPONENT, what, parsed.failure(), "looked at again")
-        return parsed.unwrap()
+        return understood(parsed, COMPONENT, what, "looked at again")
 
     async def _forgotten(self, containers: tuple[ActualContainer, ...]) -> dict[ContainerId, ActualContainer]:
         before = self._before

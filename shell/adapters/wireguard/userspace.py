@@ -5,13 +5,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-from returns.pipeline import is_successful
-
 from core import wireguard_uapi as uapi
 from core.wireguard import Peer
 from core.wireguard_uapi import Device
 from shell.adapters.wireguard.failures import COMPONENT, failures
-from shell.failure import AdapterError
+from shell.failure import understood
 
 SOCKETS: Final = Path("/var/run/wireguard")
 _LIMIT_S: Final = 3.0
@@ -29,9 +27,7 @@ class Userspace:
         """What the interface has now."""
         what = f"read {self._interface}"
         found = uapi.parse_device(self._ask(what, uapi.GET))
-        if not is_successful(found):
-            raise AdapterError(COMPONENT, what, found.failure())
-        return found.unwrap()
+        return understood(found, COMPONENT, what)
 
     def configure(self, private_key: bytes, listen_port: int) -> None:
         """Give the interface its key and port."""
@@ -42,9 +38,7 @@ class Userspace:
         self._tell(f"set peers of {self._interface}", uapi.render_peers(upsert, remove))
 
     def _tell(self, what: str, request: str) -> None:
-        taken = uapi.parse_errno(self._ask(what, request))
-        if not is_successful(taken):
-            raise AdapterError(COMPONENT, what, taken.failure(), "what it has now is read again")
+        understood(uapi.parse_errno(self._ask(what, request)), COMPONENT, what, "what it has now is read again")
 
     def _ask(self, what: str, request: str) -> str:
         with failures(what), socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
