@@ -111,6 +111,20 @@ async def test_one_that_is_removed_before_it_ever_ran(
     assert page(store.address(5)) == "v1\n"
 
 
+async def test_one_that_ran_and_is_removed_after_its_next_start_was_cut_off(
+    podman: Podman, store: PodmanStore, netavark: HaltingNetavark
+) -> None:
+    """L49: Podman calls it exited, as any other that has ended; its address is free all the same."""
+    container = wanted(store, store.load(image("web")))
+    container_id = await made(podman, container)
+    store.cli("stop", "--time=0", container.name)
+    lose(store, netavark, container.name)
+    assert [one.state for one in await listed(podman)] == ["exited"]
+    await podman.stop_and_remove(container_id)
+    await made(podman, container)
+    assert page(store.address(5)) == "v1\n"
+
+
 async def test_an_address_that_podman_chose(podman: Podman, store: PodmanStore, netavark: HaltingNetavark) -> None:
     """L49: with a network of few addresses, as many containers get one afterwards as before."""
     reference = store.load(image("web"))

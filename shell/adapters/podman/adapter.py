@@ -324,7 +324,7 @@ class Podman:
             return AdapterError(COMPONENT, what, why, _KEPT_FOR_NOBODY)
         if holder.ours and holder.state in NOT_UP and not await self._processes.of(holder.id):
             with bound_contextvars(why=f"Podman keeps address {address} for a start of it that was never finished"):
-                await self._removal.by_force(holder, keeps_address=True)
+                await self._removal.by_force(holder)
             why = f"address {address} was kept by Podman for container {holder.name}, which does not run"
             return AdapterError(COMPONENT, what, why, "that one has been removed and the address is free; made anew")
         then = "tried again; it works when that one has left"

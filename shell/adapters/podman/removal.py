@@ -29,7 +29,7 @@ from shell.failure import AdapterError
 from shell.log import logger
 
 _RUNNING: Final = "running"
-_NEVER_RAN: Final = "created"
+_HAS_ENDED: Final = "exited"
 _KILLED_S: Final = (
     10.0  # a process that got SIGKILL is gone at once, unless it waits for a disk or a network file system
 )
@@ -80,11 +80,13 @@ class Removal:
             await self._await_stop(holder, grace_s)
         await self.by_force(holder)
 
-    async def by_force(self, holder: Holder, *, keeps_address: bool = False) -> None:
-        """Remove a container at once, when its processes are gone. `keeps_address`: Podman may keep an address for it."""
+    async def by_force(self, holder: Holder) -> None:
+        """Remove a container at once, when its processes are gone, with what Podman may keep for a start that was cut off."""
         what = f"remove container {holder.name}"
         await self._before()
-        if keeps_address or holder.state == _NEVER_RAN:
+        if holder.state in NOT_UP:
+            if holder.state == _HAS_ENDED:  # one that was only prepared has a process of the runtime's, which is needed
+                await self._see_gone(what, holder.id)
             await self._release(holder)
         else:
             await self._end(what, holder)
