@@ -19,7 +19,7 @@ from core import podman_answers, podman_events
 from core.containers import ActualContainer, ContainerId, ExpectedContainer
 from core.damage import Damage
 from core.podman import CreateOptions, Limit
-from core.podman_answers import Listing
+from core.podman_answers import Holder, Listing
 from core.podman_events import ContainerEvent
 from shell import collector
 from shell.adapters.podman import namespaces
@@ -28,6 +28,7 @@ from shell.adapters.podman.checks import Checks
 from shell.adapters.podman.hosts import Hosts
 from shell.adapters.podman.images import Images, ImageSettings
 from shell.adapters.podman.inspector import LEFT_ALONE, Inspector
+from shell.adapters.podman.leftovers import Leftovers
 from shell.adapters.podman.library import APIClient
 from shell.adapters.podman.liveness import Liveness
 from shell.adapters.podman.processes import Processes
@@ -93,6 +94,7 @@ class Podman:
         self._liveness = Liveness(self._service, self._processes)
         self._hosts = Hosts(settings.hosts_dir, form.gateway(settings.subnet_id))
         self._checks = Checks(self._service, self._liveness, self._processes)
+        self._leftovers = Leftovers(self._service, self._processes)
         self._removal = Removal(
             self._service,
             self._inspector,
@@ -292,10 +294,15 @@ class Podman:
         return ContainerId(await self._change(what, create))
 
     async def _free_name(self, what: str, container: ExpectedContainer, error: RefusedError) -> None:
-        """Remove the holder of a container's name if it is what a crash between creation and start has left of the same deployment."""
-        holder = await self._inspector.holder(container.name)
-        if holder is None or holder.name != container.name:
-            then = f"`podman rm --force {container.name}` removes what Podman itself has left over"
+        """Remove the holder of a container's name if it is what a crash before the start has left of the same deployment."""
+        holder = await self._named(container.name)
+        if holder is None:
+            was_left_over = await self._leftovers.free_name(container.name)
+            holder = await self._named(container.name)  # by now, if its creation has only taken long
+            if holder is None and was_left_over:
+                return
+        if holder is None:
+            then = f"{LEFT_ALONE}; `podman ps --all --external` shows what has the name in Podman's storage"
             raise AdapterError(COMPONENT, what, error.why, then) from error
         if holder.ours and holder.deployment_id == container.deployment_id and holder.state == "created":
             with bound_contextvars(why="a crash has left it behind, never started"):
@@ -305,6 +312,12 @@ class Podman:
         why = f"the name is taken by container {holder.id}, which is {whose} and {holder.state}"
         then = _LOOK_AGAIN if holder.ours else f"rename or remove that one; {LEFT_ALONE}"
         raise AdapterError(COMPONENT, what, why, then) from error
+
+    async def _named(self, name: str) -> Holder | None:
+        holder = await self._inspector.holder(name)
+        return (
+            holder if holder is not None and holder.name == name else None
+        )  # Podman also finds by the beginning of an id
 
     async def _start(self, name: str, container_id: ContainerId) -> None:
         what = f"start container {name}"

@@ -207,6 +207,11 @@ def list_containers(client: APIClient) -> bytes:
     return body(client.get("/containers/json", params={"all": True}, stream=True))
 
 
+def list_stored(client: APIClient) -> bytes:
+    """All containers of the server, and those that are only in its storage, which is what tells them apart from the others."""
+    return body(client.get("/containers/json", params={"all": True, "external": True}, stream=True))
+
+
 def list_mounting(client: APIClient, path: str) -> bytes:
     """The containers that are not at rest and have this folder of the server mounted, whoever made them."""
     filters = {"volume": [path], "status": ["running", "paused"]}
