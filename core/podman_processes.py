@@ -18,7 +18,7 @@ class Inspection:
     """A container's state in Podman's word (`running`), its process and monitor (0 when unknown), the file with the process's number.
 
     `stop_timeout_s` is the container's own; `sessions` are the commands that run in it beside its process, `check` is that of its health
-    check.
+    check. `shared_memory` is the folder that Podman mounts first in a start and unmounts after the container's end, empty when unknown.
     """
 
     id: str
@@ -31,6 +31,7 @@ class Inspection:
     sessions: tuple[str, ...]
     check: Command | None
     networks: tuple[str, ...]
+    shared_memory: str = ""
 
 
 class _State(msgspec.Struct, frozen=True, rename="pascal"):
@@ -62,6 +63,7 @@ class _Inspected(msgspec.Struct, frozen=True, rename="pascal"):
     state: _State
     config: _Config = _Config()
     pid_file: str = ""
+    static_dir: str = ""
     exec_ids: list[str] | None = msgspec.field(name="ExecIDs", default=None)
     network_settings: _NetworkSettings = _NetworkSettings()
 
@@ -93,6 +95,7 @@ def parse_inspection(raw: bytes) -> Result[Inspection, str]:
             sessions=tuple(found.exec_ids or ()),
             check=_command(found.config.healthcheck),
             networks=tuple(sorted(found.network_settings.networks or ())),
+            shared_memory=f"{found.static_dir}/shm" if found.static_dir else "",
         )
     )
 

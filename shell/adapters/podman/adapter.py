@@ -222,6 +222,8 @@ class Podman:
         self._damage = self._damage.cleared(holder.id)
         if holder.state in NOT_UP:
             await self._removal.end_unseen(holder)
+            if await self._removal.was_cut_off(holder):
+                raise await self._made_anew(holder)
         await self._hosts.ensure(holder.name, holder.id[: form.HOST_NAME_LENGTH])
         await self._start(holder.name, holder.id)
 
@@ -342,6 +344,12 @@ class Podman:
             return AdapterError(COMPONENT, what, why, "that one has been removed and the address is free; made anew")
         then = "tried again; it works when that one has left"
         return AdapterError(COMPONENT, what, f"address {address} is taken by container {holder.name}", then)
+
+    async def _made_anew(self, holder: Holder) -> AdapterError:
+        with bound_contextvars(why="its last start was cut off, and Podman may keep an address for it"):
+            await self._removal.by_force(holder)
+        why = f"its last start was cut off: what was kept by Podman for container {holder.name} is freed"
+        return AdapterError(COMPONENT, f"start container {holder.name}", why, "it has been removed, and is made anew")
 
     async def _remove_unstarted(self, container_id: ContainerId, error: AdapterError) -> None:
         try:

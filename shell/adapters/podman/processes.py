@@ -125,6 +125,10 @@ class Processes:
         """The network namespaces that Podman has made and that no process is in, as paths."""
         return await self._off_the_loop(self._unused_networks)
 
+    async def has_mount(self, path: str) -> bool:
+        """Whether a file system is mounted at a path of Podman's service; False also when that cannot be seen from here."""
+        return await self._off_the_loop(lambda: self._has_mount(path))
+
     async def is_somebody_stopping(self) -> bool:
         """Whether a `podman` command that stops containers runs where the service does."""
         return await self._off_the_loop(self._is_somebody_stopping)
@@ -166,6 +170,15 @@ class Processes:
         there = {path: one for path in Path(f"{view.root}/run/netns").glob("netns-*") for one in _places([path])}
         used = _places(Path(f"{_PROC}/{pid}/ns/net") for pid in _numbers()) if there else frozenset()
         return tuple(sorted(str(path) for path, one in there.items() if one not in used))
+
+    def _has_mount(self, path: str) -> bool:
+        view = _view(self._socket)
+        if view is None:
+            return False
+        with contextlib.suppress(FileNotFoundError):
+            folder = Path(f"{view.root}{path}")
+            return folder.stat().st_dev != (folder / "..").stat().st_dev
+        return False
 
     def _is_somebody_stopping(self) -> bool:
         view = _view(self._socket)

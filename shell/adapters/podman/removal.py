@@ -117,6 +117,18 @@ class Removal:
         if found is not None and found.state in NOT_UP and set(before) & set(await self._processes.of(holder.id)):
             await self.end_leftover(holder.id, 0)
 
+    async def was_cut_off(self, holder: Holder) -> bool:
+        """Whether the last start of a container that is not up was never finished: Podman may keep an address for it.
+
+        Started again it would get another, if its address is of Podman's choice, and nobody could free the first any more.
+        """
+        found = await self._liveness.inspected(holder.id)
+        if (
+            found is None or found.state not in NOT_UP
+        ):  # Podman's own word: one that is prepared or has just ended is mounted as it should
+            return False
+        return bool(found.shared_memory) and await self._processes.has_mount(found.shared_memory)
+
     async def end_leftover(self, container_id: ContainerId, grace_s: float) -> None:
         """End the processes of a container of which Podman knows none, after a grace for their own end. Fine when there are none."""
         if not await self._processes.of(container_id):
