@@ -38,7 +38,7 @@ _LARGEST: Final = 4 * 1024**2  # a mount table has some hundred bytes a mount
 _PAUSE_S: Final = 0.05
 # What ends a container by name, whoever types it: `podman stop`, `podman restart`, `podman rm`, `podman pod stop`, …
 _STOPS: Final = frozenset({"stop", "restart", "rm", "down", "kill"})
-_CLIENTS: Final = ("podman", "podman-remote", "docker")  # the last two through Podman's socket
+_CLIENTS: Final = ("podman", "podman-remote", "docker", "docker-compose")  # all but the first through Podman's socket
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,6 +80,7 @@ async def test_command_lines_of_other_programs_are_not_read(tmp_path: Path, monk
         ("podman", ("podman", "stop", "--time", "300", "db"), True),
         ("podman-remote", ("podman-remote", "stop", "db"), True),
         ("docker", ("/usr/bin/docker", "stop", "-t", "300", "db"), True),
+        ("docker-compose", ("docker-compose", "stop", "-t", "300"), True),
         ("podman", ("podman", "logs", "--follow", "db"), False),
         ("sleep", ("stop",), False),
     ],
