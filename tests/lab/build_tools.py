@@ -34,7 +34,8 @@ for line in todo["says"]:
     sys.stderr.flush()
 if todo["hangs"]:
     child = subprocess.Popen(["sleep", "600"])
-    (room / "child").write_text(str(child.pid))
+    (room / "child.new").write_text(str(child.pid))
+    (room / "child.new").rename(room / "child")
     time.sleep(600)
 if todo["status"]:
     sys.stderr.write("error: failed to solve: process did not complete\n")

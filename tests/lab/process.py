@@ -167,20 +167,45 @@ def children_of(pid: int) -> tuple[int, ...]:
         return ()
 
 
+def runs(pid: int) -> bool:
+    """Whether a process has this number and runs (one that ended and was not yet waited for does not)."""
+    return _start_ticks(pid) is not None
+
+
+def commands_about(folder: Path) -> list[tuple[str, ...]]:
+    """The words of every process whose command line or working directory is about a folder.
+
+    Without any words there may be a process that is just being started or ended: it has a folder and no command line.
+    """
+    found = []
+    for path in Path("/proc").iterdir():
+        try:
+            words = tuple(os.fsdecode((path / "cmdline").read_bytes()).rstrip("\0").split("\0"))
+            here = str((path / "cwd").readlink())
+        except OSError:  # no process, or gone meanwhile
+            continue
+        if any(str(folder) in one for one in (*words, here)):
+            found.append(words)
+    return found
+
+
 def _stands_still(pid: int) -> bool:
-    states = (_fields(path)[0] for path in Path(f"/proc/{pid}/task").glob("*/stat"))
-    return all(state in ("T", "Z") for state in states)
+    threads = (_fields(path) for path in Path(f"/proc/{pid}/task").glob("*/stat"))
+    return all(fields is None or fields[0] in ("T", "Z") for fields in threads)
 
 
 def _start_ticks(pid: int) -> int | None:
+    fields = _fields(Path(f"/proc/{pid}/stat"))
+    # Field 22 of proc(5), counted from the third; "Z" is a process that ended and was not yet waited for.
+    return None if fields is None or fields[0] in ("Z", "X") else int(fields[19])
+
+
+def _fields(stat: Path) -> list[str] | None:
+    """The fields of a stat file behind the name, which may have blanks and brackets in it; None of what is gone.
+
+    It may go between the opening and the reading of its file, too.
+    """
     try:
-        fields = _fields(Path(f"/proc/{pid}/stat"))
+        return stat.read_text().rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
         return None
-    # Field 22 of proc(5), counted from the third; "Z" is a process that ended and was not yet waited for.
-    return None if fields[0] == "Z" else int(fields[19])
-
-
-def _fields(stat: Path) -> list[str]:
-    """The fields of a stat file behind the name, which may have blanks and brackets in it."""
-    return stat.read_text().rpartition(")")[2].split()

@@ -17,6 +17,7 @@ from shell.building.pipeline import BuildError, Job, Listener, Workshop
 from shell.building.workplace import Workplace
 from tests.lab.build_tools import BuildTools
 from tests.lab.git_server import GitServer
+from tests.lab.process import runs
 from tests.lab.registry import Registry
 from tests.lab.small_disk import small_disk
 from tests.lab.wait import PATIENCE_S, wait_for
@@ -268,14 +269,7 @@ async def test_a_disk_that_is_full(bench: Bench, git: GitServer, tmp_path: Path)
 
 def _all_gone(tools: BuildTools) -> None:
     for pid in (tools.calls()[-1]["pid"], int((tools.folder / "child").read_text())):
-        wait_for(lambda pid=pid: not _runs(pid), PATIENCE_S, f"process {pid} to end")  # type: ignore[misc]  # bound early
-
-
-def _runs(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"
-    except FileNotFoundError:
-        return False
+        wait_for(lambda pid=pid: not runs(pid), PATIENCE_S, f"process {pid} to end")  # type: ignore[misc]  # bound early
 
 
 def _sample(seen: set[str], done: threading.Event) -> None:

@@ -14,7 +14,7 @@ from tests.lab.agents_podman import page
 from tests.lab.images import custom_image, image
 from tests.lab.podman_store import PodmanStore
 from tests.lab.ports import free_port
-from tests.lab.process import LabError, run
+from tests.lab.process import LabError, commands_about, run
 from tests.lab.registry import PASSWORD, USER, Registry
 from tests.lab.relay import Relay
 from tests.lab.server import LabServer
@@ -197,6 +197,13 @@ def test_servers_reach_each_other_until_the_cable_is_cut(switch: Switch, tmp_pat
         two.cli("run", "--detach", "--name", "only-here", two.load(image("web")))
         assert one.cli("ps", "--quiet") == ""
         assert two.run(("podman", "--url", "unix:///run/podman/podman.sock", "ps", "--quiet")) != ""
+
+
+def test_a_process_without_words_is_found_by_its_folder(tmp_path: Path) -> None:
+    """Every process is one for a moment, when it is started and when it ends."""
+    with subprocess.Popen([""], executable="/usr/bin/cat", stdin=subprocess.PIPE, cwd=tmp_path) as wordless:
+        assert wait_for(lambda: commands_about(tmp_path) == [("",)], PATIENCE_S, "it to have no words")
+        wordless.kill()
 
 
 def test_waiting_ends() -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from shell.children import Child, answer, environment, run
 from shell.failure import AdapterError
+from tests.lab.process import runs
 from tests.lab.wait import PATIENCE_S, wait_for
 
 pytestmark = pytest.mark.anyio
@@ -24,14 +25,6 @@ def anyio_backend() -> str:
 def shell(text: str, folder: Path, limit_s: float = 20) -> Child:
     """A shell that does this."""
     return Child(("sh", "-c", text), folder, {"ADDED": "yes"}, limit_s)
-
-
-def runs(pid: int) -> bool:
-    """Whether a process is still at work."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
 
 
 def gone(path: Path) -> None:
@@ -67,9 +60,16 @@ async def test_more_output_than_anybody_keeps(tmp_path: Path) -> None:
 
 async def test_a_time_limit_ends_the_group(tmp_path: Path) -> None:
     """L13: grandchildren too, also those that do not listen."""
-    text = "trap '' TERM; (trap '' TERM; sleep 600) & echo $! >child; sleep 600"
-    with pytest.raises(AdapterError, match="it took longer than 3 s"):
-        await answer(shell(text, tmp_path, limit_s=3))
+    text = "trap '' TERM; (trap '' TERM; sleep 600) & echo $! >pid; mv pid child; sleep 600"
+
+    def begun(pid: int) -> None:  # before its time begins to run
+        wait_for((tmp_path / "child").exists, PATIENCE_S, "the grandchild")
+
+    async def hear(chunk: bytes) -> None:
+        raise AssertionError("it says nothing")
+
+    with pytest.raises(AdapterError, match="it took longer than 1 s"):
+        await run(shell(text, tmp_path, limit_s=1), hear, begun)
     gone(tmp_path / "child")
 
 

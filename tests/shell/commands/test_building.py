@@ -8,20 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.lab.agent import AGENT
+from tests.lab.process import commands_about
 from tests.lab.wait import PATIENCE_S, wait_for
-
-
-def at_work(folder: Path) -> list[str]:
-    """Whose command line or folder speaks of this one."""
-    found = []
-    for path in Path("/proc").iterdir():
-        try:
-            words, here = (path / "cmdline").read_bytes().replace(b"\0", b" ").decode(), str((path / "cwd").readlink())
-        except OSError:
-            continue
-        if str(folder) in words + here:
-            found.append(words)
-    return found
 
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM, signal.SIGINT])
@@ -33,10 +21,11 @@ def test_a_signal_ends_everything(tmp_path: Path, number: signal.Signals) -> Non
         argv = [str(AGENT), "build", "--repo", repo, "--ref", "a" * 40, "--image", "127.0.0.1:9/hand/made:1"]
         argv += ["--data-dir", str(folder), "--build-allow-scheme", "http", "--builder", "podman"]
         with subprocess.Popen(argv, stderr=subprocess.PIPE, text=True) as command:
-            wait_for(lambda: any("git" in words.split()[0] for words in at_work(folder)), PATIENCE_S, "git to ask")
+            wait_for(lambda: any("git" in words[0] for words in commands_about(folder)), PATIENCE_S, "git to ask")
             command.send_signal(number)
-            _, said = command.communicate(timeout=20)
+            _, said = command.communicate(timeout=PATIENCE_S)
+        # What was killed may need a moment; what was not would wait for the silent server.
+        wait_for(lambda: commands_about(folder) == [], PATIENCE_S, "the last of its processes to end")
     assert command.returncode != 0
     assert "Traceback" not in said
-    assert at_work(folder) == []
     assert list((folder / "builds").glob("build-*")) == []
