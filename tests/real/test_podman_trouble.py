@@ -2,9 +2,10 @@
 
 import sys
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import anyio
 import anyio.to_thread
@@ -16,14 +17,14 @@ from tests.builders import an_image
 from tests.lab.agents_podman import create, listed, made, page, podman_on, wanted
 from tests.lab.images import image
 from tests.lab.podman_store import PodmanStore
-from tests.lab.wait import wait_for
+from tests.lab.wait import PATIENCE_S, wait_for
 
 pytestmark = [pytest.mark.real, pytest.mark.anyio]
 
-# That they end is what is tested; a virtual machine of another test may have the processor meanwhile.
-_PATIENCE_S = 20
+T = TypeVar("T")
+
 _LIMIT_S = 3  # of a call that reads
-_CALLS = 60
+_CALLS = 200  # in turns of all eight threads they would take 75 s
 
 
 @pytest.fixture
@@ -52,6 +53,17 @@ def _waits(thread: threading.Thread) -> bool:
     return False
 
 
+async def answer(call: Callable[[], Awaitable[T]]) -> T:
+    """What a call comes to once the service is awake, which on a busy machine may take longer than a call."""
+    with anyio.fail_after(PATIENCE_S):
+        while True:
+            try:
+                return await call()
+            except AdapterError as error:
+                if "no answer within" not in error.why:
+                    raise
+
+
 async def test_the_service_comes_and_goes(podman: Podman, store: PodmanStore) -> None:
     """L3: never an empty list. L4: the kept connection is made anew without a failed call."""
     await made(podman, wanted(store, store.load(image("web"))))
@@ -77,16 +89,16 @@ async def test_a_service_that_hangs(podman: Podman, store: PodmanStore) -> None:
     for call in (partial(listed, podman), podman.ping):
         with pytest.raises(AdapterError, match=f"no answer within {_LIMIT_S} s"):
             await call()
-    wait_for(lambda: not callers(), _PATIENCE_S, "the threads to end")
+    wait_for(lambda: not callers(), PATIENCE_S, "the threads to end")
     store.resume()
-    assert await listed(podman) == ()
+    assert await answer(partial(listed, podman)) == ()
 
 
 async def test_a_call_that_is_cancelled_ends_at_once(podman: Podman, store: PodmanStore) -> None:
     """L13: the agent's end does not wait for a Podman that hangs, whatever was under way."""
     reference = store.load(image("web"))
     container_id = await made(podman, wanted(store, reference))
-    podman = podman_on(store, read_limit_s=4 * _PATIENCE_S)
+    podman = podman_on(store, read_limit_s=4 * PATIENCE_S)
     store.hang()
     begun = anyio.current_time()
     calls = (
@@ -98,10 +110,10 @@ async def test_a_call_that_is_cancelled_ends_at_once(podman: Podman, store: Podm
         async with anyio.create_task_group() as tasks:
             for call in calls:
                 tasks.start_soon(call)
-    assert anyio.current_time() - begun < _PATIENCE_S
-    wait_for(lambda: not callers(), _PATIENCE_S, "the threads to end")
+    assert anyio.current_time() - begun < PATIENCE_S
+    wait_for(lambda: not callers(), PATIENCE_S, "the threads to end")
     store.resume()
-    assert container_id in {one.id for one in await listed(podman)}
+    assert container_id in {one.id for one in await answer(partial(listed, podman))}
     await podman.aclose()
 
 
@@ -116,14 +128,14 @@ async def test_many_calls_to_a_service_that_hangs(podman: Podman, store: PodmanS
         except AdapterError as error:
             failures.append(error.why)
 
-    with anyio.fail_after(_PATIENCE_S):  # in turns of all eight threads they would take longer
+    with anyio.fail_after(PATIENCE_S):
         async with anyio.create_task_group() as tasks:
             for _ in range(_CALLS):
                 tasks.start_soon(one)
     assert len(failures) == _CALLS
-    wait_for(lambda: not callers(), _PATIENCE_S, "the threads to end")
+    wait_for(lambda: not callers(), PATIENCE_S, "the threads to end")
     store.resume()
-    await podman.ping()
+    await answer(podman.ping)
 
 
 async def test_the_service_dies_while_a_container_is_being_stopped(podman: Podman, store: PodmanStore) -> None:
@@ -137,14 +149,14 @@ async def test_the_service_dies_while_a_container_is_being_stopped(podman: Podma
         except AdapterError as error:
             failures.append(error)
 
-    with anyio.fail_after(10 * _PATIENCE_S):
+    with anyio.fail_after(10 * PATIENCE_S):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(stop)
             await anyio.to_thread.run_sync(
                 partial(
                     wait_for,
                     lambda: "Stopping" in store.cli("ps", "-a", "--format={{.State}}"),
-                    _PATIENCE_S,
+                    PATIENCE_S,
                     "the stop",
                 )
             )
