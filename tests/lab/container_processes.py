@@ -12,9 +12,7 @@ from pathlib import Path
 
 from tests.lab.podman_machine import PodmanMachine
 from tests.lab.process import Child
-from tests.lab.wait import wait_for
-
-_BEGIN_S = 10
+from tests.lab.wait import PATIENCE_S, wait_for
 
 
 def processes_of(container_id: str) -> list[int]:
@@ -43,7 +41,7 @@ def kill_unseen(container_id: str) -> None:
     for pid in processes_of(container_id):
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-    wait_for(lambda: not processes_of(container_id), _BEGIN_S, "the processes to end")
+    wait_for(lambda: not processes_of(container_id), PATIENCE_S, "the processes to end")
 
 
 @contextmanager
@@ -53,7 +51,7 @@ def a_persons_stop(store: PodmanMachine, container: str, grace_s: int, log: Path
     try:
         wait_for(
             lambda: "topping" in store.cli("inspect", "--format", "{{.State.Status}}", container),
-            _BEGIN_S,
+            PATIENCE_S,
             "the stop to begin",
         )
         yield command

@@ -7,9 +7,8 @@ import contextlib
 from pathlib import Path
 
 from tests.lab.podman_machine import PodmanMachine
-from tests.lab.wait import wait_for
+from tests.lab.wait import PATIENCE_S, wait_for
 
-_BEGIN_S = 20
 _HELPERS = Path("/usr/lib/podman")
 # $flag: a set-up stands still while this file is there, and says so by another.
 _SCRIPT = """\
@@ -43,7 +42,7 @@ class HaltingNetavark:
     def kill_service_within(self, *, alone: bool = False) -> None:
         """Kill Podman's service in the middle of a set-up, and start it again; `alone`: netavark finishes what it is at."""
         begun = Path(f"{self._flag}.begun")
-        wait_for(begun.exists, _BEGIN_S, "a set-up to begin")
+        wait_for(begun.exists, PATIENCE_S, "a set-up to begin")
         if alone:
             self._machine.run(("pkill", "--signal", "KILL", "--exact", "podman"))
         else:
@@ -52,7 +51,7 @@ class HaltingNetavark:
             with contextlib.suppress(FileNotFoundError):
                 name.unlink()
         if alone:
-            wait_for(lambda: not self._is_at_work(), _BEGIN_S, "netavark to finish")
+            wait_for(lambda: not self._is_at_work(), PATIENCE_S, "netavark to finish")
         self._machine.restart()
 
     def _is_at_work(self) -> bool:

@@ -9,11 +9,9 @@ import pytest
 from tests.lab.agent import AGENT
 from tests.lab.fleet import Fleet, Node
 from tests.lab.process import LabError
-from tests.lab.wait import wait_for
+from tests.lab.wait import PATIENCE_S, wait_for
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
-
-_TWO_POLLS_S = 25.0
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +28,7 @@ def fleet(private_network: None, tmp_path_factory: pytest.TempPathFactory) -> It
         running.until_running(2)
         for name in ("worker-1", "worker-2"):
             node = running.node(name)
-            wait_for(lambda node=node: _reaches_other(running, node), 60, f"the mesh; {node.last_words()}")  # type: ignore[misc]  # bound early
+            wait_for(lambda node=node: _reaches_other(running, node), PATIENCE_S, f"the mesh; {node.last_words()}")  # type: ignore[misc]  # bound early
         yield running
 
 
@@ -43,32 +41,32 @@ def worker(fleet: Fleet) -> Iterator[Node]:
         if table in node.run("nft", "list", "tables"):
             node.run("nft", "delete", "table", *table.split())
     node.run("iptables", "-P", "FORWARD", "ACCEPT")
-    wait_for(lambda: node_status(node)["blocked"] == [], 20, "the firewall to be gone")
+    wait_for(lambda: node_status(node)["blocked"] == [], PATIENCE_S, "the firewall to be gone")
 
 
 def test_a_flushed_firewall_is_whole_again(fleet: Fleet, worker: Node) -> None:
     """L54: `iptables -F; iptables -t nat -F` with a policy that drops, as a firewall's reload does: our rules and Podman's come back.
 
-    Both within two polls; the containers are the same ones as before.
+    Both by themselves (`tests/shell/test_firewall.py` has the times); the containers are the same ones as before.
     """
     before = worker.run("podman", "ps", "-q", "--no-trunc")
     worker.run("iptables", "-P", "FORWARD", "DROP")
     worker.run("iptables", "-F")
     worker.run("iptables", "-t", "nat", "-F")
-    wait_for(lambda: _rules(worker) >= _WHOLE, _TWO_POLLS_S, f"the rules; {worker.last_words()}")
+    wait_for(lambda: _rules(worker) >= _WHOLE, PATIENCE_S, f"the rules; {worker.last_words()}")
     assert _reaches_other(fleet, worker) and _reaches_other(fleet, fleet.node("worker-2"))
     _asks_outside(fleet, worker)
     assert worker.run("podman", "ps", "-q", "--no-trunc") == before
     for words in ('event="firewall rules removed"', 'event="Podman\'s firewall rules removed"'):
         assert words in worker.log.read_text()
-    wait_for(lambda: node_status(worker)["missing"] == [], 10, "nothing to be missing")
+    wait_for(lambda: node_status(worker)["missing"] == [], PATIENCE_S, "nothing to be missing")
 
 
 def test_masquerading_alone_is_missed(fleet: Fleet, worker: Node) -> None:
     """L54: one chain of Podman's emptied, while all others are there."""
     node = fleet.node("worker-2")
     node.run("iptables", "-t", "nat", "-F", "POSTROUTING")
-    wait_for(lambda: "masquerade" in _rules(node), _TWO_POLLS_S, f"masquerading; {node.last_words()}")
+    wait_for(lambda: "masquerade" in _rules(node), PATIENCE_S, f"masquerading; {node.last_words()}")
     _asks_outside(fleet, node)
 
 
@@ -118,7 +116,7 @@ def test_a_forward_chain_that_drops_is_named(fleet: Fleet, worker: Node, text: s
     assert finding["check"] == f"firewall {found['family']} {found['table']} {found['chain']}"
     assert finding["level"] == "warning" and all(command in finding["todo"] for command in found["add"])
     cure(worker, found)
-    wait_for(lambda: _reaches_other(fleet, worker), 10, "the other server's container")
+    wait_for(lambda: _reaches_other(fleet, worker), PATIENCE_S, "the other server's container")
     assert _reaches_other(fleet, fleet.node("worker-2"))
     _asks_outside(fleet, worker)
 
@@ -140,7 +138,7 @@ def test_an_input_chain_that_drops_is_named(fleet: Fleet, worker: Node) -> None:
     assert found["chain"] == "input" and "tunnels from outside (51820/udp)" in found["drops"]
     before = _dropped(worker)
     _knock(fleet, worker)
-    wait_for(lambda: _dropped(worker) > before, 10, "a packet for the tunnel to be dropped")
+    wait_for(lambda: _dropped(worker) > before, PATIENCE_S, "a packet for the tunnel to be dropped")
     assert not _resolves(worker)
     cure(worker, found)
     assert _resolves(worker)
@@ -197,7 +195,7 @@ def load(node: Node, text: str) -> None:
 
 def named(node: Node) -> list[dict[str, Any]]:
     """What the agent says is in the way, as soon as it does."""
-    wait_for(lambda: node_status(node)["blocked"], 20, f"it to be named; {node.last_words()}")
+    wait_for(lambda: node_status(node)["blocked"], PATIENCE_S, f"it to be named; {node.last_words()}")
     found: list[dict[str, Any]] = node_status(node)["blocked"]
     return found
 
@@ -206,7 +204,7 @@ def cure(node: Node, found: dict[str, Any]) -> None:
     """Paste what was proposed into a shell; nothing is in the way any more."""
     for command in found["add"]:
         node.run("sh", "-c", command)
-    wait_for(lambda: node_status(node)["blocked"] == [], 20, "nothing to be in the way any more")
+    wait_for(lambda: node_status(node)["blocked"] == [], PATIENCE_S, "nothing to be in the way any more")
 
 
 def node_status(node: Node) -> dict[str, Any]:
@@ -248,7 +246,9 @@ def _reaches_other(fleet: Fleet, node: Node) -> bool:
 
 def _asks_outside(fleet: Fleet, node: Node) -> None:
     """A container reaches what is beyond the server, which knows the way back to the server only."""
-    wait_for(lambda: "{}" in _fetched(node, f"http://{fleet.registry.address}/v2/"), 10, "an answer from outside")
+    wait_for(
+        lambda: "{}" in _fetched(node, f"http://{fleet.registry.address}/v2/"), PATIENCE_S, "an answer from outside"
+    )
 
 
 def _fetched(node: Node, url: str) -> str:

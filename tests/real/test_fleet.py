@@ -78,7 +78,7 @@ def test_containers_reach_services_by_name_across_servers(fleet: Fleet) -> None:
         # A name is there with the first of its replicas; the second follows with the next poll.
         wait_for(
             lambda node=node, container=container: _found_inside(node, container) == set(_addresses(fleet, "web")),  # type: ignore[misc]  # bound early
-            30,
+            PATIENCE_S,
             "both replicas' addresses inside a container",
         )
         ask = f"podman exec {container} wget -qO- http://db.internal/ || true"

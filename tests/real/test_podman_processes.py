@@ -18,11 +18,10 @@ from tests.lab.agents_podman import listed, made, page, podman_on, wanted
 from tests.lab.container_processes import a_persons_stop, commands_of, kill_unseen, monitor_of, processes_of
 from tests.lab.images import custom_image, image
 from tests.lab.podman_store import PodmanStore
-from tests.lab.wait import wait_for
+from tests.lab.wait import PATIENCE_S, wait_for
 
 pytestmark = [pytest.mark.real, pytest.mark.anyio]
 
-_PATIENCE_S = 20
 _DATA = (Volume("data", "/data"),)
 
 
@@ -52,7 +51,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def until(condition: Callable[[], object], what: str) -> None:
     """Wait without holding up the event loop."""
-    await anyio.to_thread.run_sync(partial(wait_for, condition, _PATIENCE_S, what))
+    await anyio.to_thread.run_sync(partial(wait_for, condition, PATIENCE_S, what))
 
 
 async def state_of(podman: Podman) -> list[str]:

@@ -5,12 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab.wait import wait_for
+from tests.lab.wait import PATIENCE_S, wait_for
 
 pytestmark = pytest.mark.real
 
 _COMMON = Path(__file__).parents[2] / "deploy/common.sh"
-_PATIENCE_S = 10
 
 
 def user_of_volumes(data: Path) -> str:
@@ -26,10 +25,10 @@ def test_a_process_that_has_a_volume_mounted(tmp_path: Path) -> None:
     for folder in (volume, mounted):
         folder.mkdir(parents=True)
     assert user_of_volumes(tmp_path) == ""
-    script = 'mount --bind "$0" "$1" && touch "$1/up" && exec sleep 60'
+    script = 'mount --bind "$0" "$1" && touch "$1/up" && exec sleep 600'
     with subprocess.Popen(("unshare", "--mount", "sh", "-c", script, volume, mounted)) as process:
         try:
-            wait_for(lambda: (volume / "up").exists(), _PATIENCE_S, "the mount")
+            wait_for(lambda: (volume / "up").exists(), PATIENCE_S, "the mount")
             assert user_of_volumes(tmp_path) == str(process.pid)
         finally:
             process.kill()

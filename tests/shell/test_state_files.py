@@ -16,7 +16,7 @@ from shell.building.workplace import left_over
 from shell.failure import CommandError
 from shell.options import Options
 from tests.lab.agent import Agent
-from tests.lab.wait import wait_for
+from tests.lab.wait import PATIENCE_S, wait_for
 from tests.shell import hostile
 from tests.shell.command_line import daemon
 
@@ -74,8 +74,10 @@ def agent(data_dir: Path) -> Iterator[Agent]:
 def started(agent: Agent) -> str:
     """Start it, see it answer, stop it: what it logged."""
     agent.start()
-    wait_for(lambda: not agent.running() or '"agent started"' in agent.log.read_text(), 30, "the agent to start")
-    wait_for(lambda: not agent.running() or agent.status()["running"], 30, "the agent to answer")
+    wait_for(
+        lambda: not agent.running() or '"agent started"' in agent.log.read_text(), PATIENCE_S, "the agent to start"
+    )
+    wait_for(lambda: not agent.running() or agent.status()["running"], PATIENCE_S, "the agent to answer")
     assert agent.running(), agent.last_words()
     assert agent.stop() == 0
     return agent.log.read_text()

@@ -172,11 +172,11 @@ def test_a_peer_that_roamed_and_died_is_reached_again(tunnel: Tunnel, far: FarEn
     watching.apply(far.peer)
     roam_and_die(tunnel, far)
     assert not answers(1), "it should be dead where it was last heard from"
-    wait_for(lambda: watching.fetch() != (far.peer,), 10, "the peer to count as drift")
+    wait_for(lambda: watching.fetch() != (far.peer,), PATIENCE_S, "the peer to count as drift")
     watching.apply(far.peer)
     same(watching.fetch(), (far.peer,))
     # The session of before is given up when nothing has come back for 15 s (KEEPALIVE_TIMEOUT and REKEY_TIMEOUT).
-    wait_for(lambda: answers(1), 40, "a ping to come back")
+    wait_for(lambda: answers(1), PATIENCE_S, "a ping to come back")
     same(watching.fetch(), (far.peer,))
 
 
@@ -193,7 +193,7 @@ def test_a_peer_that_roamed_and_lives_is_left_there(tunnel: Tunnel, far: FarEnd)
     patient.apply(far.peer)
     far.change_port()
     far.ping_back(OWN_ADDRESS)
-    wait_for(partial(_is_at, tunnel, f"127.0.0.1:{far.port}"), 5, "the interface to follow its peer")
+    wait_for(partial(_is_at, tunnel, f"127.0.0.1:{far.port}"), PATIENCE_S, "the interface to follow its peer")
     same(patient.fetch(), (far.peer,))
 
 
@@ -203,7 +203,7 @@ def roam_and_die(tunnel: Tunnel, far: FarEnd) -> None:
     own_port = far.port
     far.change_port()
     far.ping_back(OWN_ADDRESS)
-    wait_for(partial(_is_at, tunnel, f"127.0.0.1:{far.port}"), 5, "the interface to follow its peer")
+    wait_for(partial(_is_at, tunnel, f"127.0.0.1:{far.port}"), PATIENCE_S, "the interface to follow its peer")
     far.restart_at(own_port)
 
 
