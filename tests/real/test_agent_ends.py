@@ -85,7 +85,7 @@ def test_what_an_earlier_version_made_stays(plane: Plane, agent: Agent, store: P
     wait_for(lambda: agent.status()["running"] and agent.status()["retries"], _PATIENCE_S, "Podman to have given up")
     (there,) = _ours(store)
     assert store.cli("inspect", "--format", "{{.HostConfig.RestartPolicy.Name}}", there).strip() == "on-failure"
-    wait_for(lambda: _tried(agent, 2), _PATIENCE_S, "the agent's turn")
+    wait_for(lambda: _tried(agent, 1), _PATIENCE_S, "the agent's turn")
     assert _ours(store) == [there]
     assert "container removed" not in agent.log.read_text()
     assert agent.stop() == 0

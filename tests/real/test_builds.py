@@ -108,16 +108,16 @@ def test_from_a_commit_to_a_page(
     assert builder.stop() == 0
 
 
-def test_a_thousand_megabytes_on_a_slow_link(
+def test_a_large_repository_on_a_slow_link(
     plane: Plane, builder: Agent, git: GitServer, registry: Registry, store: PodmanStore
 ) -> None:
     """Cancelled in the middle of the clone: noticed within 5 s, Git is ended, the folder goes; the reconciler never waited."""
-    commit = git.commit("site", {"Dockerfile": "FROM scratch\n"}, zeros={"big": 1_000_000_000})
-    git.bytes_per_s = 5_000_000  # so that it is not over before the other service runs
+    commit = git.commit("site", {"Dockerfile": "FROM scratch\n"}, zeros={"big": 100_000_000})
+    git.bytes_per_s = 500_000  # so that it is not over before the other service runs
     plane.want({"site": a_service(git), "web": {"image": registry.offer("web")}}, registry=registry.address)
     builder.start(plane.token("one", store.subnet_id))
     made = plane.lab_post("builds", {"service": "site", "commitSha": commit})
-    wait_for(lambda: git.sent_bytes > 20_000_000, _PATIENCE_S, "the clone to be in its middle")
+    wait_for(lambda: git.sent_bytes > 1_000_000, _PATIENCE_S, "the clone to be in its middle")
     wait_for(lambda: _running(plane), _PATIENCE_S, "the other service")
     assert _row_of(plane, made["id"])["status"] == "cloning"
     assert builder.status()["builds"][0]["status"] == "cloning"
@@ -125,7 +125,7 @@ def test_a_thousand_megabytes_on_a_slow_link(
     cancelled_at = time.monotonic()
     wait_for(lambda: not _folders(builder), _PATIENCE_S, "the folder to go")
     assert time.monotonic() - cancelled_at < 15
-    assert git.sent_bytes < 1_000_000_000
+    assert git.sent_bytes < 100_000_000
     wait_for(lambda: git.broken_off, _PATIENCE_S, "Git to be ended")
     assert _row_of(plane, made["id"])["status"] == "cancelled"
     assert builder.stop() == 0

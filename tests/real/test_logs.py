@@ -117,15 +117,15 @@ def test_rotation_in_the_middle(bench: Bench) -> None:
 def test_a_store_that_is_away_broken_and_slow(bench: Bench) -> None:
     """Lines wait on disk; nothing is lost or repeated, and the containers come up meanwhile."""
     bench.logs.away = True
-    bench.start(100_000)
+    bench.start(30_000)
     wait_for(
         lambda: [one["status"] for one in bench.plane.lab("deployments")] == ["running"], _PATIENCE_S, "the rollout"
     )
-    wait_for(lambda: _of_logs(bench, "waiting") > 150_000, _PATIENCE_S, "lines to wait")
+    wait_for(lambda: _of_logs(bench, "waiting") > 45_000, _PATIENCE_S, "lines to wait")
     wait_for(lambda: "logs not sent" in bench.agent.log.read_text(), _PATIENCE_S, "the agent to say so")
     bench.logs.failing, bench.logs.delay_s = 0.25, 0.05
     bench.logs.away = False
-    wait_for(bench.all_here(100_000), _PATIENCE_S, "every line")
+    wait_for(bench.all_here(30_000), _PATIENCE_S, "every line")
     assert bench.logs.statuses[503] > 0
     assert set(bench.counted().values()) == {1}
     assert (bench.logs.faults, bench.logs.out_of_order("container")) == ([], [])

@@ -1,4 +1,4 @@
-"""Work items and an agent that is killed between doing and acknowledging; and very many of them."""
+"""Work items and an agent that is killed between doing and acknowledging; and many of them."""
 
 import json
 import threading
@@ -111,7 +111,7 @@ def test_killed_before_each_acknowledgement(
     assert row["containerId"] not in store.cli("ps", "-aq", "--no-trunc").split()
 
 
-def test_a_thousand_items(plane: Plane, agent: Agent, store: PodmanStore, registry: Registry) -> None:
+def test_two_hundred_items(plane: Plane, agent: Agent, store: PodmanStore, registry: Registry) -> None:
     """Every kind of item, good and bad, drained; the server is as it should be."""
     plane.want({"web": {"image": registry.offer("web")}})
     agent.start(plane.token("one", store.subnet_id))
@@ -131,12 +131,12 @@ def test_a_thousand_items(plane: Plane, agent: Agent, store: PodmanStore, regist
         ("\N{SNOWMAN}", {}),  # fails
     )
     server = plane.lab("servers")[0]["id"]
-    ordered = [_order(plane, server, *kinds[number % len(kinds)]) for number in range(990)]
+    ordered = [_order(plane, server, *kinds[number % len(kinds)]) for number in range(190)]
     ordered += [_order(plane, server, "restart", {"deploymentId": row["id"]}) for _ in range(10)]
     agent.start()
-    wait_for(lambda: not _pending(plane), 4 * _PATIENCE_S, "a thousand items to be acknowledged")
+    wait_for(lambda: not _pending(plane), 4 * _PATIENCE_S, "all items to be acknowledged")
     found = _statuses(plane, ordered)
-    assert (found.count("completed"), found.count("failed")) == (604, 396)
+    assert (found.count("completed"), found.count("failed")) == (124, 76)
     assert _started(store, row["containerId"]) != before
     assert "Traceback" not in agent.log.read_text()
     wait_for(lambda: plane.lab("deployments")[0]["status"] == "running", _PATIENCE_S, "the container to run")
