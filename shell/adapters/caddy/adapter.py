@@ -17,7 +17,7 @@ from core.caddy_base import Base
 from core.caddy_change import Operation
 from core.caddy_config import OLDEST_VERSION, Object, Version
 from core.rejection import shown
-from shell.adapters.caddy import process
+from shell.adapters.caddy import process, reuse_port
 from shell.adapters.caddy.admin import COMPONENT, Admin, Answer, ConnectionBrokeError, NobodyListensError
 from shell.failure import AdapterError, understood
 from shell.log import logger
@@ -55,13 +55,14 @@ class _Snapshot:
 
 
 class Caddy:
-    """Our routes in the Caddy of this server. Remembers nothing but Caddy's version."""
+    """Our routes in the Caddy of this server. Remembers nothing but Caddy's version, and what it has said."""
 
     def __init__(self, settings: CaddySettings) -> None:
         self._settings = settings if settings.unit is not None else _self_contained(settings)
         self._admin = Admin(settings.admin, settings.timeout_s)
         self._child = process.Child(settings.binary, settings.folder)
         self._version: Version | None = None
+        self._not_migrated: str | None = None
 
     async def fetch(self) -> tuple[Route, ...]:
         """The routes of ours that are served now, in canonical order.
@@ -130,6 +131,7 @@ class Caddy:
         return await self._snapshot()
 
     async def _send(self, operation: Operation, etag: str) -> None:
+        self._migrate_connections()
         body = caddy_config.encode(operation.body)
         answer = await self._admin.send(operation.method, operation.path, body, etag)
         if answer.status == _OK:
@@ -143,6 +145,14 @@ class Caddy:
         else:
             why, then = _said(answer), "its configuration stays as it was"
             raise AdapterError(COMPONENT, f"{operation.method} {operation.path}", why, then)
+
+    def _migrate_connections(self) -> None:
+        """Before every change, since whoever sets the kernel's settings anew may have set this one, too."""
+        why = reuse_port.migrate_connections()
+        if why is not None and why != self._not_migrated:
+            then = "a request that arrives while routes are updated may find its connection reset"
+            logger().warning("connections not handed over", why=why, then=then)
+        self._not_migrated = why
 
     async def _start(self, routes: tuple[Route, ...]) -> None:
         """Bring up a Caddy that does not run: by its unit, or as a process apart from the agent, already with these routes."""
