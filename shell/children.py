@@ -3,6 +3,7 @@
 Decides nothing of what is run. A child gets no more of this process's environment than tools need.
 """
 
+import math
 import os
 import signal
 from collections.abc import Awaitable, Callable, Mapping
@@ -51,7 +52,9 @@ def environment(added: Mapping[str, str]) -> dict[str, str]:
 
 
 async def run(child: Child, output: Output, started: Started = lambda pid: None) -> int:
-    """Run to the end and give the exit status (negative: the signal). Both streams go to `output`, which never raises, in their order.
+    """Run to the end and give the exit status (negative: the signal). Both streams go to `output`, in their order.
+
+    What `output` raises ends the command.
 
     However this is left (an end, a time limit, a cancellation), nothing of the group is left running. Raises AdapterError when the command
     is not there or its time is over.
@@ -131,21 +134,35 @@ async def answer(child: Child) -> tuple[int, str]:
 
 
 async def _to_the_end(process: anyio.abc.Process, output: Output) -> int:
-    """Until the command has ended and its output is read; what a left-over child of it might still say is not waited for long."""
-    read = anyio.Event()
+    """Until the command has ended and its output is read; what a left-over child of it might still say is not waited for long.
+
+    Only the waiting for more is bounded: a listener that takes its time, as when it tells the control plane, still gets the last words.
+    """
+    assert process.stdout is not None
+    stdout, until = process.stdout, math.inf
+    receiving = anyio.CancelScope()
 
     async def pump() -> None:
-        assert process.stdout is not None
-        async for chunk in process.stdout:
+        nonlocal until, receiving
+        while True:
+            with anyio.CancelScope(deadline=until) as receiving:
+                try:
+                    chunk = await stdout.receive()
+                except anyio.EndOfStream:
+                    return
+            if receiving.cancelled_caught:
+                return
+            began = anyio.current_time()
             await output(chunk)
-        read.set()
+            until += anyio.current_time() - began
 
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(pump)
-        status = await process.wait()
-        with anyio.move_on_after(_LAST_WORDS_S):
-            await read.wait()
-        tasks.cancel_scope.cancel()
+    try:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(pump)
+            status = await process.wait()
+            until = receiving.deadline = anyio.current_time() + _LAST_WORDS_S
+    except ExceptionGroup as group:
+        raise group.exceptions[0] from None  # the listener's own
     return status
 
 

@@ -8,6 +8,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
+from shell import children
 from shell.children import Child, answer, environment, run
 from shell.failure import AdapterError
 from tests.lab.process import runs
@@ -118,3 +119,35 @@ def test_what_a_child_inherits(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found["BUILDAH_ISOLATION"] == "chroot"
     assert found["HTTPS_PROXY"] == "http://proxy.example:3128"
     assert found["ADDED"] == "1"
+
+
+async def test_a_slow_listener_hears_the_last_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """L67: also when it is not done with the first ones until long after the command has ended."""
+    monkeypatch.setattr(children, "_LAST_WORDS_S", 0.1)
+    heard = bytearray()
+    pids: list[int] = []
+
+    async def hear(chunk: bytes) -> None:
+        if not heard:
+            (tmp_path / "go").touch()
+            with anyio.fail_after(PATIENCE_S):
+                while runs(pids[0]):  # noqa: ASYNC110  # a process tells nobody
+                    await anyio.sleep(0.01)
+            await anyio.sleep(0.5)
+        heard.extend(chunk)
+
+    text = "echo first; while [ ! -e go ]; do sleep 0.01; done; yes again | head -c 30000; echo last; exit 3"
+    assert await run(shell(text, tmp_path), hear, pids.append) == 3
+    assert heard.splitlines()[0] == b"first"
+    assert heard.splitlines()[-1] == b"last"
+
+
+async def test_what_the_listener_raises_ends_the_group(tmp_path: Path) -> None:
+    """As when the control plane says that nobody wants the build any more."""
+
+    async def hear(chunk: bytes) -> None:
+        raise LookupError(chunk.decode())
+
+    with pytest.raises(LookupError, match="begun"):
+        await run(shell("sleep 600 & echo $! >child; echo begun; wait", tmp_path), hear)
+    gone(tmp_path / "child")
