@@ -17,6 +17,7 @@ _PATIENCE_S = 60
 _TRIES = 4
 _SOON_S = 1.5
 _PROMPT_S = 5.0  # half of what a poll takes, and of the wait after a second attempt
+_BEFORE_THE_THIRD_S = 30.0  # the agent's own waits after a first and a second attempt
 
 
 @pytest.mark.parametrize(
@@ -57,20 +58,19 @@ def test_every_start_of_a_crash_loop_is_the_agents(
     image = registry.offer("crashes")
     plane.want({"bare": {"image": image}, "checked": {"image": image, "health_check": check}})
     agent.start(plane.token("one", store.subnet_id))
-    wait_for(lambda: "unhealthy" in _healths(plane), _PATIENCE_S, "the loop to be reported as one")
-    wait_for(lambda: len(_tried(agent, 3)) == 2, _PATIENCE_S, "both to wait for their fourth attempt, half a minute")
-    retries = _tried(agent, 3)
+    patience_s = _BEFORE_THE_THIRD_S + _PATIENCE_S
+    wait_for(lambda: "unhealthy" in _healths(plane), patience_s, "the loop to be reported as one")
+    retries = wait_for(lambda: _all_tried(agent, 2, 3), patience_s, "both to have been started three times again")
+    assert agent.stop() == 0  # only now do the lists stand still
     starts = [one for container in _ours(store) for one in _events(store, container, "start")]
     log = agent.log.read_text()
     assert [one["kind"] for one in retries] == ["start", "start"]
-    assert [one["attempts"] for one in retries] == [3, 3]
-    assert len(starts) == 2 + sum(one["attempts"] for one in retries)
-    assert log.count("container is started again") == sum(one["attempts"] for one in retries)
+    assert len(starts) == 2 + log.count("container is started again")
+    assert log.count("container is started again") >= sum(one["attempts"] for one in retries)
     assert log.count("attempt=3") >= 1
     assert min(_first_restart_after(store, one) for one in _ours(store)) <= _PROMPT_S
     assert set(_healths(plane)) == {"starting", "unhealthy"}, "the one without a check is never listed"
     assert _healths(plane)[0] == "starting"
-    assert agent.stop() == 0
 
 
 def test_what_an_earlier_version_made_stays(plane: Plane, agent: Agent, store: PodmanStore, registry: Registry) -> None:
@@ -114,6 +114,12 @@ def _make_again_as_before(store: PodmanStore, made: str, image: str) -> None:
 def _tried(agent: Agent, times: int) -> list[dict[str, Any]]:
     """The retries that are waiting after so many attempts."""
     return [one for one in agent.status()["retries"] if one["attempts"] >= times]
+
+
+def _all_tried(agent: Agent, count: int, times: int) -> list[dict[str, Any]]:
+    """The retries that are waiting after so many attempts, once there are so many of them."""
+    tried = _tried(agent, times)
+    return tried if len(tried) == count else []
 
 
 def _ours(store: PodmanStore) -> list[str]:
