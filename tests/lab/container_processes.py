@@ -38,6 +38,11 @@ def monitor_of(container_id: str) -> int:
 def kill_unseen(container_id: str) -> None:
     """End a container's monitor and then its processes, so that Podman hears nothing of it."""
     os.kill(monitor_of(container_id), signal.SIGKILL)
+    kill_processes(container_id)
+
+
+def kill_processes(container_id: str) -> None:
+    """End a container's processes and see them gone. With the first one the kernel ends the others, maybe before their turn."""
     for pid in processes_of(container_id):
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)

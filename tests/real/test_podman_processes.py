@@ -15,7 +15,14 @@ from shell.adapters.podman import Podman
 from shell.adapters.podman import liveness as podmans_liveness
 from shell.failure import AdapterError
 from tests.lab.agents_podman import listed, made, page, podman_on, wanted
-from tests.lab.container_processes import a_persons_stop, commands_of, kill_unseen, monitor_of, processes_of
+from tests.lab.container_processes import (
+    a_persons_stop,
+    commands_of,
+    kill_processes,
+    kill_unseen,
+    monitor_of,
+    processes_of,
+)
 from tests.lab.images import custom_image, image
 from tests.lab.podman_store import PodmanStore
 from tests.lab.wait import PATIENCE_S, wait_for
@@ -167,9 +174,7 @@ async def test_a_monitor_that_is_stuck(podman: Podman, store: PodmanStore, monke
     container = wanted(store, store.load(image("web")))
     container_id = await made(podman, container)
     os.kill(monitor_of(container_id), signal.SIGSTOP)
-    for pid in processes_of(container_id):
-        os.kill(pid, signal.SIGKILL)
-    await until(lambda: not processes_of(container_id), "the process to end")
+    await anyio.to_thread.run_sync(kill_processes, container_id)
     assert await state_of(podman) == ["running"], "the monitor may yet tell"
     monkeypatch.setattr(podmans_liveness, "_MONITOR_TELLS_S", 0.0)
     assert await state_of(podman) == ["process_gone"]
@@ -198,6 +203,7 @@ async def test_a_service_that_cannot_be_seen_is_believed(podman: Podman, store: 
 async def test_a_process_beside_a_container_that_is_not_up(podman: Podman, store: PodmanStore) -> None:
     """L47: a container is not started beside its own process of before."""
     container_id = await made(podman, wanted(store, store.load(image("web"))))
+    page(store.address(5))  # its shell has started the server, and nothing else runs any more
     await podman.start(container_id)
     assert len(commands_of(container_id)) == 2, "one that runs is left as it is"
 

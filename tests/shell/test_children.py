@@ -100,7 +100,12 @@ async def test_a_grandchild_that_left_the_group(tmp_path: Path) -> None:
         return {link for link in links if link.startswith("pipe:")}
 
     before = open_pipes()
-    assert await answer(shell("setsid sh -c 'echo $$ >child; exec sleep 600' & echo done", tmp_path)) == (0, "done")
+    assert await answer(
+        shell(
+            "setsid sh -c 'echo $$ >child; exec sleep 600' & while [ ! -s child ]; do sleep 0.01; done; echo done",
+            tmp_path,
+        )
+    ) == (0, "done")
     await anyio.lowlevel.checkpoint()  # asyncio closes with its next turn
     left = open_pipes() - before
     os.kill(int((tmp_path / "child").read_text()), signal.SIGKILL)
