@@ -1,7 +1,7 @@
 """The agent and its control plane as a person runs them: the installed `agent` command in processes of their own.
 
 Knows the command line; knows nothing of the code behind it, except that the plane's files are YAML, that its lab endpoints are JSON, and
-the socket at which the agent tells its status.
+what every test would else start a command for: a token, and the socket at which the agent tells its status.
 """
 
 import contextlib
@@ -19,6 +19,7 @@ import httpx
 import yaml
 
 from shell import status_socket
+from shell.local_plane import serving
 from tests.lab.ports import accepts, free_port
 from tests.lab.process import Child, LabError
 from tests.lab.wait import PATIENCE_S, wait_for
@@ -62,10 +63,8 @@ class Plane:
             self._child = None
 
     def token(self, name: str, subnet_id: int | None = None) -> str:
-        """A registration token for a new server, with a subnet of the lab's choice."""
-        argv = [str(AGENT), "control-plane", "--state", str(self.directory), "--new-token", name]
-        argv += [] if subnet_id is None else ["--subnet", str(subnet_id)]
-        return _output(argv).strip()
+        """A registration token for a new server, with a subnet of the lab's choice: what `--new-token` does, without the command."""
+        return serving.new_token(self.directory, name, subnet_id)
 
     def want(self, services: Mapping[str, Any], **more: Any) -> None:
         """Replace the file of services, as a person's editor would; `registry` for builds is beside them."""
