@@ -124,7 +124,9 @@ def test_a_large_repository_on_a_slow_link(
     plane.lab_post(f"builds/{made['id']}/cancel")
     cancelled_at = time.monotonic()
     wait_for(lambda: not _folders(builder), _PATIENCE_S, "the folder to go")
-    assert time.monotonic() - cancelled_at < 15
+    assert (
+        time.monotonic() - cancelled_at < 30
+    )  # 4 s until it is asked for, and the machine's share; the clone alone would take 200 s
     assert git.sent_bytes < 100_000_000
     wait_for(lambda: git.broken_off, _PATIENCE_S, "Git to be ended")
     assert _row_of(plane, made["id"])["status"] == "cancelled"
