@@ -10,8 +10,13 @@ from ipaddress import AddressValueError, IPv4Network, IPv6Address, NetmaskValueE
 MESH_NETWORK = IPv4Network("10.100.0.0/16")
 CONTAINER_NETWORK = IPv4Network("10.200.0.0/16")
 
+_CONTAINERS = "10.200."
+_PRIVATE_ZONES = frozenset({"internal", "localhost"})
 _LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _LABELS = re.compile(rf"(?:{_LABEL}\.)*{_LABEL}")
+_NUMBER = re.compile(
+    r"[0-9]+|0x[0-9a-f]*"
+)  # as the last label, makes an address of a name (inet_aton(3), WHATWG's URL)
 _BYTE = r"(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
 # As `ipaddress.IPv4Address` has it, at a tenth of its cost: an expected state has tens of thousands of them.
 _IPV4 = re.compile(rf"{_BYTE}\.{_BYTE}\.{_BYTE}\.{_BYTE}")
@@ -24,6 +29,31 @@ def is_host_name(text: str) -> bool:
     if not 0 < len(text) <= _MAX_HOST_NAME:
         return False
     return _LABELS.fullmatch(text) is not None and not text[text.rfind(".") + 1 :].isdigit()
+
+
+def is_public_name(text: str) -> bool:
+    """Whether a host name in lower case may be one of the internet's: two labels or more, no address in any spelling, not `localhost`'s.
+
+    `127.1`, `0177.0.0.1` and `0x7f.0.0.1` are addresses to who connects, whatever they look like.
+    """
+    labels = text.split(".")
+    return len(labels) > 1 and labels[-1] not in _PRIVATE_ZONES and _NUMBER.fullmatch(labels[-1]) is None
+
+
+def is_in_container_network(text: str) -> bool:
+    """Whether a text is an IPv4 address in 10.200.0.0/16."""
+    return text.startswith(_CONTAINERS) and is_ipv4(text)
+
+
+def is_container(text: str) -> bool:
+    """Whether a text is an address that a container may have: 10.200.N.2 to .254 of the servers 1 to 255.
+
+    Those below are the network's own and the gateway, which is the server itself; the last one is broadcast.
+    """
+    if not is_in_container_network(text):
+        return False
+    server, _, last = text[len(_CONTAINERS) :].partition(".")
+    return server != "0" and 2 <= int(last) <= 254
 
 
 def is_ipv4(text: str) -> bool:

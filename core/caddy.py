@@ -1,7 +1,8 @@
 """Routes from public domains to containers: checked, brought into one form, compared.
 
 A domain is in lower case and in its IDNA form, upstreams are a set of `address:port` in one spelling, and a route without an upstream is
-no route. What Caddy's configuration looks like is rendered in `core.caddy_config`.
+no route. A route leads from a public name, which is none of the server's own, to containers and nowhere else: not to the server itself, not
+to its network. What Caddy's configuration looks like is rendered in `core.caddy_config`.
 """
 
 from collections.abc import Iterable, Sequence
@@ -10,6 +11,7 @@ import msgspec
 
 from core import address
 from core.digest import Plain, canonical_order
+from core.local_rules import NO_RULES, LocalRules
 from core.rejection import Fault, Sifted, has_control, shown, sift
 from core.wire import MisshapenRoute, WireRoute
 
@@ -25,9 +27,24 @@ class Route(msgspec.Struct, frozen=True, gc=False):
     upstreams: tuple[str, ...]
 
 
-def normalise_expected(entries: Sequence[WireRoute | MisshapenRoute]) -> Sifted[Route]:
-    """The routes in canonical order, the held ids and the rejected entries."""
-    sifted = sift("caddy.routes", entries, _key, _parse)
+def normalise_expected(
+    entries: Sequence[WireRoute | MisshapenRoute], subnet_id: int | None = None, rules: LocalRules = NO_RULES
+) -> Sifted[Route]:
+    """The routes in canonical order, the held ids and the rejected entries.
+
+    On a server (its subnet is known) an upstream must be an address that a container may have, and not only one of their network.
+    """
+
+    def parse(entry: WireRoute | MisshapenRoute) -> Route | Fault:
+        found = _parse(entry)
+        if isinstance(found, Fault) or subnet_id is None:
+            return found
+        if rules.keeps(found.domain):
+            return Fault("domain", f"{shown(found.domain)} is a name of this server's own")
+        other = next((one for one in found.upstreams if not _leads_to_container(one)), None)
+        return found if other is None else Fault("upstreams", f"{other} is a server's own address, or none")
+
+    sifted = sift("caddy.routes", entries, _key, parse)
     return Sifted(canonical_routes(sifted.values), sifted.held, sifted.rejected)
 
 
@@ -59,6 +76,11 @@ def route_id(route: Route) -> str:
     return route.id
 
 
+def could_be_expected(route: Route) -> bool:
+    """Whether some expected state may have this route; one that is served and could not has come by another way, or before this rule."""
+    return _is_public(route.domain) and all(map(_leads_to_container, route.upstreams))
+
+
 def _key(entry: WireRoute | MisshapenRoute) -> str:
     return entry.id
 
@@ -73,10 +95,14 @@ def _parse(entry: WireRoute | MisshapenRoute) -> Route | Fault:
     domain = _ascii_domain(entry.domain)
     if domain is None:
         return Fault("domain", f"{shown(entry.domain)} is not a host name")
+    if not _is_public(domain):
+        return Fault("domain", f"{shown(entry.domain)} is not a public host name")
     upstreams = [address.endpoint(text) for text in entry.upstreams]
     for number, found in enumerate(upstreams):
         if found is None:
             return Fault(f"upstreams[{number}]", f"{shown(entry.upstreams[number])} is not address:port")
+        if not address.is_in_container_network(found.rpartition(":")[0]):
+            return Fault(f"upstreams[{number}]", f"{shown(entry.upstreams[number])} is not in the containers' network")
     return Route(entry.id, domain, entry.service_id, tuple(sorted({up for up in upstreams if up})))
 
 
@@ -92,3 +118,13 @@ def _ascii_domain(text: str) -> str | None:
         except idna.IDNAError:
             return None
     return wildcard + host if address.is_host_name(host) else None
+
+
+def _is_public(domain: str) -> bool:
+    host = domain.removeprefix(_WILDCARD)
+    return address.is_host_name(host) and address.is_public_name(host)
+
+
+def _leads_to_container(upstream: str) -> bool:
+    host, _, port = upstream.rpartition(":")
+    return address.is_container(host) and address.port(port) is not None

@@ -12,6 +12,7 @@ import msgspec
 
 from core import address, image
 from core.image import Image
+from core.local_rules import HOST_PORTS, NO_RULES, LocalRules
 from core.rejection import Fault, has_control, id_fault, shown
 from core.wire import WireActualContainer, WireContainer, WireHealthCheck, WirePort, WireVolume
 
@@ -99,9 +100,11 @@ class ActualContainer(msgspec.Struct, frozen=True, gc=False):
     image_id: str = ""
 
 
-def normalise_expected(entry: WireContainer, subnet_id: int | None = None) -> ExpectedContainer | Fault:
+def normalise_expected(
+    entry: WireContainer, subnet_id: int | None = None, rules: LocalRules = NO_RULES
+) -> ExpectedContainer | Fault:
     """Check one expected entry; with the server's subnet known, its address must lie in it (10.200.<subnet>.2 to .254)."""
-    fault = _fault(entry, subnet_id)
+    fault = _fault(entry, subnet_id, rules)
     reference = image.parse(entry.image)
     if fault is not None or reference is None:
         return fault or Fault("image", f"{shown(entry.image)} is not an image reference")
@@ -169,14 +172,14 @@ def rank(expected: ExpectedContainer, actual: ActualContainer) -> tuple[bool, bo
     return (actual.state != "running", not image_matches(expected, actual), -actual.created, actual.id)
 
 
-def _fault(entry: WireContainer, subnet_id: int | None) -> Fault | None:
+def _fault(entry: WireContainer, subnet_id: int | None, rules: LocalRules) -> Fault | None:
     return (
         id_fault("deploymentId", entry.deployment_id)
         or id_fault("serviceId", entry.service_id)
         or (Fault("serviceName", "has a control character") if has_control(entry.service_name) else None)
         or (None if _NAME.fullmatch(entry.name) else Fault("name", f"{shown(entry.name)} is not a container name"))
         or _address_fault(entry.ip_address, subnet_id)
-        or (_ports_fault(entry.ports, has_address=entry.ip_address is not None) if entry.ports else None)
+        or (_ports_fault(entry.ports, rules, has_address=entry.ip_address is not None) if entry.ports else None)
         or (_env_fault(entry.env) if entry.env else None)
         or (_health_fault(entry.health_check) if entry.health_check else None)
         or (_volumes_fault(entry.service_id, entry.volumes) if entry.volumes else None)
@@ -201,8 +204,11 @@ def _ports(ports: tuple[WirePort, ...]) -> tuple[Port, ...]:
     return tuple(sorted({Port(one.container_port, one.host_port) for one in ports}))
 
 
-def _ports_fault(ports: tuple[WirePort, ...], *, has_address: bool) -> Fault | None:
-    """Without an address of its own a container is reached by host ports, each of which can lead to one of its ports only."""
+def _ports_fault(ports: tuple[WirePort, ...], rules: LocalRules, *, has_address: bool) -> Fault | None:
+    """Without an address of its own a container is reached by host ports, each of which can lead to one of its ports only.
+
+    A host port outside of the control plane's range is somebody else's (22 is the owner's way in), whether it would be used or not.
+    """
     leads_to: dict[int, int] = {}
     for number, one in enumerate(ports):
         if not has_address and leads_to.setdefault(one.host_port, one.container_port) != one.container_port:
@@ -211,6 +217,11 @@ def _ports_fault(ports: tuple[WirePort, ...], *, has_address: bool) -> Fault | N
             return Fault(f"ports[{number}].containerPort", f"{one.container_port} is not a port")
         if not 0 < one.host_port < 65_536:
             return Fault(f"ports[{number}].hostPort", f"{one.host_port} is not a port")
+        if not rules.allows_host_port(one.host_port):
+            reason = (
+                f"{one.host_port} is not between {HOST_PORTS[0]} and {HOST_PORTS[1]}, nor allowed by --allow-host-port"
+            )
+            return Fault(f"ports[{number}].hostPort", reason)
     return None
 
 

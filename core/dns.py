@@ -2,6 +2,10 @@
 
 A name stands once, in lower case without a trailing dot, with its addresses as a set; a name listed twice is the union, and a name
 without an address is no record.
+
+The zone is shared with others: clouds (`metadata.google.internal`, `ip-10-0-0-1.ec2.internal`, `vm.zone.c.project.internal`) and container
+engines (`host.containers.internal`, `host.docker.internal`). All of their names have more labels than a service's, which is one label and
+the zone; and the labels under which theirs are known to lie are no services' either.
 """
 
 from collections.abc import Iterable, Sequence
@@ -15,6 +19,7 @@ from core.wire import MisshapenRecord, WireRecord
 
 ZONE = "internal"
 _UNDER_ZONE = f".{ZONE}"
+_OTHERS = frozenset({"compute", "containers", "docker", "ec2", "google"})
 
 
 class Record(msgspec.Struct, frozen=True, order=True, gc=False):
@@ -45,6 +50,11 @@ def union(records: Iterable[Record]) -> tuple[Record, ...]:
     return tuple(found[name] for name in sorted(found) if found[name].ips)
 
 
+def could_be_expected(record: Record) -> bool:
+    """Whether some expected state may have this record; one that is served and could not has come by another way, or before this rule."""
+    return _is_under_zone(record.name) and not _is_others(record.name) and all(map(address.is_ipv4, record.ips))
+
+
 def plain(record: Record) -> Plain:
     """The canonical form of one record."""
     return (record.name, record.ips)
@@ -59,9 +69,23 @@ def _parse(entry: WireRecord | MisshapenRecord) -> Record | Fault:
     if isinstance(entry, MisshapenRecord):
         return entry.fault
     name = _key(entry)
-    if not entry.name.isascii() or not name.endswith(_UNDER_ZONE) or not address.is_host_name(name):
+    if not entry.name.isascii() or not _is_under_zone(name):
         return Fault("name", f"{shown(entry.name)} is not a host name under .{ZONE}")
+    if _is_others(name):
+        return Fault(
+            "name",
+            f"{shown(entry.name)} is not a service's name, which is one label and .{ZONE}; it may be somebody else's",
+        )
     for number, text in enumerate(entry.ips):
         if not address.is_ipv4(text):
             return Fault(f"ips[{number}]", f"{shown(text)} is not an IPv4 address")
     return Record(name, tuple(sorted(set(entry.ips))))
+
+
+def _is_under_zone(name: str) -> bool:
+    return name.endswith(_UNDER_ZONE) and address.is_host_name(name)
+
+
+def _is_others(name: str) -> bool:
+    label = name.removesuffix(_UNDER_ZONE)
+    return "." in label or label in _OTHERS

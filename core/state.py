@@ -23,6 +23,7 @@ from core.digest import Plain, digest
 from core.dns import Record
 from core.ends import equal_ends
 from core.image import Image
+from core.local_rules import NO_RULES, LocalRules
 from core.rejection import Fault, Rejection, Sifted, split
 from core.wire import MisshapenContainer, ShapeFault, WireActual, WireContainer, WireLists, decode, decode_expected
 from core.wireguard import Peer
@@ -136,7 +137,7 @@ class Hashes(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """An expected state as it came, what it means on the server with `subnet_id`, and what the next one's parse can take over.
+    """An expected state as it came, what it means on the server with `subnet_id` and `rules`, and what the next one's parse can take over.
 
     `found` is what each entry of its containers was found to be, in the document's order.
     """
@@ -145,6 +146,7 @@ class Document:
     raw: bytes = field(repr=False)
     subnet_id: int | None
     own_key: str | None
+    rules: LocalRules
     wire: WireLists = field(repr=False)
     found: tuple[ExpectedContainer | Fault, ...] = field(repr=False)
     parts: _Parts = field(repr=False)
@@ -156,24 +158,34 @@ def parse_expected(raw: bytes, subnet_id: int | None = None) -> Result[ExpectedS
 
 
 def parse_expected_after(
-    before: Document | None, raw: bytes, subnet_id: int | None = None, own_key: str | None = None
+    before: Document | None,
+    raw: bytes,
+    subnet_id: int | None = None,
+    own_key: str | None = None,
+    rules: LocalRules = NO_RULES,
 ) -> Result[Document, ShapeFault]:
     """The same, where `before` is any earlier document: what has not changed since is not checked again.
 
-    The outcome does not depend on `before`. The same bytes give the same document back. `own_key` is this server's own in the tunnel.
+    The outcome does not depend on `before`. The same bytes give the same document back. `own_key` is this server's own in the tunnel,
+    `rules` are its owner's.
     """
-    if before is not None and (before.subnet_id, before.own_key) != (subnet_id, own_key):
+    if before is not None and (before.subnet_id, before.own_key, before.rules) != (subnet_id, own_key, rules):
         before = None
     if before is not None and before.raw == raw:
         return Success(before)
-    return decode_expected(raw).map(lambda wire: _document(before, raw, subnet_id, own_key, wire))
+    return decode_expected(raw).map(lambda wire: _document(before, raw, subnet_id, own_key, rules, wire))
 
 
 def _document(
-    before: Document | None, raw: bytes, subnet_id: int | None, own_key: str | None, wire: WireLists
+    before: Document | None,
+    raw: bytes,
+    subnet_id: int | None,
+    own_key: str | None,
+    rules: LocalRules,
+    wire: WireLists,
 ) -> Document:
-    found = _found(before, wire, subnet_id)
-    parts = _parts(before, wire, subnet_id, own_key, found)
+    found = _found(before, wire, subnet_id, rules)
+    parts = _parts(before, wire, subnet_id, own_key, rules, found)
     expected = ExpectedState(
         containers=parts.containers.values,
         dns=parts.dns.values,
@@ -185,14 +197,16 @@ def _document(
         ),
         refused=_refused(wire, parts.containers.held) if parts.containers.held else frozenset(),
     )
-    return Document(expected, raw, subnet_id, own_key, wire, found, parts)
+    return Document(expected, raw, subnet_id, own_key, rules, wire, found, parts)
 
 
 def _refused(wire: WireLists, held: frozenset[str]) -> frozenset[tuple[str, str | None]]:
     return frozenset((one.deployment_id, one.service_id) for one in wire.containers if one.deployment_id in held)
 
 
-def _found(before: Document | None, wire: WireLists, subnet_id: int | None) -> tuple[ExpectedContainer | Fault, ...]:
+def _found(
+    before: Document | None, wire: WireLists, subnet_id: int | None, rules: LocalRules
+) -> tuple[ExpectedContainer | Fault, ...]:
     old: tuple[WireContainer | MisshapenContainer, ...] = () if before is None else tuple(before.wire.containers)
     was = () if before is None else before.found
     head, tail = equal_ends(old, wire.containers)
@@ -203,7 +217,7 @@ def _found(before: Document | None, wire: WireLists, subnet_id: int | None) -> t
         if isinstance(entry, MisshapenContainer):
             return entry.fault
         one, found = known.get(entry.deployment_id, (None, None))
-        return containers.normalise_expected(entry, subnet_id) if found is None or one != entry else found
+        return containers.normalise_expected(entry, subnet_id, rules) if found is None or one != entry else found
 
     between = wire.containers[head : len(wire.containers) - tail]
     return (*was[:head], *[found_again(entry) for entry in between], *was[end:])
@@ -214,6 +228,7 @@ def _parts(
     wire: WireLists,
     subnet_id: int | None,
     own_key: str | None,
+    rules: LocalRules,
     found: tuple[ExpectedContainer | Fault, ...],
 ) -> _Parts:
     """Every list by itself; one that is the last document's is taken over from it."""
@@ -221,7 +236,9 @@ def _parts(
     return _Parts(
         containers=(_exchanged(before, found) if before else None) or _sorted(wire, found),
         dns=was.dns if was and old and old.records == wire.records else dns.normalise_expected(wire.records),
-        caddy=was.caddy if was and old and old.routes == wire.routes else caddy.normalise_expected(wire.routes),
+        caddy=was.caddy
+        if was and old and old.routes == wire.routes
+        else caddy.normalise_expected(wire.routes, subnet_id, rules),
         wireguard=was.wireguard
         if was and old and old.peers == wire.peers
         else wireguard.normalise_expected(wire.peers, subnet_id, own_key),

@@ -66,6 +66,14 @@ NODE_OPTIONS: dict[str, tuple[object, object]] = {
         _option(int, "--container-log-mib", "Size limit of each container's log, in MiB.", min=1, max=65_536),
         64,
     ),
+    "allow_host_port": (
+        _option(
+            list[str] | None,
+            "--allow-host-port",
+            "PORT or FIRST-LAST that containers may have of this server, beside 30000-32767; repeatable.",
+        ),
+        None,
+    ),
     "unmanaged": (
         _option(list[str] | None, "--unmanaged", "Leave dns, caddy or wireguard alone on this server; repeatable."),
         None,

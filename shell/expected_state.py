@@ -38,7 +38,9 @@ class Expected:
     def meaning(self, raw: bytes) -> ExpectedState:
         """What a document means on this node, without what is left alone here. Raises AdapterError for one of the wrong shape."""
         with collector.paused():
-            parsed = state.parse_expected_after(self._document, raw, self._node.identity.subnet_id, self._own_key)
+            parsed = state.parse_expected_after(
+                self._document, raw, self._node.identity.subnet_id, self._own_key, self._node.rules
+            )
         if not is_successful(parsed):
             raise AdapterError("control plane", "use the expected state", str(parsed.failure()))
         document = parsed.unwrap()

@@ -1,7 +1,8 @@
 """The actual state in one pass: all components are read at the same time.
 
 A container listing that fails fails the look, since a server must never seem empty because it could not be seen; what else was seen is
-handed over with the failure. DNS, Caddy or WireGuard that cannot be read counts as unread, for that component alone.
+handed over with the failure. DNS, Caddy or WireGuard that cannot be read counts as unread, for that component alone; so does one that
+serves a name or a route which the agent would take from nobody, as it may have been put there before the agent knew better.
 """
 
 from collections.abc import Awaitable, Callable
@@ -9,9 +10,11 @@ from typing import TypeVar
 
 import anyio
 
+from core import caddy, dns
 from core.caddy import Route
 from core.containers import ActualContainer
 from core.dns import Record
+from core.rejection import shown
 from core.state import UNREAD, ActualState, Unread
 from shell.components import Components
 from shell.failure import AdapterError
@@ -52,19 +55,37 @@ class Gather:
         parts = self._components
         async with anyio.create_task_group() as tasks:
             containers = _start(tasks, lambda: self._listed(wall_now_s))
-            dns = _start(tasks, lambda: self._read("dns", parts.dns.fetch if parts.dns else _nothing))
-            caddy = _start(tasks, lambda: self._read("caddy", parts.caddy.fetch if parts.caddy else _nothing))
+            records = _start(tasks, lambda: self._read("dns", self._records))
+            routes = _start(tasks, lambda: self._read("caddy", self._routes))
             wireguard = _start(
                 tasks, lambda: self._read("wireguard", parts.wireguard.fetch if parts.wireguard else _nothing)
             )
-        self._dns_before = self._dns_before if dns[0] is UNREAD else dns[0]
-        self._caddy_before = self._caddy_before if caddy[0] is UNREAD else caddy[0]
         listed = containers[0]
         if isinstance(listed, AdapterError):
-            beside = ActualState((), dns[0], caddy[0], wireguard[0], self._dns_before, self._caddy_before)
+            beside = ActualState((), records[0], routes[0], wireguard[0], self._dns_before, self._caddy_before)
             raise NotListedError(listed, beside)
         self.containers = listed
-        return ActualState(listed, dns[0], caddy[0], wireguard[0], self._dns_before, self._caddy_before)
+        return ActualState(listed, records[0], routes[0], wireguard[0], self._dns_before, self._caddy_before)
+
+    async def _records(self) -> tuple[Record, ...]:
+        served = self._components.dns
+        found = () if served is None else await served.fetch()
+        if found == self._dns_before:  # the usual case, and judged before
+            return found
+        self._dns_before = tuple(filter(dns.could_be_expected, found))
+        if self._dns_before != found:
+            raise _planted("dnsmasq", next(one.name for one in found if not dns.could_be_expected(one)))
+        return found
+
+    async def _routes(self) -> tuple[Route, ...]:
+        served = self._components.caddy
+        found = () if served is None else await served.fetch()
+        if found == self._caddy_before:
+            return found
+        self._caddy_before = tuple(filter(caddy.could_be_expected, found))
+        if self._caddy_before != found:
+            raise _planted("caddy", next(one.domain for one in found if not caddy.could_be_expected(one)))
+        return found
 
     async def _read(self, name: str, fetch: Callable[[], Awaitable[tuple[T, ...]]]) -> tuple[T, ...] | Unread:
         try:
@@ -102,6 +123,12 @@ def _start(tasks: anyio.abc.TaskGroup, read: Callable[[], Awaitable[T]]) -> list
 
     tasks.start_soon(run)
     return box
+
+
+def _planted(component: str, what: str) -> AdapterError:
+    """What is served is none of ours, though it stands in its place: a held key must not keep it, so it counts as unread."""
+    why = f"it serves {shown(what)}, which no expected state may have"
+    return AdapterError(component, "take it for what was written", why, "the next update takes it away")
 
 
 async def _nothing() -> tuple[()]:

@@ -9,6 +9,7 @@ from typing import Final
 
 from returns.pipeline import is_successful
 
+from core.local_rules import NO_RULES, LocalRules
 from core.state import Document, ExpectedState, parse_expected_after
 from shell.state_file import Format, StateFile
 
@@ -18,8 +19,10 @@ NAME: Final = "expected-state.json"
 class LastGood:
     """Keeps the document that is in force."""
 
-    def __init__(self, data_dir: Path, subnet_id: int, own_key: str | None = None) -> None:
-        self._subnet_id, self._own_key = subnet_id, own_key
+    def __init__(
+        self, data_dir: Path, subnet_id: int, own_key: str | None = None, rules: LocalRules = NO_RULES
+    ) -> None:
+        self._subnet_id, self._own_key, self._rules = subnet_id, own_key, rules
         self.file = StateFile(
             data_dir / NAME,
             Format(
@@ -41,7 +44,7 @@ class LastGood:
         self.file.put(document)
 
     def _parse(self, raw: bytes) -> Document:
-        parsed = parse_expected_after(None, raw, self._subnet_id, self._own_key)
+        parsed = parse_expected_after(None, raw, self._subnet_id, self._own_key, self._rules)
         if not is_successful(parsed):
             raise ValueError(str(parsed.failure()))
         return parsed.unwrap()

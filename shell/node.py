@@ -5,7 +5,9 @@ from pathlib import Path
 
 from core.build_plan import Settings
 from core.caddy_base import Base
+from core.local_rules import NO_RULES, LocalRules, port_range
 from core.state import COMPONENTS, NodeType
+from shell import own_names
 from shell.adapters.caddy import Caddy, CaddySettings, systemd_unit
 from shell.adapters.control_plane import ControlPlane
 from shell.adapters.dnsmasq import Dnsmasq, DnsmasqSettings, systemd_runs
@@ -35,6 +37,7 @@ class Node:
     last_good: LastGood
     public_ip: str | None
     data_dir: Path
+    rules: LocalRules = NO_RULES
     public_ip_service: str | None = None
     workshop: Workshop | None = None
     build_concurrency: int = 1
@@ -73,12 +76,14 @@ def build(options: Options, identity: Identity, control_plane: ControlPlane) -> 
     )
     wireguard = _wireguard(options, identity) if "wireguard" in managed else None
     caddy = _caddy(options, control_plane.url) if "caddy" in managed and identity.is_proxy else None
+    rules = _rules(options)
     return Node(
         identity=identity,
         node_type=NodeType.PROXY if identity.is_proxy else NodeType.WORKER,
         control_plane=control_plane,
         components=Components(podman, dns, caddy, wireguard),
-        last_good=LastGood(options.data_dir, identity.subnet_id, identity.keys.wireguard_public),
+        rules=rules,
+        last_good=LastGood(options.data_dir, identity.subnet_id, identity.keys.wireguard_public, rules),
         public_ip=None if options.public_ip is None else str(options.public_ip),
         data_dir=options.data_dir,
         public_ip_service=options.public_ip_service,
@@ -118,6 +123,11 @@ def firewall_settings(options: Options, subnet_id: int, *, is_proxy: bool) -> Fi
         is_proxy=is_proxy and "caddy" not in options.unmanaged,
         names="dns" not in options.unmanaged,
     )
+
+
+def _rules(options: Options) -> LocalRules:
+    ranges = filter(None, map(port_range, options.allow_host_port))
+    return LocalRules(own_names.find(), tuple(ranges))
 
 
 def _dns(options: Options, identity: Identity) -> Dnsmasq:

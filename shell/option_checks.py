@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from pydantic import TypeAdapter, ValidationError
 
 from core import image
+from core.local_rules import port_range
 from shell.failure import CommandError
 from shell.options import Options
 
@@ -93,6 +94,13 @@ def _listening(text: str) -> str:
     return text
 
 
+def _port_ranges(texts: tuple[str, ...]) -> tuple[str, ...]:
+    for text in texts:
+        if port_range(text) is None:
+            raise ValueError(f"{text!r} is neither a port nor a range of ports, such as 8080 or 8000-8100")
+    return texts
+
+
 # What an option becomes; a ValueError says why it cannot be. One that is not given has no rule to keep.
 _RULES: Final[Mapping[str, Callable[[Any], object]]] = {
     "data_dir": Path.absolute,
@@ -103,6 +111,7 @@ _RULES: Final[Mapping[str, Callable[[Any], object]]] = {
     "registry_auth_file": Path.absolute,
     "pull_concurrency": _between(1, 8),
     "container_log_mib": _between(1, 65_536),
+    "allow_host_port": _port_ranges,
     "run_dir": Path.absolute,
     "caddy_access_log": Path.absolute,
     "wireguard_interface": _matching(_INTERFACE, "an interface's name (up to 15 characters)"),

@@ -38,6 +38,7 @@ class Options:
     pull_policy: Literal["always", "missing"] = "always"
     pull_concurrency: int = 3
     container_log_mib: int = 64
+    allow_host_port: tuple[str, ...] = ()
     unmanaged: tuple[Component, ...] = ()
     run_dir: Path = DEFAULT_RUN_DIR
     dns_loopback: IPv4Address = DEFAULT_DNS_LOOPBACK

@@ -1,10 +1,15 @@
 """`core.caddy`: routes from public domains to containers."""
 
+import json
 from typing import Any
 
+import msgspec
 import pytest
 
+from core import caddy
 from core.caddy import Route
+from core.local_rules import NO_RULES, LocalRules
+from core.state import parse_expected_after
 from tests.builders import SERVICE, a_route_entry, actual_of, an_actual_document, an_expected_document, expected_of
 
 APP = "app.example.org"
@@ -37,12 +42,46 @@ def sifted(*entries: dict[str, Any]) -> tuple[tuple[Route, ...], set[str], list[
         ("upstreams[0]", {"upstreams": ["web.internal:80"]}),
         ("upstreams[0]", {"upstreams": ["10.200.1.2:0"]}),
         ("upstreams[0]", {"upstreams": ["unix//run/x.sock"]}),
+        ("upstreams[0]", {"upstreams": ["127.0.0.1:2019"]}),
+        ("upstreams[0]", {"upstreams": ["localhost:2019"]}),
+        ("upstreams[0]", {"upstreams": ["0.0.0.0:2019"]}),
+        ("upstreams[0]", {"upstreams": ["[::1]:2019"]}),
+        ("upstreams[0]", {"upstreams": ["::ffff:10.200.1.2:80"]}),
+        ("upstreams[0]", {"upstreams": ["169.254.169.254:80"]}),
+        ("upstreams[0]", {"upstreams": ["10.100.1.1:80"]}),
+        ("upstreams[0]", {"upstreams": ["10.201.1.2:80"]}),
+        ("upstreams[0]", {"upstreams": ["010.200.1.2:80"]}),
+        ("domain", {"domain": "localhost"}),
+        ("domain", {"domain": "LOCALHOST"}),
+        ("domain", {"domain": "a.localhost"}),
+        ("domain", {"domain": "*.localhost"}),
+        ("domain", {"domain": "ｌｏｃａｌhost"}),
+        ("domain", {"domain": "com"}),
+        ("domain", {"domain": "*.com"}),
+        ("domain", {"domain": "internal"}),
+        ("domain", {"domain": "web.internal"}),
+        ("domain", {"domain": "*.internal"}),
+        ("domain", {"domain": "metadata.google.internal"}),
+        ("domain", {"domain": "web。internal"}),
+        ("domain", {"domain": "127.1"}),
+        ("domain", {"domain": "2130706433"}),
+        ("domain", {"domain": "0177.0.0.1"}),
+        ("domain", {"domain": "0x7f000001"}),
+        ("domain", {"domain": "0x7f.0x0.0x0.0x1"}),
+        ("domain", {"domain": "1.0X7F"}),
+        ("domain", {"domain": "a.0x"}),
+        ("domain", {"domain": "127.0.0.0x1"}),
+        ("domain", {"domain": "*.0.0.0x1"}),
+        ("domain", {"domain": "１２７.０.０.１"}),
+        ("domain", {"domain": "::1"}),
+        ("domain", {"domain": "[::1]"}),
+        ("domain", {"domain": "[::ffff:127.0.0.1]"}),
         ("upstreams[0]", {"upstreams": [""]}),
         ("serviceId", {"serviceId": "a\x00"}),
     ],
 )
 def test_a_bad_route_is_rejected_at_its_field(field: str, changes: dict[str, Any]) -> None:
-    """L7, L34: alone, with its id as the key that is held."""
+    """L7, L34, L61: alone, with its id as the key that is held."""
     good, held, rejected = sifted(a_route_entry(id="good"), a_route_entry(**changes))
     assert ([one.id for one in good], held, rejected) == (["good"], {APP}, [(f"caddy.routes[1].{field}", APP)])
 
@@ -62,7 +101,6 @@ def test_an_id_that_could_break_something(bad_id: str) -> None:
         ("BÜCHER.example", "xn--bcher-kva.example"),
         ("*.bücher.example", "*.xn--bcher-kva.example"),
         ("xn--bcher-kva.example", "xn--bcher-kva.example"),
-        ("localhost", "localhost"),
     ],
 )
 def test_domains_have_one_form(domain: str, form: str) -> None:
@@ -100,3 +138,60 @@ def test_what_is_served_and_odd_stays_visible() -> None:
     """A route made by hand counts as drift (L4)."""
     entry = a_route_entry(domain="odd_domain", upstreams=["x"])
     assert actual_of(an_actual_document(routes=[entry])).caddy == (Route(APP, "odd_domain", SERVICE, ("x",)),)
+
+
+def on_a_server(rules: LocalRules = NO_RULES, **changes: Any) -> list[tuple[str, str]]:
+    """Path and reason of what is rejected of one route on the server with subnet 3."""
+    document = an_expected_document(routes=[a_route_entry(**changes)])
+    parsed = parse_expected_after(None, json.dumps(document).encode(), 3, None, rules).unwrap()
+    return [(one.path, one.reason) for one in parsed.expected.rejected]
+
+
+@pytest.mark.parametrize("host", ["10.200.3.1", "10.200.9.1", "10.200.3.0", "10.200.3.255", "10.200.0.7"])
+def test_an_address_in_the_containers_network_that_no_container_has(host: str) -> None:
+    """L61: gateways are servers, with all that listens there; networks, broadcast and the subnet 0 are nobody's."""
+    reason = f"{host}:9100 is a server's own address, or none"
+    assert on_a_server(upstreams=["10.200.3.2:80", f"{host}:9100"]) == [("caddy.routes[0].upstreams", reason)]
+
+
+@pytest.mark.parametrize("host", ["10.200.3.2", "10.200.255.254", "10.200.1.254"])
+def test_a_containers_address(host: str) -> None:
+    """Of this server and of any other."""
+    assert on_a_server(upstreams=[f"{host}:1", f"{host}:65535"]) == []
+
+
+@pytest.mark.parametrize("domain", ["box.example.org", "BOX.example.org", "*.example.org"])
+def test_a_domain_that_answers_for_this_server(domain: str) -> None:
+    """L61: its own names are its owner's, also by a wildcard."""
+    rules = LocalRules(frozenset({"box.example.org", "box"}))
+    assert [path for path, _ in on_a_server(rules, domain=domain)] == ["caddy.routes[0].domain"]
+    assert on_a_server(domain=domain) == []
+
+
+@pytest.mark.parametrize(
+    "domain", ["example.org", "app.example.org", "a.box.example.org", "*.box.example.org", "x.org"]
+)
+def test_a_domain_beside_this_servers_own(domain: str) -> None:
+    """A server may be named in the same zone as what it serves."""
+    assert on_a_server(LocalRules(frozenset({"box.example.org"})), domain=domain) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "could"),
+    [
+        ({}, True),
+        ({"domain": "*.example.org"}, True),
+        ({"domain": "localhost"}, False),
+        ({"domain": ""}, False),
+        ({"domain": "Example.org"}, False),
+        ({"upstreams": ["127.0.0.1:2019"]}, False),
+        ({"upstreams": ["10.200.3.1:53"]}, False),
+        ({"upstreams": ["10.200.3.2:80", "unix//run/x"]}, False),
+        ({"upstreams": ["10.200.3.2"]}, False),
+    ],
+)
+def test_what_is_served_and_could_never_be_expected(changes: dict[str, Any], *, could: bool) -> None:
+    """L61: so that nothing which came by another way is held."""
+    (route,) = expected_of(an_expected_document(routes=[a_route_entry()])).caddy
+    changed = {name: tuple(value) if isinstance(value, list) else value for name, value in changes.items()}
+    assert caddy.could_be_expected(msgspec.structs.replace(route, **changed)) is could

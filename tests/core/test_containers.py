@@ -1,12 +1,15 @@
 """`core.containers`: what is accepted of an expected entry, and what a container of this server is."""
 
+import json
 from typing import Any
 
 import pytest
 
 from core import containers
 from core.containers import HealthCheck, Port, Volume
+from core.local_rules import LocalRules
 from core.rejection import Rejection
+from core.state import parse_expected_after
 from tests.builders import (
     DEPLOYMENT,
     NGINX,
@@ -49,7 +52,10 @@ BAD: list[tuple[str, dict[str, Any]]] = [
     ("ipAddress", {"ipAddress": ""}),
     ("ipAddress", {"ipAddress": "fd00::1"}),
     ("ipAddress", {"ipAddress": "10.200.3.2/24"}),
-    ("ports[1].containerPort", {"ports": [{"containerPort": 1, "hostPort": 1}, {"containerPort": 0, "hostPort": 1}]}),
+    (
+        "ports[1].containerPort",
+        {"ports": [{"containerPort": 1, "hostPort": 30001}, {"containerPort": 0, "hostPort": 1}]},
+    ),
     ("ports[0].containerPort", {"ports": [{"containerPort": 65536, "hostPort": 1}]}),
     ("ports[0].hostPort", {"ports": [{"containerPort": 1, "hostPort": -1}]}),
     ("env", {"env": {"GOOD": "x", "": "x"}}),
@@ -133,7 +139,7 @@ def test_two_entries_with_one_id_that_differ() -> None:
 
 def test_two_entries_that_say_the_same_are_one() -> None:
     """Also when they spell the same image, ports or env in other ways."""
-    ports = [{"containerPort": 1, "hostPort": 1}, {"containerPort": 2, "hostPort": 2}]
+    ports = [{"containerPort": 1, "hostPort": 30001}, {"containerPort": 2, "hostPort": 30002}]
     one = a_container_entry(image="nginx:1.27", ports=ports, env={"A": "1", "B": "2"})
     other = a_container_entry(image=NGINX, ports=[*reversed(ports), ports[0]], env={"B": "2", "A": "1"})
     found = expected_of(an_expected_document([one, other]))
@@ -188,3 +194,27 @@ def test_a_host_port_leads_to_one_port() -> None:
     found = expected_of(an_expected_document([a_container_entry(ipAddress=None, ports=ports)]))
     assert [one.path for one in found.rejected] == ["containers[0].ports[1].hostPort"]
     assert expected_of(an_expected_document([a_container_entry(ports=ports)])).rejected == ()
+
+
+@pytest.mark.parametrize("ip_address", [None, "10.200.3.2"])
+@pytest.mark.parametrize(
+    ("port", "good"),
+    [(22, False), (1, False), (2019, False), (29_999, False), (30_000, True), (32_767, True), (32_768, False), (65_535, False)],
+)  # fmt: skip
+def test_a_host_port_is_one_that_the_control_plane_hands_out(port: int, ip_address: str | None, *, good: bool) -> None:
+    """L63: whether it would be published (without an address) or not."""
+    ports = [{"containerPort": 80, "hostPort": port}]
+    assert rejected(3, ipAddress=ip_address, ports=ports) == (
+        [] if good else [("containers[0].ports[0].hostPort", DEPLOYMENT)]
+    )
+
+
+@pytest.mark.parametrize(("port", "good"), [(22, False), (25, True), (8000, True), (8100, True), (8101, False)])
+def test_a_host_port_that_the_operator_allows(port: int, *, good: bool) -> None:
+    """L63: single ports and ranges, beside those of the control plane."""
+    rules = LocalRules(host_ports=((25, 25), (8000, 8100)))
+    document = an_expected_document(
+        [a_container_entry(ipAddress=None, ports=[{"containerPort": 80, "hostPort": one} for one in (30_000, port)])]
+    )
+    found = parse_expected_after(None, json.dumps(document).encode(), 3, None, rules).unwrap().expected
+    assert [one.path for one in found.rejected] == ([] if good else ["containers[0].ports[1].hostPort"])

@@ -27,6 +27,30 @@ def test_a_name_that_is_no_host_name_under_internal(name: str) -> None:
     assert ([one.name for one in good], held, rejected) == (["good.internal"], {key}, [("dns.records[1].name", key)])
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["metadata.google.internal", "Metadata.Google.Internal.", "google.internal", "host.containers.internal", "host.docker.internal",
+     "ip-10-0-0-1.ec2.internal", "ip-10-0-0-1.eu-west-1.compute.internal", "vm.us-central1-a.c.project.internal", "ec2.internal",
+     "compute.internal", "containers.internal", "docker.internal", "a.b.internal"],
+)  # fmt: skip
+def test_a_name_that_belongs_to_others(name: str) -> None:
+    """L62: a service's name is one label; whatever has more, or is a zone of a cloud's or an engine's, is somebody else's."""
+    good, held, rejected = sifted(a_record_entry(name="web.internal"), a_record_entry(name=name))
+    key = name.lower().removesuffix(".")
+    assert ([one.name for one in good], held, rejected) == (["web.internal"], {key}, [("dns.records[1].name", key)])
+    assert not dns.could_be_expected(Record(key, ("10.200.1.2",)))
+
+
+@pytest.mark.parametrize(
+    "name", ["web.internal", "google-ads.internal", "internal.internal", "localhost.internal", "0.internal"]
+)
+def test_a_services_name(name: str) -> None:
+    """Its host name or the slug of its name, and the zone."""
+    assert dns.could_be_expected(Record(name, ("10.200.1.2",)))
+    assert not dns.could_be_expected(Record(name, ("x",)))
+    assert [one.name for one in sifted(a_record_entry(name=name))[0]] == [name]
+
+
 @pytest.mark.parametrize("ip", ["", "10.200.1", "fd00::1", "10.200.1.2/24", "010.200.1.2", "a", "10.200.1.2\n"])
 def test_an_address_that_is_not_ipv4(ip: str) -> None:
     """The path says which one."""
@@ -49,10 +73,10 @@ def test_names_and_addresses_have_one_form() -> None:
         a_record_entry(name="B.Internal", ips=["10.200.2.2", "10.200.1.1", "10.200.2.2"]),
         a_record_entry(name="b.internal.", ips=["10.200.1.3"]),
         a_record_entry(name="c.internal", ips=[]),
-        a_record_entry(name="a.x.internal", ips=["10.200.1.1"]),
+        a_record_entry(name="a-x.internal", ips=["10.200.1.1"]),
     ]
     records = (
-        Record("a.x.internal", ("10.200.1.1",)),
+        Record("a-x.internal", ("10.200.1.1",)),
         Record("b.internal", ("10.200.1.1", "10.200.1.3", "10.200.2.2")),
     )
     assert sifted(*entries) == (records, set(), [])

@@ -31,6 +31,7 @@ VALUES: dict[str, tuple[str, Any]] = {
     "pull_policy": ("missing", "missing"),
     "pull_concurrency": ("5", 5),
     "container_log_mib": ("8", 8),
+    "allow_host_port": ("22 8000-8100", ("22", "8000-8100")),
     "unmanaged": ("dns wireguard", ("dns", "wireguard")),
     "run_dir": ("/srv/run", Path("/srv/run")),
     "dns_loopback": ("127.0.0.9", IPv4Address("127.0.0.9")),
@@ -77,6 +78,13 @@ BAD: list[tuple[str, Any]] = [
     ("build_cache", "Not An Image"),
     ("build_allow_scheme", "ssh"),
     ("public_ip", "::"),
+    ("allow_host_port", ["0"]),
+    ("allow_host_port", ["80", "70000"]),
+    ("allow_host_port", ["9-8"]),
+    ("allow_host_port", ["-1"]),
+    ("allow_host_port", ["http"]),
+    ("allow_host_port", ["٨٠"]),
+    ("allow_host_port", ["22,80"]),
     ("public_ip", "example.org"),
 ]
 

@@ -9,7 +9,12 @@ import anyio.lowlevel
 import pytest
 from structlog.testing import capture_logs
 
-from core.state import UNREAD, ActualState
+from core import plan
+from core.action import UpdateCaddy, UpdateDns
+from core.caddy import Route
+from core.caddy_config import ALTERED
+from core.dns import Record
+from core.state import UNREAD, ActualState, ExpectedState, Held, NodeType
 from shell.components import Components
 from shell.gather import LOOK_LIMIT_S, Gather, NotListedError
 from tests.builders import actual_of, an_actual_document
@@ -178,3 +183,32 @@ def test_being_cancelled_is_not_a_fault() -> None:
     with capture_logs() as said:
         assert virtual_time.run(main) == pytest.approx(1)
     assert said == []
+
+
+@pytest.mark.parametrize(
+    ("name", "planted"),
+    [
+        ("caddy", Route("evil", "localhost", "s", ("127.0.0.1:2019",))),
+        ("caddy", Route("evil", "app.example.org", "s", ("10.200.3.1:53",))),
+        ("caddy", ALTERED),
+        ("dns", Record("metadata.google.internal", ("10.200.3.2",))),
+        ("dns", Record("_unmarked._techulus.internal", ("192.0.2.1",))),
+    ],
+)
+def test_what_could_never_be_expected_is_not_held(name: str, planted: Any) -> None:
+    """L61, L62: planted before the agent knew better, it goes with the next update, whatever is held; what was good beside it stays."""
+    stage = a_stage()
+    good = getattr(STATE, name)
+    getattr(stage, name).now = (*good, planted)
+    (seen, again), said = looks(stage, {}, {})
+    assert getattr(seen, name) is UNREAD and getattr(again, name) is UNREAD
+    assert getattr(seen, f"{name}_before") == getattr(again, f"{name}_before") == good
+    assert [(one["event"], one["component"]) for one in said] == [("component not read", name)]
+    key = planted.id if isinstance(planted, Route) else planted.name
+    held = Held(**{name: frozenset({key, *(one.id if isinstance(one, Route) else one.name for one in good)})})
+    (update,) = [
+        one
+        for one in plan.plan(ExpectedState(held=held), seen, NodeType.PROXY)
+        if isinstance(one, UpdateCaddy if name == "caddy" else UpdateDns)
+    ]
+    assert (update.routes if isinstance(update, UpdateCaddy) else update.records) == good

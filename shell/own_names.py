@@ -1,0 +1,29 @@
+"""The host names of this server itself, as it knows them without asking anybody: no resolver is asked, which may hang or be lied to."""
+
+import socket
+from pathlib import Path
+from typing import Final
+
+import psutil
+
+_HOSTS: Final = Path("/etc/hosts")
+_LARGEST_BYTES: Final = 1024 * 1024
+
+
+def find(hosts: Path = _HOSTS) -> frozenset[str]:
+    """Its host name, and every name that its hosts file gives to one of its own addresses; lower case, no trailing dot."""
+    own = {one.address.partition("%")[0] for found in psutil.net_if_addrs().values() for one in found}
+    names = [socket.gethostname()]
+    for line in _read(hosts).splitlines():
+        address, *rest = line.partition("#")[0].split() or ("",)
+        if address in own or address.startswith("127."):
+            names += rest
+    return frozenset(name.lower().removesuffix(".") for name in names)
+
+
+def _read(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return file.read(_LARGEST_BYTES).decode(errors="replace")
+    except OSError:
+        return ""
