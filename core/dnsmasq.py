@@ -30,6 +30,9 @@ _MARKER = re.compile(rf"_([0-9a-f]{{32}})-[0-9a-z]+\.{re.escape(_MARKER_ZONE)}")
 _MARKER_ADDRESS: Final = "192.0.2.1"  # TEST-NET-1: nobody has it, so that its reverse name is nobody's either
 _DIGEST_DIGITS: Final = 32
 _NAME_DIGITS: Final = 16
+_MOST_ROUTED: Final = (
+    256  # MANAGER_SEARCH_DOMAINS_MAX of systemd-resolved; what is beyond it is left out with a warning
+)
 _SCOPE = re.compile(r"[A-Za-z0-9_.-]{1,15}")  # an interface's name
 
 
@@ -164,10 +167,15 @@ def render_upstreams(servers: Iterable[str]) -> str:
     return HEADER + "".join(f"server={server}\n" for server in servers)
 
 
-def render_resolved(loopback: str, port: int) -> str:
-    """systemd-resolved's drop-in: it asks us for names under our zone, and everyone else as before."""
+def render_resolved(loopback: str, port: int, records: Sequence[Record]) -> str:
+    """systemd-resolved's drop-in: it asks us alone for the names that we serve, and the server's own servers for all others, as before.
+
+    Not for the whole zone, which has names of others. Those that are too many for resolved it asks everybody for, us too, and takes the
+    answer that has an address. The marker's zone is there also when nothing is served: without any, it would ask us for everything.
+    """
     server = loopback if port == 53 else f"{loopback}:{port}"
-    return f"{HEADER}[Resolve]\nDNS={server}\nDomains=~{ZONE}\n"
+    names = (_MARKER_ZONE, *(record.name for record in records[: _MOST_ROUTED - 1]))
+    return f"{HEADER}[Resolve]\nDNS={server}\n" + "".join(f"Domains=~{name}\n" for name in names)
 
 
 def render_unit(command_line: Sequence[str], pid_file: str) -> str:

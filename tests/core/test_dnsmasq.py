@@ -126,9 +126,18 @@ def test_another_configuration_has_another_path() -> None:
 
 
 def test_resolved_is_told_the_port_when_it_is_not_the_usual_one() -> None:
-    """And to ask for our zone only."""
-    assert "DNS=127.0.0.153\nDomains=~internal\n" in dnsmasq.render_resolved("127.0.0.153", 53)
-    assert "DNS=127.0.0.153:5353\n" in dnsmasq.render_resolved("127.0.0.153", 5353)
+    """L62: and to ask for what is served only; with nothing served it still is not asked for everything."""
+    text = dnsmasq.render_resolved("127.0.0.153", 53, (Record("web.internal", ("10.200.1.2",)),))
+    assert "DNS=127.0.0.153\nDomains=~_techulus.internal\nDomains=~web.internal\n" in text
+    assert dnsmasq.render_resolved("127.0.0.153", 5353, ()).endswith(
+        "DNS=127.0.0.153:5353\nDomains=~_techulus.internal\n"
+    )
+
+
+def test_resolved_is_not_told_more_than_it_takes() -> None:
+    """It warns of what is beyond its limit."""
+    records = tuple(Record(f"s{number:03}.internal", ("10.200.1.2",)) for number in range(300))
+    assert dnsmasq.render_resolved("127.0.0.153", 53, records).count("Domains=") == 256
 
 
 def _lines(records: tuple[Record, ...]) -> str:

@@ -91,8 +91,7 @@ class Dnsmasq:
         self._settings = settings
         self._place = Place(str(settings.directory), settings.loopback, settings.gateway, settings.port, settings.user)
         self._starter: Starter = Unit(self._place.pid_file) if settings.systemd else Detached()
-        drop_in = dnsmasq.render_resolved(settings.loopback, settings.port)
-        self._resolved = Resolved(settings.resolved, settings.resolved_drop_ins, drop_in)
+        self._resolved = Resolved(settings.resolved, settings.resolved_drop_ins)
         self._turn = threading.Lock()
         self._look: _Look | None = None
         self._verified: tuple[psutil.Process, Identity] | None = None
@@ -107,10 +106,6 @@ class Dnsmasq:
     async def apply(self, records: tuple[Record, ...]) -> None:
         """Serve exactly these records, which are in canonical order, and bring dnsmasq up when it is not; `AdapterError` otherwise."""
         await to_thread.run_sync(self._apply, records)
-
-    async def ensure_resolved_dropin(self) -> bool:
-        """Let systemd-resolved, where there is one, ask us for our zone; whether anything had to be changed. `apply` does it too."""
-        return await to_thread.run_sync(self._ensure_resolved)
 
     async def stop(self) -> None:
         """End dnsmasq and take back the unit and the drop-in. For taking a lab down and for uninstalling; agents leave it running."""
@@ -130,6 +125,8 @@ class Dnsmasq:
             look = self._read(wanted)
             if look.file.marker is None:
                 return look.file.records
+            if self._resolved.lacks_drop_in(self._drop_in(look.file.records)):
+                raise _unread("systemd-resolved does not ask it for what is served")
             self._await_answer(look.file.marker)
             self._verify(running, look)
             return look.file.records
@@ -150,11 +147,10 @@ class Dnsmasq:
             self._await_answer(dnsmasq.marker_name(records, wanted.upstreams, edition))
             self._sample(records)
             self._verified = (running, written)
-            self._resolved.ensure_drop_in()
+            self._resolved.ensure_drop_in(self._drop_in(records))
 
-    def _ensure_resolved(self) -> bool:
-        with self._turn, _failures("let systemd-resolved ask it"):
-            return self._resolved.ensure_drop_in()
+    def _drop_in(self, records: tuple[Record, ...]) -> str:
+        return dnsmasq.render_resolved(self._settings.loopback, self._settings.port, records)
 
     def _stop(self) -> None:
         with self._turn, _failures("stop it"):
@@ -183,8 +179,6 @@ class Dnsmasq:
             raise _unread("it forwards to other resolvers than this server's")
         if not listening.is_up(self._settings.loopback):
             raise _unread(f"no interface has its address {self._settings.loopback}")
-        if self._resolved.lacks_drop_in():
-            raise _unread("systemd-resolved does not ask it")
 
     def _read(self, wanted: _Wanted) -> _Look:
         path = Path(self._place.records_file)

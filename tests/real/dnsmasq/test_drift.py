@@ -120,16 +120,17 @@ def test_with_resolved_in_front_its_own_servers_are_asked(adapter: Dnsmasq, sett
     anyio.run(adapter.apply, RECORDS)
     assert anyio.run(adapter.fetch) == RECORDS
     assert ask("www.example.org") == ("NOERROR", {OUTSIDE[UPSTREAMS[1]]})
-    assert anyio.run(adapter.ensure_resolved_dropin) is False
     assert drop_in.read_text() == "[Resolve]\n"
 
 
 def test_without_resolved_there_is_no_drop_in(adapter: Dnsmasq, settings: DnsmasqSettings) -> None:
     """And where it cannot be told, the failure is said and looks like one the next time."""
-    assert anyio.run(adapter.ensure_resolved_dropin) is False
+    anyio.run(adapter.apply, RECORDS)
     assert not settings.resolved_drop_ins.exists()
     settings.resolved.mkdir()
     for _ in range(2):  # there is no systemd here
         with pytest.raises(AdapterError, match="systemctl"):
-            anyio.run(adapter.ensure_resolved_dropin)
+            anyio.run(adapter.apply, RECORDS)
+        with pytest.raises(AdapterError, match="does not ask it"):
+            anyio.run(adapter.fetch)
     assert list(settings.resolved_drop_ins.iterdir()) == []
