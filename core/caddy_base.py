@@ -2,7 +2,10 @@
 
 Two kinds of configuration are met. Where a server that is not ours listens on the TLS address, a person has set Caddy up, and there is
 nothing to add. Otherwise the base is ours: a server `techulus` with on-demand certificates, access log, health path and a 404 for unknown
-hosts, a server that redirects to it unless something else listens there, and what the two need of other apps.
+hosts, a server that redirects to it unless something else listens there, what the two need of other apps, and where the admin API listens.
+
+Certificates are obtained for the domains that our route serves and for no others, whatever the control plane would allow; so the base
+depends on the route that stands in the configuration, and follows it.
 
 The theory: `with_base` is idempotent and changes nothing that it did not make, so that a complete base is one that it leaves as it is.
 """
@@ -11,7 +14,7 @@ from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
 from core import caddy_config
-from core.caddy_config import OLDEST_VERSION, Json, Object, Version, array, as_object, id_of, is_ours, text
+from core.caddy_config import ALTERED, OLDEST_VERSION, Json, Object, Version, array, as_object, id_of, is_ours, text
 
 Issuer: TypeAlias = Literal["acme", "internal"]
 
@@ -24,6 +27,7 @@ HEALTH_ID: Final = "techulus-health"
 _FALLBACK_ID: Final = "techulus-fallback"
 _PLAIN_HEALTH_ID: Final = "techulus-plain-health"
 _REDIRECT_ID: Final = "techulus-to-https"
+OWN_IDS: Final = frozenset({caddy_config.ROUTE_ID, HEALTH_ID, _FALLBACK_ID, _PLAIN_HEALTH_ID, _REDIRECT_ID})
 _POLICY_ID: Final = "techulus-tls"
 _LOG: Final = "techulus"
 _ACCESS_LOGGER: Final = f"http.log.access.{_LOG}"
@@ -39,7 +43,8 @@ class Base:
     """What the base configuration depends on.
 
     `control_plane` is a URL. `listen` is an address, empty for all. `storage` is the folder for certificates, None for Caddy's own choice.
-    `process_log` takes Caddy's own messages, None leaves them on its standard error.
+    `process_log` takes Caddy's own messages, None leaves them on its standard error. `admin` is where the admin API is to listen, None for
+    wherever it does.
     """
 
     control_plane: str
@@ -51,6 +56,7 @@ class Base:
     storage: str | None = None
     process_log: str | None = None
     version: Version = OLDEST_VERSION
+    admin: str | None = None
 
 
 def with_base(config: Object, base: Base) -> Object:
@@ -65,6 +71,8 @@ def with_base(config: Object, base: Base) -> Object:
     if base.issuer == "internal":
         apps["pki"] = {"certificate_authorities": {"local": {"install_trust": False}}}
     wanted: Object = {"logging": {"logs": _logs(config, base)}, "apps": apps}
+    if base.admin is not None:
+        wanted["admin"] = {"listen": base.admin}
     if base.storage is not None and "storage" not in config:
         wanted["storage"] = {"module": "file_system", "root": base.storage}
     return merged(config, wanted)
@@ -173,13 +181,36 @@ def _health_route(identifier: str) -> Object:
     }
 
 
+def automation(config: Object) -> Object:
+    """How certificates are obtained."""
+    return as_object(as_object(as_object(config.get("apps")).get("tls")).get("automation"))
+
+
 def _automation(config: Object, base: Base) -> Object:
-    """On-demand certificates for names that the control plane allows; a person's policy for all names is left in force."""
-    existing = as_object(as_object(as_object(config.get("apps")).get("tls")).get("automation"))
-    policies = array(existing.get("policies"))
-    policy: Object = {"@id": _POLICY_ID, "issuers": [{"module": base.issuer}], "on_demand": True}
-    for_all = any(not as_object(one).get("subjects") and id_of(one) != _POLICY_ID for one in policies)
-    return {"policies": policies if for_all else _put(policies, policy), "on_demand": _on_demand(base)}
+    """On-demand certificates for domains that we serve and the control plane allows; a person's policies stay in force.
+
+    Without a domain there is no policy of ours, since one without subjects is for all names. Caddy takes a subject in one policy only.
+    """
+    policies = array(automation(config).get("policies"))
+    others = [as_object(one) for one in policies if id_of(one) != _POLICY_ID]
+    theirs = {text(subject) for one in others for subject in array(one.get("subjects"))}
+    subjects: list[Json] = [*sorted(_served(config, base) - theirs)]
+    on_demand = _on_demand(base)
+    if not subjects or not all(one.get("subjects") for one in others):
+        return {"policies": [*others], "on_demand": on_demand}
+    policy: Object = {
+        "@id": _POLICY_ID,
+        "subjects": subjects,
+        "issuers": [{"module": base.issuer}],
+        "on_demand": True,
+    }
+    return {"policies": _put(policies, policy), "on_demand": on_demand}
+
+
+def _served(config: Object, base: Base) -> set[str]:
+    """The domains in our route."""
+    ours = filter(is_ours, routes_of(config, TLS_SERVER))
+    return {one.domain for route in ours for one in caddy_config.parse(route, base.version)} - {ALTERED.domain, ""}
 
 
 def _on_demand(base: Base) -> Object:

@@ -13,8 +13,19 @@ from returns.result import Failure, Result, Success
 
 from core import caddy_config
 from core.caddy import Route
-from core.caddy_base import HEALTH_ID, Base, merged, routes_of, servers, tls_server, with_base
-from core.caddy_config import ROUTE_ID, Json, Object, as_object, id_of, is_ours
+from core.caddy_base import (
+    HEALTH_ID,
+    OWN_IDS,
+    TLS_SERVER,
+    Base,
+    automation,
+    merged,
+    routes_of,
+    servers,
+    tls_server,
+    with_base,
+)
+from core.caddy_config import ROUTE_ID, Json, Object, array, as_object, id_of, is_ours, text
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +65,7 @@ def read(config: Object, base: Base) -> Result[tuple[Route, ...], str]:
 def next_operation(config: Object, routes: tuple[Route, ...], base: Base) -> Operation | None:
     """The next request on the way to serving exactly these routes, None at the end of it.
 
-    Look again after each. In the common case there is one: the base with the routes, or the routes alone.
+    Look again after each. In the common case there is one: the routes alone, or the whole with them where a domain comes or goes.
     """
     based = with_base(config, base)
     if based != config:
@@ -66,6 +77,9 @@ def next_operation(config: Object, routes: tuple[Route, ...], base: Base) -> Ope
         return Operation("PATCH", _path(astray.server), _without_ours(routes_of(config, astray.server)))
     here = routes_of(config, target)
     ours = caddy_config.render(routes, base.version)
+    whole = with_routes(config, routes, base)
+    if automation(whole) != automation(config):  # other domains, other certificates: both at once
+        return Operation("POST", "/config/", whole)
     if not places:
         return _insertion(config, target, here, ours) if routes else None
     if len(places) > 1:
@@ -82,7 +96,28 @@ def with_routes(config: Object, routes: tuple[Route, ...], base: Base) -> Object
     here = routes_of(config, target)
     ours = caddy_config.render(routes, base.version)
     kept = _replaced(here, ours) if any(map(is_ours, here)) else _inserted(here, ours)
-    return merged(config, {"apps": {"http": {"servers": {target: {"routes": kept}}}}})
+    return with_base(merged(config, {"apps": {"http": {"servers": {target: {"routes": kept}}}}}), base)
+
+
+def foreign(config: Object, base: Base) -> tuple[str, ...]:
+    """What a Caddy whose base is ours serves beside it, in words: routes that we have not made. None where a person has set Caddy up."""
+    if tls_server(config, base) != TLS_SERVER:
+        return ()
+    return tuple(
+        f"{_hosts(route)} by {_handlers(route)} in the server {name}"
+        for name in sorted(servers(config))
+        for route in routes_of(config, name)
+        if id_of(route) not in OWN_IDS
+    )
+
+
+def _hosts(route: Json) -> str:
+    matchers = map(as_object, array(as_object(route).get("match")))
+    return ", ".join(text(host) for one in matchers for host in array(one.get("host"))) or "every host"
+
+
+def _handlers(route: Json) -> str:
+    return ", ".join(text(as_object(one).get("handler")) for one in array(as_object(route).get("handle"))) or "nothing"
 
 
 def _places(config: Object) -> list[_Place]:

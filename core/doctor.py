@@ -174,6 +174,26 @@ def firewalls(blocked: Iterable[Blocked] | None) -> list[Finding]:
     return found or [Finding("firewall", Level.OK, "nothing drops what must pass")]
 
 
+def caddy_admin(address: str, socket: str, mode: int | None, foreign: Iterable[str]) -> list[Finding]:
+    """Where Caddy's admin API listens (`unix//path` or `host:port`), the mode of its socket's folder, and what it serves beside the agent.
+
+    Whoever reaches the API reads every file that Caddy may read. `socket` is where it belongs.
+    """
+    if not address.startswith("unix/"):
+        what = f"its admin API listens at {address}, where every program of this server reaches it"
+        findings = [Finding("caddy admin", Level.WARNING, what, f"in its Caddyfile's global options: admin {socket}")]
+    elif mode is not None and mode & 0o077:
+        path = address.removeprefix("unix/").rpartition("/")[0]
+        findings = [Finding("caddy admin", Level.WARNING, f"{path} has mode {mode:04o}", f"chmod 700 {path}")]
+    else:
+        findings = [Finding("caddy admin", Level.OK, address)]
+    others = tuple(foreign)
+    if others:
+        todo = "they stay; is one not yours, take it away by the admin API"
+        findings.append(Finding("caddy routes", Level.WARNING, f"not the agent's: {'; '.join(others)}", todo))
+    return findings
+
+
 def private(path: str, mode: int | None, wanted: int) -> Finding:
     """Whether a folder or file is closed to everybody else; None when it is not there yet."""
     check = f"mode of {path}"

@@ -225,6 +225,7 @@ write_files() {
     write_environment
     write_if_new "$sysctl" 0644 <<<'net.ipv4.ip_forward = 1'
     if ! is_proxy || ! caddy_is_ours; then return; fi
+    [[ -e $caddy_drop_in ]] || caddy_starts_anew=yes
     # What Caddy remembers of the package's own page would have port 80 for ever.
     if [[ ! -e $caddy_drop_in ]] && grep -qsF '"/usr/share/caddy"' "$caddy_memory"; then rm -f "$caddy_memory"; fi
     write_if_new "$caddy_drop_in" 0644 <"$here/caddy-resume.conf"
@@ -299,9 +300,8 @@ start_service() {
     echo 1 2>/dev/null >/proc/sys/net/ipv4/ip_forward || say "forwarding could not be switched on; containers may not reach the network"
     systemctl daemon-reload
     systemctl --quiet start podman.socket
-    if is_proxy && [[ " ${changed[*]} " == *" $caddy_drop_in "* ]]; then
-        systemctl try-restart caddy.service
-    fi
+    # So that it starts as the drop-in says; a later edition of that can wait for its next start.
+    if [[ $caddy_starts_anew == yes ]]; then systemctl try-restart caddy.service; fi
     if [[ ${#changed[@]} == 0 ]] && systemctl --quiet is-active "$service"; then
         say "nothing to do: ${release##*/} runs"
         return
@@ -406,7 +406,7 @@ take_other_names() {
 }
 
 main() {
-    changed=()
+    changed=() caddy_starts_anew=no
     local action=install_agent purge=no
     while [[ $# -gt 0 ]]; do
         case $1 in

@@ -81,7 +81,10 @@ NODE_OPTIONS: dict[str, tuple[object, object]] = {
     "run_dir": (_option(Path, "--run-dir", "Folder of what lasts until a reboot."), Path("/run/techulus-agent")),
     "dns_loopback": (_option(str, "--dns-loopback", "Loopback address that dnsmasq answers at."), "127.0.0.153"),
     "tls_issuer": (_option(str, "--tls-issuer", "acme, or internal for labs: who signs Caddy's certificates."), "acme"),
-    "caddy_admin": (_option(str, "--caddy-admin", "Caddy's admin API, host:port or unix//path."), "localhost:2019"),
+    "caddy_admin": (
+        _option(str, "--caddy-admin", "Caddy's admin API, unix//path or host:port."),
+        "unix//run/techulus-caddy/admin.sock",
+    ),
     "caddy_access_log": (
         _option(Path, "--caddy-access-log", "File of Caddy's access log."),
         Path("/var/log/caddy/techulus.log"),

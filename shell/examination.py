@@ -20,13 +20,14 @@ from core import doctor, podman
 from core.doctor import Finding, Level, Port, Socket
 from shell import identity, node, status_socket
 from shell.adapters import build_tools
+from shell.adapters.caddy.admin import UNIX
 from shell.adapters.firewall import Firewall
 from shell.adapters.podman import Podman, PodmanSettings
 from shell.children import Child, answer
 from shell.failure import AdapterError, CommandError
 from shell.http_client import httpx
 from shell.identity import Identity
-from shell.options import Options
+from shell.options import DEFAULT_CADDY_ADMIN, Options
 
 _ASK_S: Final = 10.0
 _ASK_AT_START_S: Final = 2.0
@@ -91,6 +92,19 @@ async def _components(options: Options, *, is_proxy: bool) -> AsyncIterator[Find
         yield await _wireguard()
     if is_proxy and "caddy" not in options.unmanaged:
         yield _installed("caddy", "install Caddy, or --unmanaged caddy")
+        for finding in await _caddy_admin(options):
+            yield finding
+
+
+async def _caddy_admin(options: Options) -> list[Finding]:
+    """Nothing of a Caddy that does not run yet."""
+    try:
+        address, foreign = await node.caddy(options, "").fetch_admin()
+    except (AdapterError, OSError):
+        return []
+    folder = Path(address.removeprefix(UNIX)).parent if address.startswith(UNIX) else None
+    mode = None if folder is None else await anyio.to_thread.run_sync(_mode, folder)
+    return doctor.caddy_admin(address, DEFAULT_CADDY_ADMIN, mode, foreign)
 
 
 async def _build_tools(options: Options) -> AsyncIterator[Finding]:

@@ -1,6 +1,6 @@
 """Builds a node from its options and identity: which components are managed here, and by what."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from core.build_plan import Settings
@@ -21,7 +21,7 @@ from shell.components import Components
 from shell.identity import Identity
 from shell.image_fetching import FetchSettings
 from shell.last_good import LastGood
-from shell.options import Options
+from shell.options import DEFAULT_CADDY_ADMIN, Options
 
 _MIB = 1024**2
 
@@ -75,13 +75,13 @@ def build(options: Options, identity: Identity, control_plane: ControlPlane) -> 
         )
     )
     wireguard = _wireguard(options, identity) if "wireguard" in managed else None
-    caddy = _caddy(options, control_plane.url) if "caddy" in managed and identity.is_proxy else None
+    proxy = caddy(options, control_plane.url) if "caddy" in managed and identity.is_proxy else None
     rules = _rules(options)
     return Node(
         identity=identity,
         node_type=NodeType.PROXY if identity.is_proxy else NodeType.WORKER,
         control_plane=control_plane,
-        components=Components(podman, dns, caddy, wireguard),
+        components=Components(podman, dns, proxy, wireguard),
         rules=rules,
         last_good=LastGood(options.data_dir, identity.subnet_id, identity.keys.wireguard_public, rules),
         public_ip=None if options.public_ip is None else str(options.public_ip),
@@ -94,7 +94,7 @@ def build(options: Options, identity: Identity, control_plane: ControlPlane) -> 
         image_gc_high=options.image_gc_high,
         image_fetching=FetchSettings(options.pull_policy, options.pull_concurrency),
         log_spool_bytes=options.log_spool_mib * _MIB,
-        access_log=options.caddy_access_log if caddy is not None else None,
+        access_log=options.caddy_access_log if proxy is not None else None,
         log_store=None if options.logs_endpoint is None else VictoriaLogs(options.logs_endpoint),
     )
 
@@ -141,9 +141,13 @@ def _dns(options: Options, identity: Identity) -> Dnsmasq:
     )
 
 
-def _caddy(options: Options, control_plane: str) -> Caddy:
+def caddy(options: Options, control_plane: str) -> Caddy:
+    """The adapter of a proxy's Caddy."""
     base = Base(control_plane, options.tls_issuer, access_log=str(options.caddy_access_log))
-    return Caddy(CaddySettings(base, options.data_dir / "caddy", admin=options.caddy_admin, unit=systemd_unit()))
+    settings = CaddySettings(base, options.data_dir / "caddy", admin=options.caddy_admin, unit=systemd_unit())
+    # Caddy's own choice: where one that nobody has configured yet listens, and a person's.
+    is_default = options.caddy_admin == DEFAULT_CADDY_ADMIN
+    return Caddy(replace(settings, elsewhere=("localhost:2019",) if is_default else ()))
 
 
 def _wireguard(options: Options, identity: Identity) -> WireGuard:

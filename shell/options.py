@@ -15,6 +15,7 @@ from core.state import Component
 DEFAULT_DATA_DIR = Path("/var/lib/techulus-agent")
 DEFAULT_RUN_DIR = Path("/run/techulus-agent")
 DEFAULT_ACCESS_LOG = Path("/var/log/caddy/techulus.log")
+DEFAULT_CADDY_ADMIN = "unix//run/techulus-caddy/admin.sock"
 DEFAULT_DNS_LOOPBACK = IPv4Address("127.0.0.153")
 DEFAULT_PUBLIC_IP_SERVICE = "https://api.ipify.org"
 DEFAULT_PODMAN_SOCKET = Path("/run/podman/podman.sock")
@@ -43,7 +44,7 @@ class Options:
     run_dir: Path = DEFAULT_RUN_DIR
     dns_loopback: IPv4Address = DEFAULT_DNS_LOOPBACK
     tls_issuer: Literal["acme", "internal"] = "acme"
-    caddy_admin: str = "localhost:2019"
+    caddy_admin: str = DEFAULT_CADDY_ADMIN
     caddy_access_log: Path = DEFAULT_ACCESS_LOG
     wireguard_interface: str = "wg0"
     wireguard_port: int = 51_820

@@ -4,11 +4,15 @@ from dataclasses import replace
 
 import pytest
 
+from core.caddy import Route
 from core.caddy_base import Base, listens_on, tls_server, with_base
+from core.caddy_change import with_routes
 from core.caddy_config import Json, Object, array, as_object, id_of
 from tests.caddy_documents import Person, answer, persons
 
 BASE = Base("https://cp.test/", issuer="internal")
+APP = (Route("app.example", "app.example", "s", ("10.200.1.2:80",)),)
+WILD = (Route("w", "*.wild.example", "s", ("10.200.1.2:80",)),)
 PERSON = Person(https_port=443, other_port=8080)
 
 
@@ -60,6 +64,38 @@ def test_a_person_with_a_tls_server_is_left_alone(what: str) -> None:
     assert tls_server(config, BASE) == "shop"
 
 
+@pytest.mark.parametrize("there", [{}, {"admin": {"listen": "localhost:2019", "config": {"persist": False}}}])
+def test_the_admin_api_is_moved_where_the_base_is_ours(there: Object) -> None:
+    """L61: from wherever it listens; what else is said of it stays. A person's own Caddy keeps its own."""
+    base = replace(BASE, admin="unix//run/x/admin.sock")
+    admin = as_object(with_base(there, base)["admin"])
+    assert admin == {**as_object(there.get("admin")), "listen": "unix//run/x/admin.sock"}
+    theirs = persons(PERSON)["two routes"] | there
+    assert with_base(theirs, base) == theirs
+
+
+def policies(config: Object) -> list[Json]:
+    """How certificates are obtained."""
+    return array(at(config, "apps", "tls", "automation", "policies"))
+
+
+def test_certificates_are_asked_for_served_domains_only() -> None:
+    """L61: with none served there is no policy, since one without subjects is for every name that somebody asks for."""
+    bare = with_base({}, BASE)
+    assert policies(bare) == []
+    (policy,) = policies(with_routes(bare, (*APP, *WILD), BASE))
+    assert as_object(policy)["subjects"] == ["*.wild.example", "app.example"] and as_object(policy)["on_demand"] is True
+    assert policies(with_routes(with_routes(bare, APP, BASE), (), BASE)) == []
+
+
+def test_a_persons_policy_for_a_domain_counts() -> None:
+    """L20: Caddy refuses two policies for one name."""
+    theirs: Json = {"subjects": ["app.example"], "issuers": [{"module": "acme"}]}
+    config: Object = {"apps": {"tls": {"automation": {"policies": [theirs]}}}}
+    found = policies(with_routes(with_base(config, BASE), (*APP, *WILD), BASE))
+    assert found[0] == theirs and as_object(found[1])["subjects"] == ["*.wild.example"]
+
+
 def test_servers_of_a_person_stay() -> None:
     """L20: ours are added beside a server on another port, and none is added where a person answers on 80 already."""
     config = Person(https_port=443, other_port=80).without_tls_server()
@@ -106,11 +142,16 @@ def test_a_missing_piece_is_seen_and_put_back(path: tuple[str, ...]) -> None:
 
 @pytest.mark.parametrize(
     "changed",
-    [replace(BASE, control_plane="https://b.test"), replace(BASE, access_log="/x.log"), replace(BASE, issuer="acme")],
+    [
+        replace(BASE, control_plane="https://b.test"),
+        replace(BASE, access_log="/x.log"),
+        replace(BASE, issuer="acme"),
+        replace(BASE, admin="unix//run/x/admin.sock"),
+    ],
 )
 def test_changed_options_are_seen(changed: Base) -> None:
     """The base follows the agent's options."""
-    config = with_base({}, BASE)
+    config = with_routes(with_base({}, BASE), APP, BASE)
     assert with_base(config, changed) != config
     assert with_base(with_base(config, changed), changed) == with_base(config, changed)
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from returns.pipeline import is_successful
 
 from core.caddy import Route, canonical_routes
-from core.caddy_base import Base, with_base
+from core.caddy_base import Base, tls_server, with_base
 from core.caddy_change import Operation, next_operation, read
 from core.caddy_config import ALTERED, ROUTE_ID, Json, Object, array, as_object, id_of, render
 from tests.caddy_documents import DUPLICATE, Person, answer, persons
@@ -69,11 +69,26 @@ def test_what_is_foreign_stays(config: Object, routes: tuple[Route, ...]) -> Non
 
 
 @given(CANONICAL, CANONICAL)
-def test_an_update_is_one_patch(old: tuple[Route, ...], new: tuple[Route, ...]) -> None:
-    """L20: one request in our own base, and none without a difference."""
+def test_an_update_is_one_request(old: tuple[Route, ...], new: tuple[Route, ...]) -> None:
+    """L20: in our own base, and none without a difference; of our route alone, unless a domain comes or goes (L61)."""
     config = settled({}, old)
-    operation = next_operation(config, new, BASE)
-    assert operation == (None if old == new else Operation("PATCH", "/id/techulus", render(new)))
+    made = [one for one, _ in steps(config, new)]
+    if old == new:
+        assert made == []
+    elif {one.domain for one in old} == {one.domain for one in new}:
+        assert made == [Operation("PATCH", "/id/techulus", render(new))]
+    else:
+        assert [(one.method, one.path) for one in made] == [("POST", "/config/")]
+
+
+@given(configs(), CANONICAL)
+def test_certificates_are_for_what_is_served(config: Object, routes: tuple[Route, ...]) -> None:
+    """L61: in the same request as the routes, so that neither is ever there without the other."""
+    after = settled(config, routes)
+    if tls_server(after, BASE) == "techulus":
+        automation = as_object(as_object(as_object(after["apps"])["tls"])["automation"])
+        subjects = [name for one in array(automation["policies"]) for name in array(as_object(one)["subjects"])]
+        assert subjects == sorted({one.domain for one in routes})
 
 
 def test_a_bare_caddy_gets_base_and_routes_at_once() -> None:

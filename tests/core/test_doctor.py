@@ -138,3 +138,23 @@ def test_firewalls() -> None:
 def test_ports_that_must_be_open() -> None:
     """Said, since nobody can tell from here."""
     assert doctor.open_ports(["51820/udp", "80/tcp"]).found.startswith("51820/udp, 80/tcp must be open from outside")
+
+
+@pytest.mark.parametrize(
+    ("address", "mode", "foreign", "levels"),
+    [
+        ("unix//run/x/admin.sock", 0o700, (), [Level.OK]),
+        ("unix//run/x/admin.sock", None, (), [Level.OK]),
+        ("unix//run/x/admin.sock", 0o755, (), [Level.WARNING]),
+        ("localhost:2019", None, (), [Level.WARNING]),
+        ("unix//run/x/admin.sock", 0o700, ("evil.test by file_server in the server techulus",), [Level.OK, Level.WARNING]),
+    ],
+)  # fmt: skip
+def test_who_reaches_caddys_admin_api(
+    address: str, mode: int | None, foreign: tuple[str, ...], levels: list[Level]
+) -> None:
+    """L61: an address of TCP and an open folder are named, and so is what the agent has not made."""
+    found = doctor.caddy_admin(address, "unix//run/x/admin.sock", mode, foreign)
+    assert [one.level for one in found] == levels
+    for one in found:
+        assert (one.level is Level.OK) == (not one.todo)

@@ -2,6 +2,7 @@
 
 import json
 import ssl
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -19,8 +20,9 @@ from shell.failure import AdapterError
 from tests.caddy_documents import Person, answer, persons
 from tests.core.test_caddy_change import foreign, servers_of
 from tests.lab.caddy_proxy import ALLOWED, Proxy, proxy_to_be, route
-from tests.lab.ports import free_port
+from tests.lab.ports import accepts, free_port
 from tests.lab.process import LabError, run
+from tests.lab.wait import PATIENCE_S, wait_for
 from tests.lab.web import closed_port, web_server
 
 pytestmark = pytest.mark.real
@@ -50,10 +52,9 @@ def test_a_bare_server_comes_to_serve(proxy: Proxy) -> None:
         with proxy.client() as client:
             assert client.get("/x").body == "one"
             assert client.get("/__caddy_health__").status == 200
-        with proxy.client("unrouted.test") as client:
-            assert client.get().status == 404
-        with proxy.client("stranger.test") as client, pytest.raises(ssl.SSLError):
-            client.get()
+        for name in ("unrouted.test", "stranger.test"):
+            with proxy.client(name) as client, pytest.raises(ssl.SSLError):
+                client.get()
     line = json.loads(Path(proxy.settings.base.access_log).read_text().splitlines()[0])
     assert (line["request"]["uri"], line["status"]) == ("/x", 200)
     assert anyio.run(proxy.caddy.version) == (2, 6)
@@ -270,3 +271,69 @@ def test_a_configuration_that_caddy_refuses_is_said(proxy: Proxy) -> None:
     with pytest.raises(AdapterError, match="answered 500"):
         Proxy(replace(proxy.settings, base=refused)).apply(route("127.0.0.1:1"))
     assert proxy.fetch() == (route("127.0.0.1:1"),)
+
+
+def test_certificates_are_asked_for_served_domains_only(proxy: Proxy) -> None:
+    """L61: a control plane that allows every name gets no certificate by that; one that is served no longer gets none any more."""
+    with (
+        web_server("one") as backend,
+        web_server(allowed=frozenset({"app.test", "a.wild.test", "unrouted.test"})) as plane,
+    ):
+        base = replace(proxy.settings.base, control_plane=f"http://{plane.address}")
+        proxy = Proxy(replace(proxy.settings, base=base))
+        proxy.apply(route(backend.address), route(backend.address, "*.wild.test"))
+        for name in ("app.test", "a.wild.test"):
+            with proxy.client(name) as client:
+                assert client.get().body == "one"
+        for name in ("unrouted.test", "localhost", "a.b.wild.test"):
+            with proxy.client(name) as client, pytest.raises(ssl.SSLError):
+                client.get()
+        asked = [one.partition("domain=")[2] for one in plane.seen]
+        assert set(asked) == {"app.test", "a.wild.test"}
+        proxy.apply()
+        with proxy.client("b.wild.test") as client, pytest.raises(ssl.SSLError):
+            client.get()
+        assert [one.partition("domain=")[2] for one in plane.seen] == asked
+
+
+def moved_to(socket: Path, proxy: Proxy) -> Proxy:
+    """The same proxy for an agent of today: its admin API belongs on a socket, and may still be where it was."""
+    return Proxy(replace(proxy.settings, admin=f"unix/{socket}", elsewhere=(proxy.settings.admin,)))
+
+
+def test_an_admin_api_that_anybody_could_reach_is_moved(proxy: Proxy, tmp_path: Path) -> None:
+    """L61: onto a socket which only its user can open; the same Caddy goes on, and survives being killed with the socket left over."""
+    socket = tmp_path / "admin/admin.sock"
+    host, _, port = proxy.settings.admin.rpartition(":")
+    proxy.apply(route("127.0.0.1:1"))
+    pids = proxy.pids()
+    now = moved_to(socket, proxy)
+    with pytest.raises(AdapterError, match="incomplete"):
+        now.fetch()
+    assert anyio.run(now.caddy.fetch_admin)[0] == proxy.settings.admin
+    now.apply(route("127.0.0.1:1"))
+    assert now.fetch() == (route("127.0.0.1:1"),) and now.pids() == pids
+    wait_for(lambda: not accepts(host, int(port)), PATIENCE_S, "the end of the old address")
+    assert anyio.run(now.caddy.fetch_admin) == (now.settings.admin, ())
+    assert stat.S_IMODE(socket.parent.stat().st_mode) == 0o700 and not stat.S_IMODE(socket.stat().st_mode) & 0o022
+    now.kill()
+    now.apply(route("127.0.0.1:2"))
+    assert now.fetch() == (route("127.0.0.1:2"),) and not accepts(host, int(port))
+
+
+def test_a_persons_admin_api_stays_where_it_is(proxy: Proxy, person: Person, tmp_path: Path) -> None:
+    """L20: it is used there, and named by the doctor (L61)."""
+    proxy.start(person.config(answer("a", "a.test")))
+    now = moved_to(tmp_path / "admin/admin.sock", proxy)
+    now.apply(route("127.0.0.1:1"))
+    assert now.fetch() == (route("127.0.0.1:1"),)
+    assert anyio.run(now.caddy.fetch_admin) == (proxy.settings.admin, ())
+
+
+def test_what_was_planted_in_our_server_is_named(proxy: Proxy) -> None:
+    """L20, L61: nobody can tell it from what the operator has added, so it stays, and is named."""
+    proxy.apply(route("127.0.0.1:1"))
+    planted: Json = {"match": [{"host": ["evil.test"]}], "handle": [{"handler": "file_server", "root": "/"}]}
+    proxy.admin("POST", "/config/apps/http/servers/techulus/routes", planted)
+    proxy.apply(route("127.0.0.1:1"), route("127.0.0.1:1", "other.test"))
+    assert anyio.run(proxy.caddy.fetch_admin)[1] == ("evil.test by file_server in the server techulus",)

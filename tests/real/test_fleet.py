@@ -15,6 +15,7 @@ from tests.lab.wait import PATIENCE_S, WaitedTooLongError, wait_for
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(1200)]
 
+ADMIN = "/run/techulus-caddy/admin.sock"
 _TWO_POLLS_S = 25.0
 _METRICS = "127.0.0.1:9100"
 # Of a client whose question must be answered, however long the machine stands still.
@@ -293,7 +294,7 @@ def _break(what: str, proxy: Node, worker: Node) -> None:
                 "for f in $(grep -rl web.internal /run/techulus-agent/dns); do : > $f; done; pkill -HUP dnsmasq",
             )
         case "routes":
-            proxy.run("curl", "-sf", "-X", "DELETE", "http://localhost:2019/id/techulus")
+            proxy.run("curl", "-sf", "-X", "DELETE", "-H", "Host;", "--unix-socket", ADMIN, "http://caddy/id/techulus")
         case "peers":
             keys = worker.run("wg", "show", "wg0", "peers").split()
             worker.run("wg", "set", "wg0", "peer", keys[0], "remove")

@@ -4,6 +4,7 @@ Every change is sent with the ETag of the configuration that it was computed fro
 overwritten: Caddy refuses ours, and it is computed anew. Nothing is written when anything could not be read.
 """
 
+import contextlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -35,14 +36,18 @@ _LONGEST_WORDS: Final = 400
 
 @dataclass(frozen=True, slots=True)
 class CaddySettings:
-    """`admin` is `host:port` or `unix//path`. `folder` is where a Caddy started by the agent keeps its files.
+    """`admin` is `host:port` or `unix//path`: where Caddy's admin API is to listen. `elsewhere` is where it may still do so: a Caddy that
+    the agent configures is moved from there, a person's is used there.
+
+    `folder` is where a Caddy started by the agent keeps its files.
 
     `unit` is the systemd unit that runs Caddy, None to start it as a process apart from the agent.
     """
 
     base: Base
     folder: Path
-    admin: str = "localhost:2019"
+    admin: str = "unix//run/techulus-caddy/admin.sock"
+    elsewhere: tuple[str, ...] = ()
     unit: str | None = None
     binary: str = "caddy"
     timeout_s: float = 10.0
@@ -52,6 +57,7 @@ class CaddySettings:
 class _Snapshot:
     config: Object
     etag: str
+    admin: Admin
 
 
 class Caddy:
@@ -59,7 +65,7 @@ class Caddy:
 
     def __init__(self, settings: CaddySettings) -> None:
         self._settings = settings if settings.unit is not None else _self_contained(settings)
-        self._admin = Admin(settings.admin, settings.timeout_s)
+        self._admins = [Admin(one, settings.timeout_s) for one in (settings.admin, *settings.elsewhere)]
         self._child = process.Child(settings.binary, settings.folder)
         self._version: Version | None = None
         self._not_migrated: str | None = None
@@ -85,7 +91,7 @@ class Caddy:
             if operation is None:
                 return
             try:
-                await self._send(operation, snapshot.etag)
+                await self._send(operation, snapshot)
             except ConnectionBrokeError as error:
                 breaks += 1
                 if breaks == _BREAKS:
@@ -109,18 +115,30 @@ class Caddy:
             self._version = caddy_config.parse_version(said) or OLDEST_VERSION
         return self._version
 
+    async def fetch_admin(self) -> tuple[str, tuple[str, ...]]:
+        """Where the admin API listens, and what a Caddy that the agent configures serves beside the agent's, in words. AdapterError."""
+        snapshot = await self._snapshot()
+        return snapshot.admin.address, caddy_change.foreign(snapshot.config, await self._base())
+
     async def _base(self) -> Base:
-        return replace(self._settings.base, version=await self.version())
+        return replace(self._settings.base, version=await self.version(), admin=self._settings.admin)
 
     async def _snapshot(self) -> _Snapshot:
-        answer = await self._admin.get("/config/")
+        *others, last = self._admins
+        for admin in others:
+            with contextlib.suppress(NobodyListensError):
+                return await self._snapshot_at(admin)
+        return await self._snapshot_at(last)
+
+    async def _snapshot_at(self, admin: Admin) -> _Snapshot:
+        answer = await admin.get("/config/")
         if answer.status != _OK:
             raise AdapterError(COMPONENT, "read its configuration", _said(answer))
         config = understood(caddy_config.decode(answer.body), COMPONENT, "read its configuration")
         if answer.etag is None:
-            why = f"what answers at {self._settings.admin} names no ETag, so it is not Caddy"
+            why = f"what answers at {admin.address} names no ETag, so it is not Caddy"
             raise AdapterError(COMPONENT, "read its configuration", why, "nothing is written to it")
-        return _Snapshot(config, answer.etag)
+        return _Snapshot(config, answer.etag, admin)
 
     async def _snapshot_or_start(self, routes: tuple[Route, ...]) -> _Snapshot:
         try:
@@ -130,10 +148,11 @@ class Caddy:
             await self._start(routes)
         return await self._snapshot()
 
-    async def _send(self, operation: Operation, etag: str) -> None:
+    async def _send(self, operation: Operation, snapshot: _Snapshot) -> None:
         self._migrate_connections()
+        await process.make_socket_folder(self._settings.admin, self._settings.unit)
         body = caddy_config.encode(operation.body)
-        answer = await self._admin.send(operation.method, operation.path, body, etag)
+        answer = await snapshot.admin.send(operation.method, operation.path, body, snapshot.etag)
         if answer.status == _OK:
             logger().info("caddy configured", request=f"{operation.method} {operation.path}")
         elif answer.is_outdated:
@@ -157,6 +176,7 @@ class Caddy:
     async def _start(self, routes: tuple[Route, ...]) -> None:
         """Bring up a Caddy that does not run: by its unit, or as a process apart from the agent, already with these routes."""
         unit = self._settings.unit
+        await process.make_socket_folder(self._settings.admin, unit)
         if unit is not None:
             await process.start_unit(unit)
         else:

@@ -16,7 +16,7 @@ from anyio.abc import ByteStream
 from shell.failure import AdapterError
 
 COMPONENT: Final = "caddy"
-_UNIX: Final = "unix/"
+UNIX: Final = "unix/"
 _CHUNK_BYTES: Final = 65_536
 # A thousand routes are below 1 MB; far more than a person's configuration and ours together.
 _LONGEST_ANSWER_BYTES: Final = 32 * 1024**2
@@ -74,7 +74,7 @@ class Admin:
                 async with self._connected(what) as stream:
                     connection = h11.Connection(h11.CLIENT)
                     # A Caddy that listens on a unix socket accepts no host but an empty one.
-                    host = "" if self.address.startswith(_UNIX) else self.address
+                    host = "" if self.address.startswith(UNIX) else self.address
                     fixed = [("Host", host), ("Content-Length", str(len(body))), ("Connection", "close")]
                     request = h11.Request(method=method, target=path, headers=[*fixed, *headers])
                     for event in (request, h11.Data(data=body), h11.EndOfMessage()):
@@ -98,8 +98,8 @@ class Admin:
             yield stream
 
     async def _connect(self) -> ByteStream:
-        if self.address.startswith(_UNIX):
-            return await anyio.connect_unix(self.address.removeprefix(_UNIX))
+        if self.address.startswith(UNIX):
+            return await anyio.connect_unix(self.address.removeprefix(UNIX))
         host, _, port = self.address.rpartition(":")
         return await anyio.connect_tcp(host.strip("[]"), int(port))
 

@@ -18,11 +18,12 @@ from typing import Final
 import anyio
 import psutil
 
-from shell.adapters.caddy.admin import COMPONENT
+from shell.adapters.caddy.admin import COMPONENT, UNIX
 from shell.failure import AdapterError
 
 _SYSTEMD: Final = Path("/run/systemd/system")
 _UNIT: Final = "caddy.service"
+_SHOW_USER: Final = ("systemctl", "show", "--property=User", "--value", "--")
 _UNIT_LIMIT_S: Final = 30.0
 _COMMAND_LIMIT_S: Final = 5.0
 _END_LIMIT_S: Final = (
@@ -46,6 +47,23 @@ async def version(binary: str) -> str:
 async def start_unit(unit: str) -> None:
     """Let systemd start Caddy's unit; fine when it runs."""
     await _run(("systemctl", "start", "--", unit), f"start {unit}", _UNIT_LIMIT_S, None)
+
+
+async def make_socket_folder(admin: str, unit: str | None) -> None:
+    """Make the folder of an admin socket (`unix//path`) where it is missing: open to the user that runs Caddy, and to root, alone.
+
+    What everybody may reach through it is everything that Caddy may do. After a boot the unit makes it by itself.
+    """
+    folder = Path(admin.removeprefix(UNIX)).parent
+    if not admin.startswith(UNIX) or folder.is_dir():
+        return
+    user = "" if unit is None else await _run((*_SHOW_USER, unit), f"ask who runs {unit}", _COMMAND_LIMIT_S, None)
+    try:
+        folder.mkdir(mode=0o700, parents=True)
+        if user.strip():
+            shutil.chown(folder, user.strip())
+    except (OSError, LookupError) as error:
+        raise AdapterError(COMPONENT, f"make {folder}", str(error), "it is tried again") from error
 
 
 @dataclass(frozen=True, slots=True)
