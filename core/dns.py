@@ -14,6 +14,7 @@ import msgspec
 
 from core import address
 from core.digest import Plain
+from core.local_rules import NO_RULES, LocalRules
 from core.rejection import Fault, Sifted, shown, sift
 from core.wire import MisshapenRecord, WireRecord
 
@@ -29,9 +30,16 @@ class Record(msgspec.Struct, frozen=True, order=True, gc=False):
     ips: tuple[str, ...]
 
 
-def normalise_expected(entries: Sequence[WireRecord | MisshapenRecord]) -> Sifted[Record]:
+def normalise_expected(entries: Sequence[WireRecord | MisshapenRecord], rules: LocalRules = NO_RULES) -> Sifted[Record]:
     """The records in canonical order, the held names and the rejected entries."""
-    sifted = sift("dns.records", entries, _key, _parse, unique=False)
+
+    def parse(entry: WireRecord | MisshapenRecord) -> Record | Fault:
+        found = _parse(entry)
+        if isinstance(found, Record) and rules.is_above_names_of_others(found.name):
+            return Fault("name", f"{shown(entry.name)} is, or lies above, a name of this server's or its network's")
+        return found
+
+    sifted = sift("dns.records", entries, _key, parse, unique=False)
     return Sifted(union(sifted.values), sifted.held, sifted.rejected)
 
 

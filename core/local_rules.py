@@ -17,15 +17,20 @@ _RANGE: Final = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?")
 
 class LocalRules(msgspec.Struct, frozen=True):
     """`names` are this server's own host names, in lower case and without a trailing dot. `host_ports` are ranges, first and last port,
-    that containers may be reached by beside `HOST_PORTS`.
+    that containers may be reached by beside `HOST_PORTS`. `searched` are the domains in which this server's network has names.
     """
 
     names: frozenset[str] = frozenset()
     host_ports: tuple[tuple[int, int], ...] = ()
+    searched: frozenset[str] = frozenset()
 
     def allows_host_port(self, port: int) -> bool:
         """Whether a container may be reached by this port of the server."""
         return any(first <= port <= last for first, last in (HOST_PORTS, *self.host_ports))
+
+    def is_above_names_of_others(self, name: str) -> bool:
+        """Whether a name is, or lies above, one of this server or a domain of its network (`project.internal`, `c.project.internal`)."""
+        return any(one == name or one.endswith(f".{name}") for one in self.names | self.searched)
 
     def keeps(self, domain: str) -> bool:
         """Whether a domain, which may begin with `*.`, answers for one of this server's own names."""

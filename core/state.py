@@ -235,7 +235,7 @@ def _parts(
     old, was = (None, None) if before is None else (before.wire, before.parts)
     return _Parts(
         containers=(_exchanged(before, found) if before else None) or _sorted(wire, found),
-        dns=was.dns if was and old and old.records == wire.records else dns.normalise_expected(wire.records),
+        dns=was.dns if was and old and old.records == wire.records else dns.normalise_expected(wire.records, rules),
         caddy=was.caddy
         if was and old and old.routes == wire.routes
         else caddy.normalise_expected(wire.routes, subnet_id, rules),

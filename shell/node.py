@@ -127,7 +127,7 @@ def firewall_settings(options: Options, subnet_id: int, *, is_proxy: bool) -> Fi
 
 def _rules(options: Options) -> LocalRules:
     ranges = filter(None, map(port_range, options.allow_host_port))
-    return LocalRules(own_names.find(), tuple(ranges))
+    return LocalRules(own_names.find(), tuple(ranges), own_names.searched())
 
 
 def _dns(options: Options, identity: Identity) -> Dnsmasq:

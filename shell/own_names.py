@@ -1,4 +1,4 @@
-"""The host names of this server itself, as it knows them without asking anybody: no resolver is asked, which may hang or be lied to."""
+"""This server's own host names and the domains of its network, as it knows them without asking anybody: a resolver may hang, or lie."""
 
 import socket
 from pathlib import Path
@@ -7,6 +7,7 @@ from typing import Final
 import psutil
 
 _HOSTS: Final = Path("/etc/hosts")
+_RESOLV_CONF: Final = Path("/etc/resolv.conf")
 _LARGEST_BYTES: Final = 1024 * 1024
 
 
@@ -19,6 +20,13 @@ def find(hosts: Path = _HOSTS) -> frozenset[str]:
         if address in own or address.startswith("127."):
             names += rest
     return frozenset(name.lower().removesuffix(".") for name in names)
+
+
+def searched(resolv_conf: Path = _RESOLV_CONF) -> frozenset[str]:
+    """The search domains of resolv.conf(5); lower case, no trailing dot."""
+    lines = (line.split() for line in _read(resolv_conf).splitlines())
+    words = (word for line in lines if line and line[0] in ("search", "domain") for word in line[1:])
+    return frozenset(word.lower().removesuffix(".") for word in words)
 
 
 def _read(path: Path) -> str:

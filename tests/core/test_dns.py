@@ -6,6 +6,8 @@ import pytest
 
 from core import dns
 from core.dns import Record
+from core.local_rules import LocalRules
+from core.wire import WireRecord
 from tests.builders import a_record_entry, actual_of, an_actual_document, an_expected_document, expected_of
 
 
@@ -100,3 +102,16 @@ def test_a_name_with_a_letter_that_only_looks_like_another() -> None:
     """The Kelvin sign becomes a k when it is lowered; it holds nobody's name (L7)."""
     good, held, _ = sifted(a_record_entry(name="k.internal"), a_record_entry(name="\u212a.internal"))
     assert ([one.name for one in good], held) == (["k.internal"], {"\u212a.internal"})
+
+
+@pytest.mark.parametrize(
+    ("name", "good"),
+    [("project.internal", False), ("box.internal", False), ("web.internal", True), ("c.internal", True)],
+)
+def test_a_name_above_those_of_this_servers_network(name: str, *, good: bool) -> None:
+    """L62: with systemd-resolved, whatever lies below a name that is served is asked of us."""
+    rules = LocalRules(
+        names=frozenset({"box.internal"}), searched=frozenset({"zone.c.project.internal", "internal", "web.example"})
+    )
+    found = dns.normalise_expected([WireRecord(name, ("10.200.1.2",))], rules)
+    assert bool(found.values) is good and (found.held == frozenset()) is good

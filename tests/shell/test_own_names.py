@@ -24,3 +24,13 @@ def test_without_a_hosts_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     """The host name is always there; a folder in the file's place is no file."""
     monkeypatch.setattr(socket, "gethostname", lambda: "box")
     assert own_names.find(tmp_path / "none") == own_names.find(tmp_path) == {"box"}
+
+
+def test_the_domains_of_its_network(tmp_path: Path) -> None:
+    """L62: as a cloud's DHCP tells them."""
+    file = tmp_path / "resolv.conf"
+    file.write_text(
+        "nameserver 10.0.0.2\nsearch C.project.internal. google.internal\n# search no\ndomain a.example\nsearch\n"
+    )
+    assert own_names.searched(file) == {"c.project.internal", "google.internal", "a.example"}
+    assert own_names.searched(tmp_path / "none") == frozenset()
