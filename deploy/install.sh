@@ -379,7 +379,25 @@ install_agent() {
     say "installed $("$top/bin/agent" --version); \`systemctl status $service\`, \`agent status\`, \`agent doctor\`"
 }
 
+# A release of before the socket asks Caddy at localhost:2019, and would not find it. What Caddy serves stays.
+move_caddys_admin_back() {
+    local socket=/run/techulus-caddy/admin.sock
+    [[ -S $socket ]] && ! grep -qsF RuntimeDirectory= "$1/installer/caddy-resume.conf" || return 0
+    if systemd_runs; then systemctl stop "$service"; fi  # the agent that runs would move it again
+    python3 - "$socket" <<'PYTHON' || say "Caddy's admin API could not be moved back to localhost:2019; restart Caddy without its memory if routes stay old"
+import socket, sys
+body = b'"localhost:2019"'
+head = f"PATCH /config/admin/listen HTTP/1.1\r\nHost:\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+with socket.socket(socket.AF_UNIX) as caddy:
+    caddy.settimeout(10)
+    caddy.connect(sys.argv[1])
+    caddy.sendall(head.encode() + body)
+    sys.exit(not caddy.recv(20).startswith(b"HTTP/1.1 200"))
+PYTHON
+}
+
 roll_back_to() {
+    ! is_proxy || move_caddys_admin_back "$1"
     switch_to "$1"
     write_help
     if systemd_runs; then

@@ -235,3 +235,47 @@ def test_upgrade_and_rollback(host: SystemdHost, plane: Plane, bundle: Bundle, t
         found = numbers(store)
         assert found == list(range(1, len(found) + 1)), "each line once, in order"
         assert store.faults == []
+
+
+def caddys_admin(host: SystemdHost) -> str:
+    """Where Caddy's admin API listens: the folder's owner and mode, and whether TCP has it."""
+    folder = host.ask("stat", "-c", "%U %a", "/run/techulus-caddy")[1].strip()
+    return f"{folder}{' and TCP' if ':2019' in host.run('ss', '-ltnH') else ''}"
+
+
+def test_caddys_admin_api_is_its_users_and_the_agents(
+    host: SystemdHost, plane: Plane, bundle: Bundle, tmp_path: Path
+) -> None:
+    """L61: on a new server, after a restart without the agent, and on one that an older agent has left, without a restart of Caddy.
+
+    Going back to that one, it is where it looks.
+    """
+    installed(host, plane, IS_PROXY="true")
+    closed, ask = "caddy 700", "curl -sS --fail -H 'Host;' --unix-socket /run/techulus-caddy/admin.sock http://caddy"
+    wait_for(lambda: caddys_admin(host) == closed, _PATIENCE_S, "the socket")
+    for user, reaches in (("caddy", True), ("root", True), ("nobody", False)):
+        assert (host.ask("runuser", "-u", user, "--", "sh", "-c", f"{ask}/config/")[0] == 0) is reaches, user
+
+    host.run("systemctl", "stop", UNIT)
+    host.run("systemctl", "restart", "caddy.service")
+    wait_for(lambda: host.ask("sh", "-c", f"{ask}/id/techulus")[0] == 0, _PATIENCE_S, "the routes of before")
+    assert caddys_admin(host) == closed
+
+    # As it was before there was a socket: the address, and a drop-in that makes no folder.
+    body = '-X PATCH -H "Content-Type: application/json" -d \'{"listen":"localhost:2019"}\''
+    host.run("sh", "-c", f"{ask}/config/admin {body}")
+    host.run("sed", "-i", "/RuntimeDirectory/d", "/etc/systemd/system/caddy.service.d/techulus-agent.conf")
+    host.run("sh", "-c", "systemctl daemon-reload && systemctl restart caddy.service && rm -rf /run/techulus-caddy")
+    wait_for(lambda: "TCP" in caddys_admin(host), _PATIENCE_S, "the old address")
+    before = host.show("caddy.service", "MainPID")
+    host.run(INSTALL)
+    wait_for(lambda: caddys_admin(host) == closed, _PATIENCE_S, "the move")
+    assert host.show("caddy.service", "MainPID") == before, "L69: nobody noticed"
+
+    another(bundle, tmp_path, "7.0.0", {}).copy_to(host.mnt / "newer")
+    host.run("/mnt/newer/install.sh")
+    assert caddys_admin(host) == closed
+    host.run("sed", "-i", "/RuntimeDirectory/d", "/opt/techulus-agent/previous/installer/caddy-resume.conf")
+    host.run("sh", "-c", "echo TECHULUS_CADDY_ADMIN=localhost:2019 >>/etc/techulus/agent.env")
+    host.run("/mnt/newer/install.sh", "--rollback")
+    assert "TCP" in caddys_admin(host) and host.show("caddy.service", "MainPID") == before
