@@ -10,14 +10,13 @@ from ipaddress import AddressValueError, IPv4Network, IPv6Address, NetmaskValueE
 MESH_NETWORK = IPv4Network("10.100.0.0/16")
 CONTAINER_NETWORK = IPv4Network("10.200.0.0/16")
 
-_CONTAINERS = "10.200."
 _PRIVATE_ZONES = frozenset({"internal", "localhost"})
 _LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _LABELS = re.compile(rf"(?:{_LABEL}\.)*{_LABEL}")
-_NUMBER = re.compile(
-    r"[0-9]+|0x[0-9a-f]*"
-)  # as the last label, makes an address of a name (inet_aton(3), WHATWG's URL)
+# As the last label it makes an address of a name (inet_aton(3), WHATWG's URL).
+_NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
 _BYTE = r"(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
+_CONTAINER = re.compile(rf"10\.200\.(?!0\.){_BYTE}\.(?![01]:|255:){_BYTE}:[1-9][0-9]{{0,4}}")
 # As `ipaddress.IPv4Address` has it, at a tenth of its cost: an expected state has tens of thousands of them.
 _IPV4 = re.compile(rf"{_BYTE}\.{_BYTE}\.{_BYTE}\.{_BYTE}")
 _PORT = re.compile(r"[0-9]{1,5}")
@@ -36,24 +35,21 @@ def is_public_name(text: str) -> bool:
 
     `127.1`, `0177.0.0.1` and `0x7f.0.0.1` are addresses to who connects, whatever they look like.
     """
-    labels = text.split(".")
-    return len(labels) > 1 and labels[-1] not in _PRIVATE_ZONES and _NUMBER.fullmatch(labels[-1]) is None
+    last = text[text.rfind(".") + 1 :]
+    return last != text and last not in _PRIVATE_ZONES and _NUMBER.fullmatch(last) is None
 
 
-def is_in_container_network(text: str) -> bool:
-    """Whether a text is an IPv4 address in 10.200.0.0/16."""
-    return text.startswith(_CONTAINERS) and is_ipv4(text)
+def is_in_container_network(upstream: str) -> bool:
+    """Whether an endpoint in its one spelling (`endpoint`) has an IPv4 address in 10.200.0.0/16."""
+    return upstream.startswith("10.200.")
 
 
-def is_container(text: str) -> bool:
-    """Whether a text is an address that a container may have: 10.200.N.2 to .254 of the servers 1 to 255.
+def is_container(upstream: str) -> bool:
+    """Whether a text is an endpoint with an address that a container may have: 10.200.N.2 to .254 of the servers 1 to 255.
 
     Those below are the network's own and the gateway, which is the server itself; the last one is broadcast.
     """
-    if not is_in_container_network(text):
-        return False
-    server, _, last = text[len(_CONTAINERS) :].partition(".")
-    return server != "0" and 2 <= int(last) <= 254
+    return _CONTAINER.fullmatch(upstream) is not None
 
 
 def is_ipv4(text: str) -> bool:

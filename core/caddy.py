@@ -41,7 +41,7 @@ def normalise_expected(
             return found
         if rules.keeps(found.domain):
             return Fault("domain", f"{shown(found.domain)} is a name of this server's own")
-        other = next((one for one in found.upstreams if not _leads_to_container(one)), None)
+        other = next((one for one in found.upstreams if not address.is_container(one)), None)
         return found if other is None else Fault("upstreams", f"{other} is a server's own address, or none")
 
     sifted = sift("caddy.routes", entries, _key, parse)
@@ -78,7 +78,10 @@ def route_id(route: Route) -> str:
 
 def could_be_expected(route: Route) -> bool:
     """Whether some expected state may have this route; one that is served and could not has come by another way, or before this rule."""
-    return _is_public(route.domain) and all(map(_leads_to_container, route.upstreams))
+    host = route.domain.removeprefix(_WILDCARD)
+    return (
+        address.is_host_name(host) and address.is_public_name(host) and all(map(address.is_container, route.upstreams))
+    )
 
 
 def _key(entry: WireRoute | MisshapenRoute) -> str:
@@ -95,13 +98,13 @@ def _parse(entry: WireRoute | MisshapenRoute) -> Route | Fault:
     domain = _ascii_domain(entry.domain)
     if domain is None:
         return Fault("domain", f"{shown(entry.domain)} is not a host name")
-    if not _is_public(domain):
+    if not address.is_public_name(domain.removeprefix(_WILDCARD)):
         return Fault("domain", f"{shown(entry.domain)} is not a public host name")
     upstreams = [address.endpoint(text) for text in entry.upstreams]
     for number, found in enumerate(upstreams):
         if found is None:
             return Fault(f"upstreams[{number}]", f"{shown(entry.upstreams[number])} is not address:port")
-        if not address.is_in_container_network(found.rpartition(":")[0]):
+        if not address.is_in_container_network(found):
             return Fault(f"upstreams[{number}]", f"{shown(entry.upstreams[number])} is not in the containers' network")
     return Route(entry.id, domain, entry.service_id, tuple(sorted({up for up in upstreams if up})))
 
@@ -118,13 +121,3 @@ def _ascii_domain(text: str) -> str | None:
         except idna.IDNAError:
             return None
     return wildcard + host if address.is_host_name(host) else None
-
-
-def _is_public(domain: str) -> bool:
-    host = domain.removeprefix(_WILDCARD)
-    return address.is_host_name(host) and address.is_public_name(host)
-
-
-def _leads_to_container(upstream: str) -> bool:
-    host, _, port = upstream.rpartition(":")
-    return address.is_container(host) and address.port(port) is not None
