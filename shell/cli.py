@@ -240,6 +240,7 @@ _OWN_FLAGS = ("-h", "--help", "--version", "--install-completion", "--show-compl
 
 
 _OURS = "TECHULUS_"
+_PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
 
 
 def main() -> None:
@@ -271,7 +272,8 @@ def _take_over(path: Path) -> None:
     except (OSError, ValueError):
         return  # as a rule there is none, or it is not for this user to read
     for name, value in told.items():
-        if name.startswith(_OURS):
+        is_proxy = name.upper() in _PROXIES and not {name.upper(), name.lower()} & os.environ.keys()
+        if name.startswith(_OURS) or is_proxy:
             os.environ.setdefault(name, value)
 
 

@@ -42,6 +42,12 @@ NODE_OPTIONS: dict[str, tuple[object, object]] = {
     ),
     "proxy": (_option(bool, "--proxy", "Be a proxy node, which also runs Caddy."), False),
     "allow_http": (_option(bool, "--allow-http", "Accept a control plane on another machine without TLS."), False),
+    "ca_file": (
+        _option(
+            Path | None, "--ca-file", "Authorities (PEM) to trust beside the public ones, as of an own control plane."
+        ),
+        None,
+    ),
     "podman_socket": (_option(Path, "--podman-socket", "Podman's API socket."), Path("/run/podman/podman.sock")),
     "network": (_option(str, "--network", "Name of the containers' network."), "techulus"),
     "registry_auth_file": (

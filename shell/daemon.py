@@ -26,7 +26,6 @@ from core.phases import State
 from core.render import Json
 from core.state import ActualState, ExpectedState, NodeType
 from shell import assembly, reloading, resources, service_manager, status_socket, version
-from shell.adapters.public_address import PublicAddressService
 from shell.building import log as build_log
 from shell.deployment_images import DeploymentImages
 from shell.ever_up import EverUp
@@ -93,8 +92,8 @@ class Daemon:
         self._looked_in, self._looked_at_s = self._turns.epoch, 0.0
         self._pause = PauseFile(node.data_dir, time.time)
         self._work: Exchange | None = None
-        asks = node.public_ip is None and node.public_ip_service is not None
-        self._address = PublicAddress(PublicAddressService(node.public_ip_service or "")) if asks else None
+        service = node.public_address if node.public_ip is None else None
+        self._address = None if service is None else PublicAddress(service)
         self._builder = assembly.builder(node, self._is_paused, self.parts)
         self._images = ImageLedger(node.data_dir, time.time)
         self._deployment_images = DeploymentImages(node.data_dir, self.parts)

@@ -4,10 +4,8 @@ import resource
 import shutil
 import socket
 import stat
-import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
-from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Final
 
@@ -21,11 +19,11 @@ from core.doctor import Finding, Level, Port, Socket
 from shell import identity, node, status_socket
 from shell.adapters import build_tools
 from shell.adapters.caddy.admin import UNIX
+from shell.adapters.control_plane import ControlPlane, check_url
 from shell.adapters.firewall import Firewall
 from shell.adapters.podman import Podman, PodmanSettings
 from shell.children import Child, answer
 from shell.failure import AdapterError, CommandError
-from shell.http_client import httpx
 from shell.identity import Identity
 from shell.options import DEFAULT_CADDY_ADMIN, Options
 
@@ -155,21 +153,19 @@ async def _control_plane(options: Options) -> Finding:
     if known is None:
         return Finding("control plane", Level.WARNING, "its address is not known", "give it with --url")
     try:
-        async with httpx.AsyncClient(timeout=_ASK_S, trust_env=False) as client:
-            found = await client.get(f"{known}/api/v1/agent/expected-state")
-    except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
-        why = str(error) or type(error).__name__
-        return Finding("control plane", Level.WARNING, f"{known}: {why}", "the agent goes on with the last good state")
-    skew_s = None
-    if "date" in found.headers:
-        try:
-            skew_s = parsedate_to_datetime(found.headers["date"]).timestamp() - time.time()
-        except (ValueError, TypeError):
-            skew_s = None
-    judged = doctor.clock(skew_s)
+        plane = ControlPlane(check_url(known, allow_http=True), ca_file=options.ca_file, timeout_s=_ASK_S)
+    except CommandError as error:
+        return Finding("control plane", Level.FAILED, str(error), "put the option or the variable right")
+    try:
+        judged = doctor.clock(await plane.probe())
+    except AdapterError as error:
+        return Finding("control plane", Level.WARNING, error.why, "the agent goes on with the last good state")
+    finally:
+        await plane.aclose()
     if judged.level is Level.WARNING:
         return judged
-    return Finding("control plane", Level.OK, f"{known} answers; the clock is {judged.found}")
+    route = f" through the proxy {plane.via}" if plane.via else ""
+    return Finding("control plane", Level.OK, f"{known} answers{route}; the clock is {judged.found}")
 
 
 def _known_url(options: Options) -> str | None:

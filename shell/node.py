@@ -14,6 +14,7 @@ from shell.adapters.dnsmasq import Dnsmasq, DnsmasqSettings, systemd_runs
 from shell.adapters.firewall import Firewall, FirewallSettings
 from shell.adapters.podman import Podman, PodmanSettings
 from shell.adapters.podman.images import Images
+from shell.adapters.public_address import PublicAddressService
 from shell.adapters.victorialogs import VictoriaLogs
 from shell.adapters.wireguard import WireGuard, WireGuardSettings
 from shell.building.pipeline import Workshop
@@ -21,6 +22,7 @@ from shell.components import Components
 from shell.identity import Identity
 from shell.image_fetching import FetchSettings
 from shell.last_good import LastGood
+from shell.loops.public_address import Service as AddressService
 from shell.options import DEFAULT_CADDY_ADMIN, Options
 
 _MIB = 1024**2
@@ -38,7 +40,7 @@ class Node:
     public_ip: str | None
     data_dir: Path
     rules: LocalRules = NO_RULES
-    public_ip_service: str | None = None
+    public_address: AddressService | None = None
     workshop: Workshop | None = None
     build_concurrency: int = 1
     log_store: VictoriaLogs | None = None
@@ -86,7 +88,7 @@ def build(options: Options, identity: Identity, control_plane: ControlPlane) -> 
         last_good=LastGood(options.data_dir, identity.subnet_id, identity.keys.wireguard_public, rules),
         public_ip=None if options.public_ip is None else str(options.public_ip),
         data_dir=options.data_dir,
-        public_ip_service=options.public_ip_service,
+        public_address=_public_address(options),
         workshop=None if options.no_builds else workshop(options),
         build_concurrency=options.build_concurrency,
         images=podman.images,
@@ -95,7 +97,7 @@ def build(options: Options, identity: Identity, control_plane: ControlPlane) -> 
         image_fetching=FetchSettings(options.pull_policy, options.pull_concurrency),
         log_spool_bytes=options.log_spool_mib * _MIB,
         access_log=options.caddy_access_log if proxy is not None else None,
-        log_store=None if options.logs_endpoint is None else VictoriaLogs(options.logs_endpoint),
+        log_store=_log_store(options),
     )
 
 
@@ -128,6 +130,15 @@ def firewall_settings(options: Options, subnet_id: int, *, is_proxy: bool) -> Fi
 def _rules(options: Options) -> LocalRules:
     ranges = filter(None, map(port_range, options.allow_host_port))
     return LocalRules(own_names.find(), tuple(ranges), own_names.searched())
+
+
+def _public_address(options: Options) -> PublicAddressService | None:
+    url = options.public_ip_service
+    return None if url is None else PublicAddressService(url, ca_file=options.ca_file)
+
+
+def _log_store(options: Options) -> VictoriaLogs | None:
+    return None if options.logs_endpoint is None else VictoriaLogs(options.logs_endpoint, ca_file=options.ca_file)
 
 
 def _dns(options: Options, identity: Identity) -> Dnsmasq:

@@ -28,7 +28,7 @@ async def registered_now(options: Options, token: str | None) -> Node:
     if options.url is None:
         raise CommandError("this server is not registered: give the control plane's address with --url")
     url = check_url(options.url, allow_http=options.allow_http)
-    plane = ControlPlane(url)
+    plane = ControlPlane(url, ca_file=options.ca_file)
     public_ip = None if options.public_ip is None else str(options.public_ip)
     try:
         known = await identity.register(
@@ -51,4 +51,5 @@ def _node(options: Options, known: Identity) -> Node:
         logger().warning(
             "--proxy differs from the registration", then=f"this server stays a {kind}; register anew to change that"
         )
-    return build(options, known, ControlPlane(url, Signer(known.server_id, known.keys.signing)))
+    plane = ControlPlane(url, Signer(known.server_id, known.keys.signing), ca_file=options.ca_file)
+    return build(options, known, plane)

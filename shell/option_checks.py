@@ -101,11 +101,19 @@ def _port_ranges(texts: tuple[str, ...]) -> tuple[str, ...]:
     return texts
 
 
+def _authorities(path: Path) -> Path:
+    from shell.http_client import trusted  # takes a while to import, and nearly nobody needs it
+
+    trusted(path.absolute())
+    return path.absolute()
+
+
 # What an option becomes; a ValueError says why it cannot be. One that is not given has no rule to keep.
 _RULES: Final[Mapping[str, Callable[[Any], object]]] = {
     "data_dir": Path.absolute,
     "log_spool_mib": _between(1, 1_048_576),
     "metrics_listen": _listening,
+    "ca_file": _authorities,
     "podman_socket": Path.absolute,
     "network": _matching(_NETWORK, "a network's name"),
     "registry_auth_file": Path.absolute,

@@ -32,6 +32,7 @@ class Options:
     metrics_listen: str | None = None
     proxy: bool = False
     allow_http: bool = False
+    ca_file: Path | None = None
     podman_socket: Path = DEFAULT_PODMAN_SOCKET
     network: str = "techulus"
     registry_auth_file: Path | None = None

@@ -4,29 +4,26 @@ Retries connection errors and 5xx answers only, a few times with jitter, and nev
 wrong; a clock that is off is named, since it makes every call fail. Interprets no document.
 """
 
-import ssl
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from ipaddress import ip_address
+from pathlib import Path
 from typing import Final
 from urllib.parse import quote, urlsplit, urlunsplit
 
-import anyio
 import msgspec
 import stamina
 
 from core import protocol, refusal, signing
 from core.protocol import RegistrationRequest, sendable
 from shell.failure import AdapterError, CommandError
-from shell.http_client import httpx
+from shell.http_client import Answer, HttpClient, HttpError, is_url
 from shell.log import logger
 
 COMPONENT: Final = "control plane"
 LARGEST_ANSWER: Final = 16 * 1024**2
-_LARGEST_REFUSAL: Final = 64 * 1024
 _CONNECT_S: Final = 5.0
 _CALL_S: Final = 10.0
 _SLOW_CALL_S: Final = (
@@ -95,10 +92,10 @@ def check_url(url: str, *, allow_http: bool) -> str:
     try:
         parts = urlsplit(url)
         host = parts.hostname
-        _ = parts.port, httpx.URL(url)
-        if not url.isprintable() or " " in url:
+        _ = parts.port
+        if not is_url(url) or not url.isprintable() or " " in url:
             raise ValueError
-    except (ValueError, httpx.InvalidURL):
+    except ValueError:
         raise CommandError("--url is not a valid URL") from None
     if parts.scheme not in ("http", "https") or not host:
         raise CommandError("--url must be the http or https address of a control plane")
@@ -119,29 +116,37 @@ class ControlPlane:
         url: str,
         signer: Signer | None = None,
         *,
+        ca_file: Path | None = None,
         timeout_s: float = _CALL_S,
         register_s: float = _REGISTER_S,
         pause_s: float = _PAUSE_S,
     ) -> None:
-        """`timeout_s` bounds one try of a call, `register_s` a registration, `pause_s` is the least pause before a second try."""
+        """`timeout_s` bounds one try of a call, `register_s` a registration, `pause_s` is the least pause before a second try.
+
+        `ca_file` holds further authorities. Raises CommandError, as HttpClient does.
+        """
         self.url = url
         self._register_s = register_s
         self._signer = signer
         self._timeout_s = timeout_s
         self._pause_s = pause_s
-        self._client = httpx.AsyncClient(
-            base_url=url + _BASE,
-            verify=_authorities(url),
-            timeout=httpx.Timeout(None, connect=min(_CONNECT_S, timeout_s)),  # the whole call has its limit below
-            limits=httpx.Limits(max_connections=8, max_keepalive_connections=4, keepalive_expiry=60),
-            headers={"accept": "application/json", "accept-encoding": "identity", "user-agent": "techulus-agent"},
-            follow_redirects=False,
-            trust_env=False,
-        )
+        self._client = HttpClient(url + _BASE, ca_file=ca_file, connect_s=min(_CONNECT_S, timeout_s))
 
     async def aclose(self) -> None:
         """Close the connections."""
         await self._client.aclose()
+
+    @property
+    def via(self) -> str:
+        """Host and port of the proxy that calls go through; empty without one."""
+        return self._client.via
+
+    async def probe(self) -> float | None:
+        """How far the control plane's clock is ahead, in seconds, if it says; any answer will do. Asked once, without a signature."""
+        try:
+            return _skew_s(await self._exchange(_Call("reach it", "GET", "/expected-state"), {}, self._timeout_s))
+        except _RetryError as last:
+            raise last.error from last.__cause__
 
     async def register(self, request: RegistrationRequest) -> bytes:
         """Register; the answer's bytes. Tried once: the token may be used up even when no answer came."""
@@ -226,70 +231,44 @@ class ControlPlane:
         raise AssertionError("a retry loop ends by returning or raising")
 
     async def _once(self, call: _Call, limit_s: float) -> bytes:
-        headers = {"content-type": "application/json"} if call.body else {}
+        headers = {"accept": "application/json"} | ({"content-type": "application/json"} if call.body else {})
         if call.signed:
             if self._signer is None:
                 raise ControlPlaneError(call.what, "this server is not registered")
             stamp_ms = time.time_ns() // 1_000_000
             headers |= signing.headers(self._signer.server_id, self._signer.signing_key, stamp_ms, call.body)
-        async with _failures(call, self.url, limit_s):
-            with anyio.fail_after(limit_s):
-                async with self._client.stream(
-                    call.method, call.path, content=call.body or None, headers=headers
-                ) as response:
-                    content = await _bounded(call, response)
-        return _checked(call, response, content)
+        return _checked(call, await self._exchange(call, headers, limit_s))
+
+    async def _exchange(self, call: _Call, headers: Mapping[str, str], limit_s: float) -> Answer:
+        """The answer, whatever it is. Connection trouble may be tried again."""
+        where = self._client.where
+        try:
+            return await self._client.exchange(
+                call.method,
+                call.path,
+                limit_s=limit_s,
+                most_bytes=LARGEST_ANSWER,
+                content=call.body or None,
+                headers=headers,
+            )
+        except TimeoutError as error:
+            raise ControlPlaneError(
+                call.what, f"{where} gave no whole answer within {limit_s:g} s", call.then
+            ) from error
+        except HttpError as error:
+            why = f"{where}: {error}" if error.is_sent else f"{where} cannot be reached: {error}"
+            failure = ControlPlaneError(call.what, why, call.then if error.is_sent else "tried again later")
+            raise (_RetryError(failure) if error.may_pass else failure) from error
 
 
-@asynccontextmanager
-async def _failures(call: _Call, url: str, limit_s: float) -> AsyncIterator[None]:
-    """Turn whatever the library raises into our failure; connection trouble may be tried again."""
-    where = urlsplit(url).netloc
-    try:
-        yield
-    except TimeoutError as error:
-        raise ControlPlaneError(call.what, f"{where} gave no whole answer within {limit_s:g} s", call.then) from error
-    except (httpx.ConnectError, httpx.ConnectTimeout) as error:  # nothing was sent
-        why = f"{where} cannot be reached: {refusal.one_line(str(error)) or 'no connection in time'}"
-        raise _RetryError(ControlPlaneError(call.what, why, "tried again later")) from error
-    except httpx.TransportError as error:
-        why = f"{where}: {refusal.one_line(str(error)) or type(error).__name__}"
-        raise _RetryError(ControlPlaneError(call.what, why, call.then)) from error
-    except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:  # a redirect may name an impossible host
-        raise ControlPlaneError(call.what, f"{where}: {refusal.one_line(str(error))}", call.then) from error
-
-
-async def _bounded(call: _Call, response: httpx.Response) -> bytes:
-    """The body. What is too large is not read to its end; of a refusal only the first part is of interest."""
-    if response.status_code != 200:
-        return await _start_of(response, _LARGEST_REFUSAL)
-    announced = response.headers.get("content-length", "")
-    if not announced.isdecimal() or int(announced) <= LARGEST_ANSWER:
-        content = await _start_of(response, LARGEST_ANSWER + 1)
-        if len(content) <= LARGEST_ANSWER:
-            return content
-    raise ControlPlaneError(
-        call.what, f"the answer is larger than {LARGEST_ANSWER // 1024**2} MiB", "it is not used", response.status_code
-    )
-
-
-async def _start_of(response: httpx.Response, limit: int) -> bytes:
-    content = bytearray()
-    parts = response.aiter_raw()
-    assert isinstance(parts, AsyncGenerator)  # one that is left in the middle must be closed by whoever leaves it
-    async with aclosing(parts):
-        async for part in parts:
-            content += part
-            if len(content) >= limit:
-                break
-    return bytes(content[:limit])
-
-
-def _checked(call: _Call, response: httpx.Response, content: bytes) -> bytes:
+def _checked(call: _Call, response: Answer) -> bytes:
     """The body of a good answer."""
-    status = response.status_code
+    status = response.status
     if status != 200:
-        raise _refused(call, response, refusal.said(content, call.hidden))
+        raise _refused(call, response, refusal.said(response.body, call.hidden))
+    if not response.is_whole:
+        why = f"the answer is larger than {LARGEST_ANSWER // 1024**2} MiB"
+        raise ControlPlaneError(call.what, why, "it is not used", status)
     kind = response.headers.get("content-type", "no content type")
     if "json" not in kind:
         why = f"the answer is not JSON but {refusal.one_line(kind)[:60]!r}"
@@ -298,12 +277,12 @@ def _checked(call: _Call, response: httpx.Response, content: bytes) -> bytes:
     if encoding != "identity":
         why = f"the answer is encoded as {refusal.one_line(encoding)[:60]!r}, which was not asked for"
         raise ControlPlaneError(call.what, why, "look into what stands before the control plane", status)
-    return content
+    return response.body
 
 
-def _refused(call: _Call, response: httpx.Response, words: str) -> Exception:
+def _refused(call: _Call, response: Answer, words: str) -> Exception:
     """What a status other than 200 comes to; one that may pass is tried again."""
-    status = response.status_code
+    status = response.status
     why = f"HTTP {status}" + (f" {words!r}" if words else "")
     if status >= 500:
         return _RetryError(ControlPlaneError(call.what, why, call.then, status, words))
@@ -311,7 +290,7 @@ def _refused(call: _Call, response: httpx.Response, words: str) -> Exception:
     return ControlPlaneError(call.what, why, hint, status, words)
 
 
-def _skew_s(response: httpx.Response) -> float | None:
+def _skew_s(response: Answer) -> float | None:
     """How far the control plane's clock is ahead of this one's, from the answer's Date."""
     try:
         return parsedate_to_datetime(response.headers["date"]).timestamp() - time.time()
@@ -337,15 +316,6 @@ def _is_loopback(host: str) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return False
-
-
-def _authorities(url: str) -> ssl.SSLContext:
-    """Public authorities, and those that this server's operator trusts; nobody where no TLS is spoken (reading them takes a while)."""
-    if not url.startswith("https:"):
-        return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context = httpx.create_ssl_context(trust_env=False)
-    context.load_default_certs()
-    return context
 
 
 def _tried_again(details: stamina.instrumentation.RetryDetails) -> None:

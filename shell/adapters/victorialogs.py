@@ -2,17 +2,17 @@
 
 import gzip
 from collections.abc import Callable
+from pathlib import Path
 from typing import Final, Protocol
-from urllib.parse import unquote, urlsplit, urlunsplit
-
-import anyio
+from urllib.parse import unquote, urlencode, urlsplit, urlunsplit
 
 from core.log_lines import STREAM_FIELDS
 from core.refusal import one_line
 from shell.failure import AdapterError, CommandError
-from shell.http_client import httpx
+from shell.http_client import HttpClient, HttpError
 
 _LIMIT_S: Final = 30.0
+_LARGEST_ANSWER: Final = 64 * 1024  # it says nothing when it has taken the lines
 _LARGEST_REFUSAL: Final = 2000
 _GZIP_LEVEL: Final = 3
 
@@ -60,7 +60,7 @@ async def send_each(store: Store, lines: bytes, refused: Callable[[bytes, LogsEr
 class VictoriaLogs:
     """One endpoint. Every call is bounded in time; raises LogsError."""
 
-    def __init__(self, endpoint: str, limit_s: float = _LIMIT_S) -> None:
+    def __init__(self, endpoint: str, limit_s: float = _LIMIT_S, ca_file: Path | None = None) -> None:
         """Raises CommandError for what is no http or https URL; the text repeats no credentials."""
         try:
             parts = urlsplit(endpoint)
@@ -73,30 +73,26 @@ class VictoriaLogs:
         self.host = name if port is None else f"{name}:{port}"
         base = urlunsplit((parts.scheme, self.host, parts.path.rstrip("/"), "", ""))
         self._limit_s = limit_s
-        self._client = httpx.AsyncClient(
-            base_url=base,
-            auth=(unquote(parts.username), unquote(parts.password or "")) if parts.username else None,
-            timeout=limit_s,
-            trust_env=False,
-            follow_redirects=False,
-        )
+        auth = (unquote(parts.username), unquote(parts.password or "")) if parts.username else None
+        self._client = HttpClient(base, ca_file=ca_file, auth=auth, connect_s=limit_s)
 
     async def send(self, lines: bytes) -> None:
         """Have whole lines stored; returns when they are taken."""
         headers = {"content-type": "application/json", "content-encoding": "gzip"}
         body = gzip.compress(lines, _GZIP_LEVEL, mtime=0)
-        query = {"_stream_fields": ",".join(STREAM_FIELDS)}
+        path = "/insert/jsonline?" + urlencode({"_stream_fields": ",".join(STREAM_FIELDS)})
         try:
-            with anyio.fail_after(self._limit_s):
-                answer = await self._client.post("/insert/jsonline", params=query, content=body, headers=headers)
+            answer = await self._client.exchange(
+                "POST", path, limit_s=self._limit_s, most_bytes=_LARGEST_ANSWER, content=body, headers=headers
+            )
         except TimeoutError as error:
-            raise LogsError(f"{self.host} gave no answer within {self._limit_s:g} s") from error
-        except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
-            raise LogsError(f"{self.host}: {one_line(str(error)) or type(error).__name__}") from error
-        if answer.status_code not in (200, 204):
-            words = one_line(answer.text[:_LARGEST_REFUSAL])[:300]
-            refused = 400 <= answer.status_code < 500 and answer.status_code not in (401, 403, 404, 408, 429)
-            raise LogsError(f"{self.host} answered {answer.status_code} {words!r}", refused=refused)
+            raise LogsError(f"{self._client.where} gave no answer within {self._limit_s:g} s") from error
+        except HttpError as error:
+            raise LogsError(f"{self._client.where}: {error}") from error
+        if answer.status not in (200, 204):
+            words = one_line(answer.body[:_LARGEST_REFUSAL].decode("utf-8", "replace"))
+            refused = 400 <= answer.status < 500 and answer.status not in (401, 403, 404, 407, 408, 429)
+            raise LogsError(f"{self._client.where} answered {answer.status} {words!r}", refused=refused)
 
     async def aclose(self) -> None:
         """Close the connections."""

@@ -13,8 +13,8 @@ from cryptography.x509.oid import NameOID
 _LIFE = datetime.timedelta(days=1)
 
 
-def self_signed(folder: Path, address: str) -> tuple[Path, ssl.SSLContext]:
-    """A certificate for an IP address that is its own authority: its file, and the context of a server that uses it."""
+def self_signed(folder: Path, host: str) -> tuple[Path, ssl.SSLContext]:
+    """A certificate for an address or a name that is its own authority: its file, and the context of a server that uses it."""
     folder.mkdir(parents=True, exist_ok=True)
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "lab")])
@@ -27,7 +27,7 @@ def self_signed(folder: Path, address: str) -> tuple[Path, ssl.SSLContext]:
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - _LIFE)
         .not_valid_after(now + _LIFE)
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address(address))]), critical=False)
+        .add_extension(x509.SubjectAlternativeName([_subject(host)]), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .sign(key, hashes.SHA256())
     )
@@ -39,3 +39,10 @@ def self_signed(folder: Path, address: str) -> tuple[Path, ssl.SSLContext]:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(public, private)
     return public, context
+
+
+def _subject(host: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ip_address(host))
+    except ValueError:
+        return x509.DNSName(host)

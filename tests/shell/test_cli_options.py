@@ -6,6 +6,7 @@ from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import Any
 
+import certifi
 import pytest
 import structlog
 import typer
@@ -53,6 +54,7 @@ VALUES: dict[str, tuple[str, Any]] = {
 }
 """One other value for each option: as text, and as the agent has it."""
 
+VALUES["ca_file"] = (certifi.where(), Path(certifi.where()))
 FIELDS = [field.name for field in fields(Options)]
 
 BAD: list[tuple[str, Any]] = [
@@ -70,6 +72,10 @@ BAD: list[tuple[str, Any]] = [
     ("public_ip_service", "http://example.org:port/"),
     ("public_ip_service", "http://exa mple.org/"),
     ("public_ip_service", "http://[::1/"),
+    ("ca_file", Path("/nowhere/authority.pem")),
+    ("ca_file", Path("/etc/hostname")),
+    ("ca_file", Path("/etc")),
+    ("ca_file", Path("/dev/zero")),
     ("builder", "docker"),
     ("metrics_listen", "9469"),
     ("metrics_listen", "host:port"),

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shell.adapters import control_plane
 from shell.adapters.control_plane import ControlPlane, check_url
 from shell.failure import CommandError
+from shell.http_client import trusted
 from tests.lab.certificates import self_signed
 from tests.lab.odd_server import OddServer
 from tests.shell.calling import ALL, FETCH, SIGNER, called, refused
@@ -26,15 +26,18 @@ def test_a_certificate_must_be_signed_by_somebody_who_is_trusted(
         assert "CERTIFICATE_VERIFY_FAILED" in str(refused(server.url, ALL["register"]))
         assert server.requests == []
         monkeypatch.setenv("SSL_CERT_FILE", str(authority))
+        trusted.cache_clear()
         assert called(server.url, FETCH) == [b"{}"]
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "other" / "certificate.pem"))
+    trusted.cache_clear()
     with OddServer(tls=other) as server:
         assert "CERTIFICATE_VERIFY_FAILED" in str(refused(server.url))
+    trusted.cache_clear()
 
 
 def test_old_tls_is_refused() -> None:
     """L39: 1.2 at least."""
-    assert control_plane._authorities("https://plane.test").minimum_version >= ssl.TLSVersion.TLSv1_2
+    assert trusted(None).minimum_version >= ssl.TLSVersion.TLSv1_2
 
 
 @pytest.mark.parametrize(

@@ -202,7 +202,6 @@ def a_daemon(bench: Bench) -> Daemon:
     """One with everything that a daemon may have, on stand-ins."""
     folder, patch = bench.folder, bench.patch
     patch.setattr(daemon_module, "_SYSTEMD", folder / "nowhere")
-    patch.setattr(daemon_module, "PublicAddressService", lambda url: Address())
     patch.setattr(service_manager, "of_this_process", Manager)
     ill = an_actual_container(id=ContainerId("h"), name="h", deployment_id=DeploymentId("h"), health="starting")
     bench.scenery.stage.podman.there["h"] = ill
@@ -228,7 +227,7 @@ def a_daemon(bench: Bench) -> Daemon:
         workshop=Workshop(folder / "builds", Settings()),
         images=object(),  # type: ignore[arg-type]
         firewall=Open(),  # type: ignore[arg-type]
-        public_ip_service="https://address.test",
+        public_address=Address(),
     )
     return Daemon(node, ledger=Ledger(folder))
 

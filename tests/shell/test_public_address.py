@@ -96,14 +96,11 @@ class Quiet(Plane):
         return b'{"items": []}'
 
 
-def reported(
-    folder: Path, service: Service, monkeypatch: pytest.MonkeyPatch, public_ip: str | None = None
-) -> list[tuple[float, str | None]]:
+def reported(folder: Path, service: Service, public_ip: str | None = None) -> list[tuple[float, str | None]]:
     """When an agent reported in its first two minutes, and with which address."""
     scenery = Scenery(folder, wanting())
     scenery.plane = Quiet(scenery.plane.document)
-    monkeypatch.setattr(daemon, "PublicAddressService", lambda url: service)
-    node = replace(scenery.node, public_ip=public_ip, public_ip_service="https://address.test")
+    node = replace(scenery.node, public_ip=public_ip, public_address=service)
 
     async def main() -> None:
         with anyio.move_on_after(120):
@@ -113,19 +110,19 @@ def reported(
     return [(when, body.get("publicIp")) for when, body in scenery.plane.reports]
 
 
-def test_nothing_waits_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_waits_for_it(tmp_path: Path) -> None:
     """L16: a service that takes a minute delays no report; the address is left out until it is known, and then in each."""
-    reports = reported(tmp_path, Service(["8.8.4.4"], slow_s=60), monkeypatch)
+    reports = reported(tmp_path, Service(["8.8.4.4"], slow_s=60))
     assert reports[0][0] < 5
     assert all(later - sooner <= 30 for (sooner, _), (later, _) in pairwise([*reports, (120.0, None)]))
     assert {said for when, said in reports if when < 60} == {None}
     assert {said for when, said in reports if when > 60} == {"8.8.4.4"}
 
 
-def test_an_address_that_is_given_is_not_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_address_that_is_given_is_not_asked_for(tmp_path: Path) -> None:
     """It counts from the first report on, whatever a service would say."""
     service = Service(["8.8.4.4"])
-    assert {said for _, said in reported(tmp_path, service, monkeypatch, "198.51.100.7")} == {"198.51.100.7"}
+    assert {said for _, said in reported(tmp_path, service, "198.51.100.7")} == {"198.51.100.7"}
     assert service.asked == []
 
 
