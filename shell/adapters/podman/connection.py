@@ -1,7 +1,8 @@
 """The Unix socket below the `podman` library, with what the library's own lacks: a call that has been given up can be hung up on.
 
 A worker thread that waits for an answer cannot be cancelled; with its socket shut down it ends at once, so that a hung Podman neither
-collects threads nor holds up the agent's end. Also, a socket that cannot connect is closed here (the library leaves it open).
+collects threads nor holds up the agent's end. Also, a socket that cannot connect is closed here (the library leaves it open), nothing is
+unpacked, and what is not read piece by piece by the caller (refusals, small answers) is bounded.
 """
 
 import contextlib
@@ -15,8 +16,12 @@ from typing import Any, Final
 from urllib3 import HTTPConnectionPool, PoolManager
 from urllib3.connection import HTTPConnection
 
-from shell.adapters.podman.library import APIClient, HTTPAdapter
+from shell.adapters.podman.library import APIClient, HTTPAdapter, PreparedRequest, Response
 
+LARGEST_REFUSAL: Final = 64 * 1024
+LARGEST_SMALL_ANSWER: Final = 4 * 1024**2
+_PIECE: Final = 64 * 1024
+_OLDEST_ERROR: Final = 400
 _CONNECT_S: Final = 5.0  # the kernel connects at once, unless a service that stands still has a full queue of callers
 
 
@@ -72,6 +77,7 @@ def client(path: Path, timeout_s: float) -> APIClient:
     The library's `PodmanClient` around it would read the connection files of a person's Podman, and fail on a broken one.
     """
     made = APIClient(base_url=f"unix://{path}", timeout=timeout_s)
+    made.headers["Accept-Encoding"] = "identity"
     made.mount("http://", _Adapter(path))
     return made
 
@@ -127,5 +133,31 @@ class _Adapter(HTTPAdapter):
         self._path = path
         super().__init__()
 
+    def send(self, request: PreparedRequest, stream: bool = False, *arguments: Any, **options: Any) -> Response:
+        answer = super().send(request, stream, *arguments, **options)
+        if answer.headers.get("content-encoding", "identity") != "identity":
+            answer.close()
+            raise ConnectionAbortedError("the answer is packed, which was not asked for")
+        if answer.status_code >= _OLDEST_ERROR:
+            _read(answer, LARGEST_REFUSAL, is_cut=True)
+        elif not stream:
+            _read(answer, LARGEST_SMALL_ANSWER, is_cut=False)
+        return answer
+
     def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **_: Any) -> None:
         self.poolmanager = _Pools(self._path, maxsize)
+
+
+def _read(answer: Response, most_bytes: int, *, is_cut: bool) -> None:
+    """Read a body, so that the library finds it read. What is longer is cut, or an error."""
+    content = bytearray()
+    for piece in answer.iter_content(_PIECE):
+        content += piece
+        if len(content) > most_bytes:
+            break
+    if len(content) > most_bytes:
+        answer.close()
+        if not is_cut:
+            raise ConnectionAbortedError(f"the answer is larger than {most_bytes} bytes")
+    answer._content = bytes(content[:most_bytes])
+    answer._content_consumed = True  # type: ignore[attr-defined]  # as `Response.content` sets it

@@ -13,6 +13,17 @@ with light_imports.without("rich"), light_imports.without("charset_normalizer"),
     from podman.domain.containers import Container
     from podman.domain.system import SystemManager
     from podman.errors import APIError, PodmanError
+    from requests import PreparedRequest, Response
     from requests.adapters import HTTPAdapter
 
-__all__ = ["APIClient", "APIError", "APIResponse", "Container", "HTTPAdapter", "PodmanError", "SystemManager"]
+__all__ = [
+    "APIClient",
+    "APIError",
+    "APIResponse",
+    "Container",
+    "HTTPAdapter",
+    "PodmanError",
+    "PreparedRequest",
+    "Response",
+    "SystemManager",
+]

@@ -41,6 +41,7 @@ _LARGEST_ANSWER: Final = 64 * 1024**2  # a listing has 1 KiB per container
 _LARGEST_PROGRESS: Final = 16 * 1024**2
 _LONGEST_WORDS: Final = 400
 _LONGEST_LINE: Final = 1024**2
+_PIECE: Final = 64 * 1024
 
 
 class RefusedError(AdapterError):
@@ -157,7 +158,7 @@ class Service:
             raise self._unreachable(what, error) from error
         except OSError as error:  # every transport failure, those of requests included
             raise self._unreachable(what, error) from error
-        except (PodmanError, ValueError, KeyError, TypeError) as error:
+        except (PodmanError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise AdapterError(COMPONENT, what, f"its answer makes no sense: {one_line(str(error))}") from error
 
     def _unreachable(self, what: str, error: OSError) -> AdapterError:
@@ -331,7 +332,7 @@ def pull_image(
     with contextlib.closing(client.post("/images/pull", params=params, headers=headers, stream=True)) as answer:
         answer.raise_for_status()
         size, answered, came = 0, False, _Progress()
-        for line in answer.iter_lines():
+        for line in _lines(answer):
             size += len(line)
             if size > _LARGEST_PROGRESS:
                 raise ValueError("more progress than any pull makes")
@@ -356,7 +357,7 @@ _NOT_FOUND: Final = 404
 def _lines(answer: APIResponse) -> Iterator[bytes]:
     """The lines of an endless answer as they come; one that does not end is an error."""
     rest = b""
-    for part in answer.iter_content(None):
+    for part in answer.iter_content(_PIECE):  # what has come, if it is less
         *whole, rest = (rest + part).split(b"\n")
         if len(rest) > _LONGEST_LINE:
             raise ValueError(f"a line of more than {_LONGEST_LINE} bytes")
@@ -365,7 +366,6 @@ def _lines(answer: APIResponse) -> Iterator[bytes]:
 
 def body_if_found(answer: APIResponse) -> bytes | None:
     if answer.status_code == _NOT_FOUND:
-        _ = answer.content  # read to its end, so that the connection can be used again
         return None
     return body(answer)
 
