@@ -9,6 +9,7 @@ from enum import Enum
 from typing import Final
 
 from core.firewall import Blocked
+from core.printable import escape
 from core.render import Json
 
 OLDEST_PODMAN: Final = (4, 3)
@@ -241,4 +242,4 @@ def lines(findings: Iterable[Finding]) -> list[str]:
         shown.append(f"{one.level.value:<8}{one.check:<{width}}  {one.found}")
         if one.todo:
             shown.append(f"{'':<8}{'':<{width}}  → {one.todo}")
-    return shown
+    return [escape(line) for line in shown]

@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from typing import Any, Final
 
+from core.printable import escape
+
 _GAP: Final = "  "
 
 
@@ -11,7 +13,7 @@ def lines(document: dict[str, Any]) -> Iterator[str]:
 
     Names and reasons come from outside: nothing in them moves a terminal's cursor or makes a line of its own.
     """
-    return map(_printable, _lines(document))
+    return map(escape, _lines(document))
 
 
 def _lines(document: dict[str, Any]) -> Iterator[str]:
@@ -52,11 +54,7 @@ def headline(document: dict[str, Any]) -> str:
     parts += [f"failing: {', '.join(failing)}"] if failing else []
     poll = document.get("poll")
     parts += [f"last poll failed: {poll.get('failure')}"] if poll and not poll.get("ok") else []
-    return _printable("; ".join(parts))
-
-
-def _printable(line: str) -> str:
-    return "".join(one if one.isprintable() else "?" for one in line)
+    return escape("; ".join(parts))
 
 
 def _head(document: dict[str, Any]) -> Iterator[str]:

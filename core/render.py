@@ -20,6 +20,7 @@ from core.action import (
     explain,
     kind,
 )
+from core.printable import escape
 from core.rejection import Rejection
 from core.state import Component, ExpectedState, Hashes, NodeType
 
@@ -58,27 +59,22 @@ def rejection_json(one: Rejection) -> dict[str, Json]:
 
 def reason_line(action: Action) -> str:
     """The action's reason on one line: what a component or a label said is in it, so control characters are spelled out."""
-    return printable(explain(action.reason))
-
-
-def printable(text: str) -> str:
-    """A text that writes no lines or colours of its own."""
-    return text if text.isprintable() else "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
+    return escape(explain(action.reason))
 
 
 def line(action: Action) -> tuple[str, str, str]:
-    """Kind, subject and reason of an action, as a row of the table that a person reads."""
+    """Kind, subject and reason of an action, as a row of the table that a person reads. Control characters are spelled out."""
     facts = _facts(action)
     named = facts.get("name")
     if isinstance(named, str):
-        return kind(action), named, reason_line(action)
+        return kind(action), escape(named), reason_line(action)
     found = difference_of(action) if isinstance(action, UpdateDns | UpdateCaddy | UpdateWireGuard) else None
     keys = (
         []
         if found is None
         else [f"+{k}" for k in found.added] + [f"-{k}" for k in found.removed] + [f"~{k}" for k in found.changed]
     )
-    return kind(action), " ".join(keys), reason_line(action)
+    return kind(action), escape(" ".join(keys)), reason_line(action)
 
 
 def _facts(action: Action) -> dict[str, Json]:

@@ -4,10 +4,12 @@ import os
 import sys
 from typing import NoReturn
 
+from core.printable import escape
+
 
 def told(why: str) -> int:
     """Say on one line why the command failed; the exit status."""
-    sys.stderr.write(f"agent: {' '.join(why.splitlines())}\n")
+    sys.stderr.write(f"agent: {escape(' '.join(why.splitlines()))}\n")
     return 1
 
 

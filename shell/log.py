@@ -4,11 +4,14 @@ Every event goes to standard error, so that standard output belongs to a command
 a collector.
 """
 
+import json
+import re
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Any, TextIO, cast
+from typing import Any, Final, TextIO, cast
 
+from core.printable import escape
 from shell import light_imports
 
 with light_imports.without("rich"):
@@ -47,7 +50,7 @@ def set_up(log_format: LogFormat = LogFormat.AUTO, level: LogLevel = LogLevel.IN
             _renderer(log_format),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level.value),
-        logger_factory=structlog.PrintLoggerFactory(cast("TextIO", _Steadfast())),
+        logger_factory=structlog.WriteLoggerFactory(cast("TextIO", _Steadfast())),
         cache_logger_on_first_use=False,
     )
 
@@ -95,8 +98,35 @@ def _tapped(_: object, __: str, event: EventDict) -> EventDict:
 
 
 def _renderer(log_format: LogFormat) -> Processor:
+    """What makes one line of an event, in which nothing moves a terminal's cursor or changes its colours, whoever wrote it (L59)."""
     if log_format is LogFormat.JSON:
-        return structlog.processors.JSONRenderer()
+        return structlog.processors.JSONRenderer(serializer=_json)
     if log_format is LogFormat.AUTO and sys.stderr.isatty():
-        return structlog.dev.ConsoleRenderer(pad_event_to=24)
-    return structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "event"])
+        return _for_a_terminal
+    return _as_text
+
+
+_LOGFMT: Final = structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "event"])
+_CONSOLE: Final = structlog.dev.ConsoleRenderer(pad_event_to=24)
+_SPELLED_BY_RENDERER: Final = re.compile(
+    r"([\n\r\t]+)"
+)  # it quotes a text with one of them, and would double our backslashes
+
+
+def _json(document: object, **options: Any) -> str:
+    return json.dumps(document, **options).replace("\x7f", "\\u007f")  # which JSON lets stand as it is
+
+
+def _as_text(bound: object, method: str, event: EventDict) -> str:
+    return escape(_LOGFMT(bound, method, event))
+
+
+def _for_a_terminal(bound: object, method: str, event: EventDict) -> str:
+    escaped: dict[str, Any] = {name: _without_control(value) for name, value in event.items()}
+    return _CONSOLE(bound, method, {**escaped, "event": escape(str(event.get("event", "")))})
+
+
+def _without_control(value: object) -> object:
+    if not isinstance(value, str):
+        return value  # shown as Python spells it
+    return "".join(part if part.isspace() else escape(part) for part in _SPELLED_BY_RENDERER.split(value))

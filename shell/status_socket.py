@@ -22,6 +22,7 @@ from shell.parts import Parts, Turned, no_turn
 
 NAME: Final = "agent.sock"
 _CALL_S: Final = 5.0
+_LARGEST: Final = 64 * 1024**2
 
 
 @contextlib.contextmanager
@@ -78,7 +79,9 @@ def ask(data_dir: Path) -> bytes | None:
             connection.connect(path)
         except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError):
             return None
-        parts = []
+        document = bytearray()
         while part := connection.recv(64 * 1024):
-            parts.append(part)
-        return b"".join(parts)
+            document += part
+            if len(document) > _LARGEST:
+                raise OSError(f"it says more than {_LARGEST // 1024**2} MiB")
+        return bytes(document)

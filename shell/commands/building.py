@@ -13,6 +13,7 @@ from returns.pipeline import is_successful
 from core import build_source
 from core import image as names
 from core.build_plan import Stage
+from core.printable import escape
 from shell import files
 from shell.building import pipeline
 from shell.building.pipeline import BuildError, Job, Listener
@@ -54,7 +55,7 @@ async def _build(shop: pipeline.Workshop, job: Job) -> str:
         sys.stderr.write(f"== {entered.value}\n")
 
     def say(line: str) -> None:
-        sys.stderr.write(line + "\n")
+        sys.stderr.write(escape(line.expandtabs()) + "\n")
 
     place = Workplace(shop.top, job.id)
     outcome: str | Exception = CommandError("ended by a signal; nothing of the build is left")

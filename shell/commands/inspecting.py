@@ -11,6 +11,7 @@ from returns.pipeline import is_successful
 
 from core import overview, overview_text
 from core.pause import LONGEST_REASON, Pause, parse_duration
+from core.printable import json_text
 from shell import status_socket
 from shell.failure import CommandError
 from shell.pausing import PauseFile
@@ -31,7 +32,7 @@ def show_status(data_dir: Path, *, as_json: bool) -> int:
         raise CommandError(f"the agent of {data_dir} ended while it was asked: {error}") from error
     document = overview.absent(str(data_dir), PauseFile(data_dir, time.time)()) if found is None else found
     if as_json:
-        sys.stdout.write(msgspec.json.format(msgspec.json.encode(document), indent=2).decode() + "\n")
+        sys.stdout.write(json_text(document) + "\n")
     else:
         sys.stdout.write("".join(f"{line}\n" for line in overview_text.lines(document)))
     return NOT_RUNNING if found is None else 0

@@ -4,7 +4,6 @@ With both documents given nothing is contacted, no data directory is needed, and
 plane or gathered from this server with the registered identity.
 """
 
-import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +13,7 @@ import msgspec
 from returns.result import Result
 
 from core import plan, render, state
+from core.printable import escape, json_text
 from core.state import ActualState, ExpectedState, NodeType
 from core.wire import ShapeFault
 from shell.failure import CommandError
@@ -81,18 +81,18 @@ def decide(expected: ExpectedState, actual: ActualState, node_type: NodeType, *,
         following = plan.next_action(expected, actual, node_type)
         actions = (following,) if following else ()
     document = render.answer(node_type, expected, following, actions if whole else None, state.hashes(expected, actual))
-    return Answer(document, tuple(_printable(render.line(action)) for action in actions), following is None)
+    return Answer(document, tuple(map(render.line, actions)), following is None)
 
 
 def show_json(answer: Answer) -> None:
     """The answer on standard output, as one JSON object."""
-    sys.stdout.write(json.dumps(answer.document, indent=2) + "\n")
+    sys.stdout.write(json_text(answer.document) + "\n")
 
 
 def show_text(answer: Answer, expected: ExpectedState) -> None:
     """The answer as a table for a person; plain lines where standard output is not a terminal."""
     for one in expected.rejected:
-        sys.stderr.write(f"rejected and held: {one.path}: {one.reason}\n")
+        sys.stderr.write(f"rejected and held: {escape(f'{one.path}: {one.reason}')}\n")
     if answer.is_converged:
         sys.stdout.write("converged: nothing to do\n")
     elif sys.stdout.isatty():
@@ -111,12 +111,6 @@ def _table(answer: Answer) -> None:
     for number, row in enumerate(answer.rows, start=1):
         table.add_row(str(number), *(Text(cell) for cell in row))
     Console().print(table)
-
-
-def _printable(row: tuple[str, str, str]) -> tuple[str, str, str]:
-    """The row with control characters spelled out: a container's name or label must not write lines or colours of its own."""
-    kind, subject, reason = map(render.printable, row)
-    return kind, subject, reason
 
 
 def _parse(what: str, source: str, parse: Callable[[bytes], Result[T, ShapeFault]]) -> tuple[bytes, T]:

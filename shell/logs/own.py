@@ -49,4 +49,4 @@ class OwnLog:
 
 def _shown(value: object) -> str:
     text = str(value).encode("utf-8", "replace").decode("utf-8")
-    return text if text and " " not in text and "\n" not in text else repr(text)
+    return text if text and " " not in text and text.isprintable() else repr(text)

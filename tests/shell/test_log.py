@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
@@ -81,6 +82,45 @@ def test_a_terminal_gets_colours_only_when_it_is_one(monkeypatch: pytest.MonkeyP
 def test_levels(monkeypatch: pytest.MonkeyPatch, level: str, lines: int) -> None:
     """What is less severe is not written."""
     assert len(written(monkeypatch, LogFormat.TEXT, LogLevel(level)).splitlines()) == lines
+
+
+HOSTILE = {
+    "a colour": "\x1b[31mred",
+    "a title": "\x1b]0;gone\x07",
+    "one byte that begins a sequence": "\x9b31m",
+    "back to the line's beginning": "good\rbad",
+    "the other way round": "a\u202egpj.exe",
+    "an isolate": "a\u2066b",
+    "a line of another kind": "a\u2028b\x85c\x0bd",
+    "delete": "abc\x7f\x7f",
+    "nothing at all": "a\x00b",
+    "half a character": "a\udcffb",
+}
+
+
+@pytest.mark.parametrize("seen", [True, False])
+@pytest.mark.parametrize("log_format", LogFormat)
+@pytest.mark.parametrize("case", HOSTILE)
+def test_nobody_else_writes_to_the_terminal(
+    monkeypatch: pytest.MonkeyPatch, log_format: LogFormat, case: str, seen: bool
+) -> None:
+    """L59: whatever a name, a branch or a container says, in whatever kind of value, is shown and does nothing."""
+    stream = Terminal() if seen else io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stream)
+    log.set_up(log_format)
+    text = HOSTILE[case]
+    log.logger().info(
+        text,
+        plain=text,
+        blank=f"{text} and more\n{text}",
+        inside=[text, {text: text}],
+        path=Path(f"/{text}".replace("\x00", "")),
+    )
+    if log_format is LogFormat.JSON:
+        assert json.loads(stream.getvalue())["plain"] == text
+    own_colours = re.sub(r"\x1b\[(?:0|1|2|3[1-6])m", "", stream.getvalue()) if seen else stream.getvalue()
+    assert "31mred" not in own_colours or "\\x1b[31mred" in own_colours or "\\u001b[31mred" in own_colours
+    assert own_colours.removesuffix("\n").isprintable(), own_colours
 
 
 def test_standard_output_belongs_to_the_answer(
