@@ -5,6 +5,7 @@ import sys
 from typing import NoReturn
 
 from core.printable import escape
+from shell import streams
 
 
 def told(why: str) -> int:
@@ -27,4 +28,5 @@ def leave(status: int) -> NoReturn:
             stream.flush()
         except OSError:
             status = status or 1
+    streams.drain()
     os._exit(status)

@@ -9,6 +9,7 @@ import re
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Any, Final, TextIO, cast
 
 from core.printable import escape
@@ -95,6 +96,18 @@ def _tapped(_: object, __: str, event: EventDict) -> EventDict:
         for listener in _listeners:
             listener(event)
     return event
+
+
+def lost_lines(count: int) -> str:
+    """The line that says how many lines were lost, in the format of the others."""
+    event: EventDict = {
+        "timestamp": datetime.now(UTC).isoformat().replace("+00:00", "Z"),
+        "level": "warning",
+        "event": "log lines lost",
+        "lines": count,
+        "reason": "standard error did not take them",
+    }
+    return f"{structlog.get_config()['processors'][-1](None, 'warning', event)}\n"
 
 
 def _renderer(log_format: LogFormat) -> Processor:

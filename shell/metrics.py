@@ -27,6 +27,7 @@ COUNTERS: Final = {
     "techulus_reports": ("Status reports.", ("outcome",)),
     "techulus_work_items": ("Work items that were done or refused.", ("outcome", "type")),
     "techulus_builds": ("Builds that have ended here.", ("outcome",)),
+    "techulus_stderr_lines_lost": ("Lines of the agent's own log that standard error did not take.", ()),
     "techulus_part_failures": ("Turns of a part of the agent that ended with an unforeseen failure.", ("part",)),
 }
 GAUGES: Final = {
@@ -136,6 +137,8 @@ class _Collector(Collector):
     def _counters(self) -> Iterator[Metric]:
         for name, (text, labels) in COUNTERS.items():
             family = CounterMetricFamily(name, text, labels=labels)
+            if not labels and (name, ()) not in self._figures.counts:
+                family.add_metric([], 0)
             for (counted, values), amount in [*self._figures.counts.items()]:
                 if counted == name:
                     family.add_metric([value for _, value in values], amount)

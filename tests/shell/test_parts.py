@@ -234,6 +234,7 @@ ELSEWHERE: Final = {
     ("shell/commands/building.py", "_build"): "a command",
     ("shell/commands/applying.py", "_apply"): "a command",
     ("shell/metrics.py", "listen"): "a thread whose library answers each request by itself",
+    ("shell/streams.py", "__init__"): "a thread of six lines, without which nothing could be said of a fault",
     ("shell/adapters/wireguard/process.py", "start"): "waits for a child",
 }
 BEGINNERS: Final = frozenset(
