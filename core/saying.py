@@ -14,6 +14,9 @@ from core.memory import Memory
 from core.rejection import Rejection
 from core.state import Component, ExpectedState
 
+MOST_LINES: Final = 20
+"""Lines about what is wrong in one document (L59). What is wrong with more has one cause, which these show."""
+
 _COMPONENTS: Final[Mapping[type[Action], Component]] = {
     UpdateDns: "dns",
     UpdateCaddy: "caddy",
@@ -33,18 +36,15 @@ def accepted(before: ExpectedState | None, expected: ExpectedState) -> tuple[Eff
     if before == expected:
         return ()
     known = {_what_is_wrong(one) for one in before.rejected} if before is not None else set()
-    return (
-        Remember(),
-        *(
-            Note(
-                "warning",
-                "entry rejected",
-                (("path", one.path), ("key", one.key), ("why", one.reason), ("then", "held")),
-            )
-            for one in expected.rejected
-            if _what_is_wrong(one) not in known
-        ),
-    )
+    news = [one for one in expected.rejected if _what_is_wrong(one) not in known]
+    notes = [
+        Note("warning", "entry rejected", (("path", one.path), ("key", one.key), ("why", one.reason), ("then", "held")))
+        for one in news[:MOST_LINES]
+    ]
+    if len(news) > MOST_LINES:
+        facts = (("count", len(news) - MOST_LINES), ("then", "held; `agent status` has them all"))
+        notes.append(Note("warning", "more entries rejected", facts))
+    return (Remember(), *notes)
 
 
 def _what_is_wrong(one: Rejection) -> tuple[str, str, str]:

@@ -25,6 +25,10 @@ from shell.log_choices import LogFormat, LogLevel
 __all__ = ["bound_contextvars", "hide", "logger", "set_level", "set_up", "tap"]
 
 
+LONGEST_VALUE: Final = 10_000  # characters; a trace of the agent's own has 8,000
+_SHORT: Final = (bool, int, float, type(None))
+
+
 class _Steadfast:
     """Standard error, where a full disk or a reader that is gone costs lines and nothing else."""
 
@@ -47,6 +51,7 @@ def set_up(log_format: LogFormat = LogFormat.AUTO, level: LogLevel = LogLevel.IN
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             _masked,
+            _shortened,
             _tapped,
             _renderer(log_format),
         ],
@@ -89,6 +94,16 @@ def _masked(_: object, __: str, event: EventDict) -> EventDict:
     from core.secrets import mask  # takes a while to import, and help is to be instant
 
     return {name: mask(value, _hidden) if isinstance(value, str) else value for name, value in event.items()}
+
+
+def _shortened(_: object, __: str, event: EventDict) -> EventDict:
+    """No text from outside is so long that one line fills a disk. (After secrets are masked: half of one is not found.)"""
+    return {name: value if isinstance(value, _SHORT) else _cut(value) for name, value in event.items()}
+
+
+def _cut(value: object) -> object:
+    text = value if isinstance(value, str) else str(value)
+    return value if len(text) <= LONGEST_VALUE else f"{text[:LONGEST_VALUE]}… ({len(text)} characters)"
 
 
 def _tapped(_: object, __: str, event: EventDict) -> EventDict:

@@ -16,6 +16,7 @@ from returns.pipeline import is_successful
 from core import work, work_queue
 from core.containers import ActualContainer, DeploymentId
 from core.protocol import WorkItem
+from core.saying import MOST_LINES
 from core.work import Later, Nothing, Now, Refuse, RemoveContainers, RemoveVolumes, RestartContainer, Task
 from shell.adapters.control_plane import ControlPlaneError
 from shell.components import ContainerEngine
@@ -42,6 +43,13 @@ class Queue(Protocol):
         """Acknowledge an item as done or failed."""
 
 
+@dataclass(slots=True)
+class Complained:
+    """How many lines the list that was read last was worth."""
+
+    lines: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class Hands:
     """What the loop works with. `wake` has the expected state polled soon; `paused` says that nothing may be changed now.
@@ -63,6 +71,7 @@ class Hands:
     complaints: dict[str, str] = field(default_factory=dict)
     seen: dict[str, float] = field(default_factory=dict)
     beat: Callable[[], None] = lambda: None
+    complained: Complained = field(default_factory=Complained)
     parts: Parts = field(default_factory=Parts)
 
 
@@ -91,6 +100,15 @@ async def once(hands: Hands) -> None:
     _forget_complaints(hands, pending.ids() | set(pending.nameless))
     for gone in hands.seen.keys() - pending.ids():
         del hands.seen[gone]
+    hands.complained.lines = 0
+    try:
+        await _each(hands, pending)
+    finally:
+        if hands.complained.lines > MOST_LINES:
+            logger().warning("more work items like these", count=hands.complained.lines - MOST_LINES)
+
+
+async def _each(hands: Hands, pending: work_queue.Pending) -> None:
     for why in pending.nameless:
         _complain(hands, why, "work item passed over", why)
     heard = True  # once an acknowledgement was not, the others of this round wait for the next: each would take as long
@@ -159,7 +177,8 @@ async def _do(hands: Hands, item: WorkItem) -> str | None:
     """Do one item; why it failed, or None."""
     parsed = work.parse(item)
     if not is_successful(parsed):
-        logger().error("work item refused", item=item.id, kind=item.type, why=parsed.failure())
+        if _may_say(hands):
+            logger().error("work item refused", item=item.id, kind=item.type, why=parsed.failure())
         return parsed.failure()
     task = parsed.unwrap()
     if isinstance(task, work.WakeUp):
@@ -235,7 +254,14 @@ async def _remove(hands: Hands, containers: tuple[ActualContainer, ...], by_forc
 def _complain(hands: Hands, about: str, event: str, why: str) -> None:
     if hands.complaints.get(about) != why:
         hands.complaints[about] = why
-        logger().warning(event, item=about, why=why, then="tried again")
+        if _may_say(hands):
+            logger().warning(event, item=about, why=why, then="tried again")
+
+
+def _may_say(hands: Hands) -> bool:
+    """Whether one more line may be written about this list; all are counted (L59)."""
+    hands.complained.lines += 1
+    return hands.complained.lines <= MOST_LINES
 
 
 def _forget_complaints(hands: Hands, still_there: frozenset[str]) -> None:

@@ -40,6 +40,8 @@ from core.phases import (
     State,
     Waiting,
 )
+from core.rejection import Rejection
+from core.saying import MOST_LINES
 from core.state import ActualState, ExpectedState, Held, NodeType
 from tests.builders import a_container_entry, an_expected_document, an_image, expected_of
 from tests.core.simulated_server import Server, taking, there, want
@@ -326,6 +328,17 @@ def test_a_bad_entry_is_said_once_a_change() -> None:
     server.expected = expected_of(an_expected_document([worse, good], [], [], []))
     server.run(15.0)
     assert len(server.said("entry rejected")) == 2
+
+
+def test_lines_about_one_document_are_bounded() -> None:
+    """L59: fifty thousand bad records that change with every poll were a log of 10 MB each time; the rest is counted."""
+    server = Server(want("a"), there("a"))
+    for poll in range(3):
+        bad = tuple(Rejection(f"dnsRecords[{n}].name", f"{poll}-{n}", "is no name") for n in range(1000))
+        server.expected = replace(want("a"), rejected=bad)
+        server.run(10.5)
+    assert len(server.said("entry rejected")) == 3 * MOST_LINES
+    assert len(server.said("more entries rejected")) == 3
 
 
 def test_what_is_held_stays() -> None:

@@ -84,6 +84,19 @@ def test_levels(monkeypatch: pytest.MonkeyPatch, level: str, lines: int) -> None
     assert len(written(monkeypatch, LogFormat.TEXT, LogLevel(level)).splitlines()) == lines
 
 
+@pytest.mark.parametrize("value", ["é" * 10**6, ["x" * 10**6], {"a": "x" * 10**6}], ids=["text", "list", "mapping"])
+@pytest.mark.parametrize("log_format", LogFormat)
+def test_a_line_is_bounded(monkeypatch: pytest.MonkeyPatch, log_format: LogFormat, value: object) -> None:
+    """L58, L59: a key of a megabyte that changes with every poll does not fill the disk. A secret in it stays hidden (L37)."""
+    monkeypatch.setattr(sys, "stderr", stream := io.StringIO())
+    log.set_up(log_format)
+    log.hide("x" * 20 + "secret")
+    log.logger().info("a line", what=value, near_the_end="y" * (log.LONGEST_VALUE - 22) + "x" * 20 + "secret")
+    assert len(stream.getvalue()) < 10 * log.LONGEST_VALUE
+    assert "characters)" in stream.getvalue()
+    assert "xxxxxs" not in stream.getvalue()
+
+
 HOSTILE = {
     "a colour": "\x1b[31mred",
     "a title": "\x1b]0;gone\x07",

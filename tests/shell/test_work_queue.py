@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import pytest
 from msgspec import structs
 from structlog.testing import capture_logs
 
@@ -263,6 +264,29 @@ def test_volumes_of_a_service_that_is_wanted_are_refused(tmp_path: Path) -> None
     rounds(bench, 1)
     assert [name for name, error in bench.queue.heard if error is not None] == ["v"]
     assert bench.podman.journal == []
+
+
+@pytest.mark.parametrize("kind", ["nameless", "ill-shaped", "refused"])
+def test_lines_about_one_list_are_bounded(tmp_path: Path, kind: str) -> None:
+    """L59: however many items make no sense, each in its own way; the rest is counted. The next list has lines of its own."""
+    number = iter(range(10_000))
+
+    def item() -> Any:
+        name = f"{kind} {next(number)}"
+        made = an_item(name, "restart", {"deploymentId": ""})
+        missing = {"nameless": "id", "ill-shaped": "type"}.get(kind)
+        return {key: value for key, value in made.items() if key != missing}
+
+    bench = a_bench(tmp_path, *(item() for _ in range(50)))
+    for _ in range(2):
+        said = rounds(bench)
+        about = [one for one in said if one["event"].startswith("work item ")]
+        rest = [one["count"] for one in said if one["event"] == "more work items like these"]
+        if kind == "nameless":  # they have one reason, which is said once
+            assert (len(about) <= 1, rest) == (True, [])
+        else:
+            assert (len(about), rest) == (20, [30])
+        bench.queue.items[:] = [item() for _ in range(50)]
 
 
 def test_acknowledgements_that_nobody_hears_hold_up_no_work(tmp_path: Path) -> None:
