@@ -4,7 +4,19 @@ import argparse
 import sys
 from collections.abc import Callable, Mapping
 
-from benchmarks import check, convergence, daemon, idle_tick, in_process, logs, peers, pulling, results, starting
+from benchmarks import (
+    access_log,
+    check,
+    convergence,
+    daemon,
+    idle_tick,
+    in_process,
+    logs,
+    peers,
+    pulling,
+    results,
+    starting,
+)
 from benchmarks.figures import Figure
 
 BENCHMARKS: Mapping[str, Callable[[bool], list[Figure]]] = {
@@ -16,6 +28,7 @@ BENCHMARKS: Mapping[str, Callable[[bool], list[Figure]]] = {
     "pulling": lambda _: pulling.main(),
     "daemon": lambda full: daemon.main(full=full),
     "logs": lambda _: logs.main(),
+    "access_log": lambda _: access_log.main(),
 }
 
 

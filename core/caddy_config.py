@@ -87,13 +87,18 @@ def with_altered(routes: tuple[Route, ...]) -> tuple[Route, ...]:
     return canonical_routes([*routes, ALTERED])
 
 
-def service_of(routes: Iterable[Route], host: str) -> str | None:
-    """The service that answers for a host as the access log names it (a port may follow); None when none of these routes does."""
-    name = host.rpartition(":")[0] if re.search(r":[0-9]+$", host) else host
-    name = name.lower()
-    wildcard = _WILDCARD + name.partition(".")[2]
-    ordered = sorted(routes, key=_before)
-    return next((route.service_id for route in ordered if route.domain in (name, wildcard)), None)
+class Services:
+    """Which service answers for a host; what is asked for each request, so the routes are put in order once."""
+
+    def __init__(self, routes: Iterable[Route]) -> None:
+        self._by_domain = {route.domain: route.service_id for route in sorted(routes, key=_before, reverse=True)}
+
+    def of(self, host: str) -> str | None:
+        """The service for a host as the access log names it (a port may follow); None when none of the routes answers for it."""
+        before, _, port = host.rpartition(":")
+        name = (before if port.isdecimal() and before else host).lower()
+        found = self._by_domain.get(name)
+        return self._by_domain.get(_WILDCARD + name.partition(".")[2]) if found is None else found
 
 
 def as_object(value: Json) -> Object:

@@ -12,7 +12,7 @@ from typing import Final, Protocol
 
 import anyio
 
-from core.access_log import AccessLog
+from core.access_log import LONGEST_LINE, AccessLog
 from core.caddy import Route
 from core.container_log import Assembler, Begun, Source
 from core.containers import ActualContainer, ContainerId
@@ -121,7 +121,12 @@ class Access:
 
     def feed(self, chunk: bytes) -> bytes:
         """With the routes as they are now."""
-        return self._form.feed(chunk, self._routes())
+        before = self._form.too_long
+        found = self._form.feed(chunk, self._routes())
+        if self._form.too_long.bit_length() > before.bit_length():  # the first, and whenever there are twice as many
+            reason = f"longer than {LONGEST_LINE} bytes"
+            logger().warning("access log lines skipped", lines=self._form.too_long, reason=reason, ship=False)
+        return found
 
     def end(self) -> bytes:
         """As the form's."""

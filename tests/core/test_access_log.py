@@ -1,13 +1,17 @@
 """`core.access_log`: Caddy's lines to the store's, with the service of the host."""
 
 import json
+from collections.abc import Iterable
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.access_log import AccessLog
+from core import access_log
+from core.access_log import LONGEST_LINE, AccessLog
 from core.caddy import Route
+from core.caddy_config import Services
 
 ROUTES = (Route("r", "a.test", "s", ("10.200.1.2:80",)), Route("w", "*.b.test", "t", ("10.200.1.3:80",)))
 ENTRY: dict[str, Any] = {
@@ -80,6 +84,58 @@ def test_a_line_that_is_not_whole_waits() -> None:
     assert made.held_bytes == 50
     assert made.feed(raw[50:], ROUTES).count(b"\n") == 1
     assert made.held_bytes == 0
+
+
+@pytest.mark.parametrize("piece", [1000, 128 * 1024, 3 * LONGEST_LINE])
+@pytest.mark.parametrize("size", [LONGEST_LINE + 1, 20 * LONGEST_LINE])
+def test_a_line_that_is_too_long(size: int, piece: int) -> None:
+    """L58: nothing of it is kept, however it comes; it is counted once, and the next line is read."""
+    made, good = AccessLog(), json.dumps(ENTRY).encode() + b"\n"
+    raw = good + b"x" * size + b"\n" + good
+    found = b""
+    for start in range(0, len(raw), piece):
+        found += made.feed(raw[start : start + piece], ROUTES)
+        assert made.held_bytes <= LONGEST_LINE
+    assert (found.count(b"\n"), made.left_out, made.too_long) == (2, 1, 1)
+
+
+def test_a_line_as_long_as_may_be() -> None:
+    """Is read."""
+    long = json.dumps({**ENTRY, "resp_headers": "x" * (LONGEST_LINE - len(json.dumps(ENTRY)) - 20)})
+    assert LONGEST_LINE - 20 < len(long) <= LONGEST_LINE
+    assert AccessLog().feed(f"{long}\n".encode(), ROUTES).count(b"\n") == 1
+
+
+def test_what_may_be_long_in_a_line_is_cut() -> None:
+    """L45: it fits into the store's bound, whatever a client sends."""
+    long = "\x01" * 40_000
+    for field in ("method", "host", "uri", "client_ip", "remote_ip"):
+        entry = {**ENTRY, "request": {**ENTRY["request"], field: f"{ENTRY['request'].get(field, '')}{long}"}}
+        assert len(AccessLog().feed(f"{json.dumps(entry)}\n".encode(), ROUTES)) < 200_000
+
+
+def test_a_file_that_ends_in_such_a_line() -> None:
+    """The next file begins anew."""
+    made = AccessLog()
+    made.feed(b"x" * (LONGEST_LINE + 1), ROUTES)
+    assert made.end() == b""
+    assert made.feed(json.dumps(ENTRY).encode() + b"\n", ROUTES).count(b"\n") == 1
+
+
+def test_routes_are_put_in_order_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """L55: not for each line, and again when they have changed. (`benchmarks/access_log.py` measures a line.)"""
+    made, raw, begun = AccessLog(), json.dumps(ENTRY).encode() + b"\n", [0]
+
+    def counted(routes: Iterable[Route]) -> Services:
+        begun[0] += 1
+        return Services(routes)
+
+    monkeypatch.setattr(access_log, "Services", counted)
+    for _ in range(5):
+        assert made.feed(raw * 100, tuple(ROUTES)).count(b"\n") == 100
+    assert begun == [1]
+    assert made.feed(raw, ROUTES[1:]) == b""
+    assert begun == [2]
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False))

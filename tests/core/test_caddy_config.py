@@ -11,7 +11,7 @@ from returns.pipeline import is_successful
 
 from core import caddy_config
 from core.caddy import Route, canonical_routes
-from core.caddy_config import ALTERED, Json, Object, array, as_object, parse, render, service_of
+from core.caddy_config import ALTERED, Json, Object, Services, array, as_object, parse, render
 
 LABELS = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,8}[a-z0-9])?", fullmatch=True)
 DOMAINS = st.builds(
@@ -105,7 +105,7 @@ def test_streams_survive_a_reload_where_caddy_can_do_that(version: tuple[int, in
 def test_the_service_of_a_host(host: str, service: str | None) -> None:
     """The access log names the host alone; the same rule that routes a request finds its service."""
     routes = (Route("1", "*.app.test", "wild", ("10.200.1.1:80",)), Route("2", "app.test", "exact", ("10.200.1.1:80",)))
-    assert service_of(routes, host) == service
+    assert Services(routes).of(host) == service
 
 
 @pytest.mark.parametrize(
