@@ -14,18 +14,20 @@ from shell.local_plane.plane import Plane, Rule
 from shell.local_plane.reported import status_report
 from shell.local_plane.servers import register
 from shell.local_plane.signature import caller
+from shell.local_plane.store import REGISTER
 from shell.local_plane.world import Answer, Server, refused
 
 BASE = "/api/v1/agent"
 
 # A report of a thousand containers has about 200 kB, a build's error at most as much.
 _LONGEST_BODY = 8 * 1024 * 1024
+# Anybody can send a registration, so that it may cost little; one has about 500 bytes.
+_LONGEST_REGISTRATION = 16 * 1024
 
 Body: TypeAlias = Mapping[str, Any]
 ReportRule: TypeAlias = Callable[[Server, Body], Rule]
 
 _NOT_JSON = refused(400, "Invalid JSON body")
-_TOO_LONG = refused(413, f"the body is longer than {_LONGEST_BODY} bytes")
 
 
 class AgentApi:
@@ -50,12 +52,12 @@ class AgentApi:
         ]
 
     async def _register(self, request: Request) -> Response:
-        raw = await bounded_body(request)
+        raw = await bounded_body(request, _LONGEST_REGISTRATION)
         body = None if raw is None else loaded_object(raw)
         if body is None:
-            return as_response(_TOO_LONG if raw is None else _NOT_JSON)
+            return as_response(_too_long(_LONGEST_REGISTRATION) if raw is None else _NOT_JSON)
         answer = self._plane.act(lambda world, moment: register(world, body, moment))
-        self._kept("register", str(answer.body.get("serverId", "")), {**body, "token": "…"}, answer)
+        self._kept(REGISTER, str(answer.body.get("serverId", "")), {**body, "token": "…"}, answer)
         return as_response(answer)
 
     async def _expected_state(self, request: Request) -> Response:
@@ -114,7 +116,7 @@ class AgentApi:
         """A call with a signed JSON body, which is kept as a report."""
         raw = await bounded_body(request)
         if raw is None:
-            return as_response(_TOO_LONG)
+            return as_response(_too_long(_LONGEST_BODY))
         who = caller(self._plane.world(), request.headers, raw, self._plane.clock())
         if isinstance(who, Answer):
             return as_response(who)
@@ -129,12 +131,16 @@ class AgentApi:
         self._plane.reports.add(self._plane.clock(), kind, server, body, answer.status)
 
 
-async def bounded_body(request: Request) -> bytes | None:
+def _too_long(most_bytes: int) -> Answer:
+    return refused(413, f"the body is longer than {most_bytes} bytes")
+
+
+async def bounded_body(request: Request, most_bytes: int = _LONGEST_BODY) -> bytes | None:
     """The whole body, or None when it is too long to be taken."""
     parts, length = [], 0
     async for part in request.stream():
         length += len(part)
-        if length > _LONGEST_BODY:
+        if length > most_bytes:
             return None
         parts.append(part)
     return b"".join(parts)

@@ -1,14 +1,17 @@
 """Text to plain objects, strictly: YAML without doubled keys, JSON likewise, request bodies; and faults that name a path."""
 
 import json
+import math
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Final, Literal, NoReturn
 
 import yaml
 from pydantic import ValidationError
 
 Format = Literal["yaml", "json"]
+
+_DEEPEST: Final = 32  # levels of a request body; a report has four
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +39,15 @@ def loaded_document(text: str, kind: Format) -> object | Fault:
 
 
 def loaded_object(raw: bytes) -> Mapping[str, Any] | None:
-    """A request body that is a JSON object, or None. A lone surrogate becomes U+FFFD, which is what the original's database keeps."""
+    """A request body that is a JSON object, or None. A lone surrogate becomes U+FFFD, which is what the original's database keeps.
+
+    None also for what no body of an agent is and no later writer of JSON could write: nested deeply, numbers that are none.
+    """
     try:
-        loaded = json.loads(raw)
+        loaded = json.loads(raw, parse_constant=_refused_constant)
+        return _storable(loaded, _DEEPEST) if isinstance(loaded, dict) else None
     except (ValueError, RecursionError):
         return None
-    return _storable(loaded) if isinstance(loaded, dict) else None
 
 
 def validation_fault(error: ValidationError) -> Fault:
@@ -86,11 +92,19 @@ def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())
 
 
-def _storable(value: Any) -> Any:
+def _refused_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no number")
+
+
+def _storable(value: Any, levels: int) -> Any:
     if isinstance(value, str):
         return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError("a number is too large")
+    if isinstance(value, list | dict) and levels == 0:
+        raise ValueError("nested too deeply")
     if isinstance(value, list):
-        return [_storable(entry) for entry in value]
+        return [_storable(entry, levels - 1) for entry in value]
     if isinstance(value, dict):
-        return {_storable(key): _storable(entry) for key, entry in value.items()}
+        return {_storable(key, 0): _storable(entry, levels - 1) for key, entry in value.items()}
     return value

@@ -20,6 +20,7 @@ from shell.local_plane.work import as_json, queued
 from shell.local_plane.world import Answer, Moment, World, refused, server_named, service_named
 
 _DEFAULT_REPORTS = 100
+_LONGEST_NUMBER = 9
 _DONE = Answer(200, {"ok": True})
 
 
@@ -73,7 +74,7 @@ class LabApi:
     def _reports(self, request: Request) -> Answer:
         asked = request.query_params
         limit = asked.get("limit", str(_DEFAULT_REPORTS))
-        if not limit.isdecimal():
+        if not limit.isdecimal() or len(limit) > _LONGEST_NUMBER:
             return refused(400, "limit must be a whole number")
         return Answer(200, {"reports": self._plane.reports.newest(int(limit), asked.get("server"), asked.get("kind"))})
 

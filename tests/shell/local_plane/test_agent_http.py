@@ -57,6 +57,32 @@ def test_a_report_that_makes_no_sense_is_refused_with_its_path(
     assert answer.json()["error"].startswith(f"{path}: ")
 
 
+def test_a_registration_is_short(cluster: Cluster) -> None:
+    """Anybody can send one."""
+    answer = cluster.asking.request("POST", f"{BASE}/register", {}, b'{"token": "%b"}' % (b"x" * 20_000))
+    assert answer.status_code == 413
+
+
+ODD = [
+    *(b'{"a":' * deep + b"1" + b"}" * deep for deep in (40, 500, 900, 2_000)),
+    *(b'{"a":' + b"[" * deep + b"]" * deep + b"}" for deep in (40, 500, 2_000)),
+    b'{"a": NaN}',
+    b'{"a": -Infinity}',
+    b'{"a": 1e999}',
+    b'{"a": 1%b}' % (b"0" * 5_000),
+    b'{"a": "\\ud800"',
+]
+
+
+@pytest.mark.parametrize("raw", ODD, ids=lambda raw: f"{raw[:12].decode()} {len(raw)}")
+def test_an_odd_body_of_anybody(cluster: Cluster, raw: bytes) -> None:
+    """Refused in the protocol's words; and the list of reports can still be written."""
+    answer = cluster.asking.request("POST", f"{BASE}/register", {}, raw)
+    assert (answer.status_code, answer.json()) == (400, {"error": "Invalid JSON body"})
+    assert cluster.asking.request("POST", "/lab/work", {}, raw).status_code == 400
+    assert cluster.asking.get("/lab/reports").status_code == 200
+
+
 @pytest.mark.parametrize("raw", [b"[]", b"3", b"{", b"\xff", b"[" * 100_000])
 def test_a_body_that_is_no_json_object(cluster: Cluster, raw: bytes) -> None:
     """One answer for all of them."""

@@ -67,6 +67,7 @@ def test_reports_are_kept_and_listed(cluster: Cluster) -> None:
     assert len(cluster.asking.get("/lab/reports?limit=1").json()["reports"]) == 1
     assert cluster.asking.get("/lab/reports?limit=0").json()["reports"] == []
     assert cluster.asking.get("/lab/reports?limit=x").status_code == 400
+    assert cluster.asking.get(f"/lab/reports?limit={'9' * 5000}").status_code == 400
     assert cluster.rows("servers")[0]["cpuCores"] == 4
 
 

@@ -20,6 +20,7 @@ PURE = frozenset(
         "datetime",
         "enum",
         "json",
+        "math",
         "pydantic",
         "re",
         "typing",

@@ -9,7 +9,7 @@ from shell.failure import AdapterError, CommandError
 from shell.local_plane import store
 from shell.local_plane.store import ReportLog, load_world, save_world
 from shell.local_plane.world import World
-from tests.shell.local_plane.callers import Cluster
+from tests.shell.local_plane.callers import BASE, Cluster
 
 RICH: dict[str, dict[str, Any]] = {
     "web": {
@@ -62,6 +62,20 @@ def test_a_change_that_cannot_be_kept_is_refused(cluster: Cluster) -> None:
     assert str(path) in answer.json()["error"]
     with pytest.raises(AdapterError):
         save_world(cluster.folder, World("00" * 32))
+
+
+def test_strangers_push_out_no_report(cluster: Cluster) -> None:
+    """L46: as many registrations as anybody likes, each as long as it may be."""
+    a = cluster.server("a")
+    a.report()
+    for number in range(100):
+        body = {"token": str(number), "wireguardPublicKey": "x" * 15_000, "signingPublicKey": "x"}
+        assert cluster.asking.post(f"{BASE}/register", body).status_code == 401
+    reports = cluster.asking.get("/lab/reports?limit=10000").json()["reports"]
+    assert [one["server"] for one in reports if one["kind"] == "status"] == ["a"]
+    refused = [one["status"] for one in reports if one["kind"] == "register"]
+    assert 10 < len(refused) < 50 and set(refused) == {401}
+    assert sum(path.stat().st_size for path in cluster.folder.glob("registrations*")) <= 512 * 1024
 
 
 def test_reports_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
