@@ -20,6 +20,7 @@ _CONTAINER = re.compile(rf"10\.200\.(?!0\.){_BYTE}\.(?![01]:|255:){_BYTE}:[1-9][
 # As `ipaddress.IPv4Address` has it, at a tenth of its cost: an expected state has tens of thousands of them.
 _IPV4 = re.compile(rf"{_BYTE}\.{_BYTE}\.{_BYTE}\.{_BYTE}")
 _PORT = re.compile(r"[0-9]{1,5}")
+_LONGEST_NETWORK = len("255.255.255.255/255.255.255.255")
 _MAX_HOST_NAME = 253  # RFC 1035, without the trailing dot
 
 
@@ -80,9 +81,13 @@ def endpoint(text: str) -> str | None:
         return None
 
 
-@lru_cache(maxsize=65_536)
 def network(text: str) -> IPv4Network | None:
     """An IPv4 network in CIDR form with its host bits cleared, or None."""
+    return _network(text) if len(text) <= _LONGEST_NETWORK else None
+
+
+@lru_cache(maxsize=4096)  # each server has two; a megabyte or two at most, since what it keeps is short
+def _network(text: str) -> IPv4Network | None:
     try:
         return IPv4Network(text, strict=False)
     except (AddressValueError, NetmaskValueError):

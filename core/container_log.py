@@ -20,6 +20,7 @@ LONGEST_ENCODED: Final = 200_000
 _PIECE: Final = 30_000  # bytes of text: JSON makes at most six of each, and the fields want some
 _MARK: Final = " …"
 _BILLION: Final = 1_000_000_000
+_LONGEST_STAMP: Final = 64
 _SECONDS: Final = 19  # of `2026-11-23T11:30:04.877028358+00:00`
 
 
@@ -105,6 +106,8 @@ class Assembler:
 
 def parse_time(stamp: bytes) -> int:
     """Nanoseconds since the epoch of a time as Podman writes it; 0 for anything else."""
+    if len(stamp) > _LONGEST_STAMP:
+        return 0
     at = stamp.rfind(b".", _SECONDS, _SECONDS + 1)
     end = _SECONDS if at == -1 else at + 1
     while end < len(stamp) and 0x30 <= stamp[end] <= 0x39:

@@ -12,6 +12,7 @@ import msgspec
 DEFAULT_REGISTRY = "docker.io"
 LOCAL = "localhost"
 _MAX_NAME = 255  # registries refuse longer repository names
+_LONGEST = _MAX_NAME + len(":") + 128 + len("@sha512:") + 128
 
 _HOST = re.compile(
     r"(?:[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?(?:\.[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?)*|\[[0-9a-fA-F:]+\])(?::[0-9]{1,5})?"
@@ -37,9 +38,13 @@ class Image(msgspec.Struct, frozen=True, gc=False):
         return f"{self.registry}/{self.repository}{tag}{digest}"
 
 
-@lru_cache(maxsize=16_384)
 def parse(text: str) -> Image | None:
     """The complete reference that a text means, or None when it is not a valid reference."""
+    return _parsed(text) if len(text) <= _LONGEST else None
+
+
+@lru_cache(maxsize=4096)  # some megabytes at most, since what it keeps is short
+def _parsed(text: str) -> Image | None:
     name, at, digest = text.partition("@")
     if at and not _DIGEST.fullmatch(digest):
         return None

@@ -332,6 +332,6 @@ class _Values:
         return isinstance(other, _Values) and self.values == other.values
 
 
-@lru_cache(maxsize=12)
+@lru_cache(maxsize=6)  # both sides of three components: nothing of documents that are long gone
 def _digest_of(component: Component, key: _Values) -> str:
     return digest(map(_PLAIN[component], key.values))

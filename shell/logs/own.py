@@ -1,5 +1,6 @@
 """The agent's own log on its way to the log store: a tap on the events, bounded, so that a store that is away costs the oldest."""
 
+import threading
 import time
 from collections import deque
 from collections.abc import Mapping
@@ -9,7 +10,7 @@ import msgspec
 
 from core.log_lines import next_time, rfc3339
 
-_MOST: Final = 10_000
+_MOST_BYTES: Final = 4 * 1024**2  # ten thousand usual lines
 _LONGEST: Final = 16_000
 _LEVELS: Final = {"warning": "warn", "error": "error", "critical": "error"}
 _META: Final = frozenset({"event", "level", "timestamp"})
@@ -20,7 +21,9 @@ class OwnLog:
 
     def __init__(self, server_id: str) -> None:
         self._server_id = server_id
-        self._lines: deque[bytes] = deque(maxlen=_MOST)
+        self._lines: deque[bytes] = deque()
+        self._size = 0
+        self._lock = threading.Lock()  # it is taken away by the thread that reads the logs
         self._last_ns = 0
 
     def heard(self, event: Mapping[str, Any]) -> None:
@@ -37,13 +40,17 @@ class OwnLog:
             "level": _LEVELS.get(level, "info"),
             "log_type": "agent",
         }
-        self._lines.append(msgspec.json.encode(fields) + b"\n")
+        line = msgspec.json.encode(fields) + b"\n"
+        with self._lock:
+            self._lines.append(line)
+            self._size += len(line)
+            while self._size > _MOST_BYTES:
+                self._size -= len(self._lines.popleft())
 
     def take(self) -> tuple[bytes, int]:
         """What has come together: encoded lines, and how many."""
-        taken = []
-        while self._lines:
-            taken.append(self._lines.popleft())
+        with self._lock:
+            taken, self._lines, self._size = [*self._lines], deque(), 0
         return b"".join(taken), len(taken)
 
 

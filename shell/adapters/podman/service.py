@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, TypeVar
 from urllib.parse import quote
+from weakref import WeakValueDictionary
 
 import anyio
 import anyio.from_thread
@@ -61,7 +62,7 @@ class Service:
         self._client = connection.client(socket, CHANGE_S)
         self._limiter = anyio.CapacityLimiter(_THREADS)
         self._pull_limiter = anyio.CapacityLimiter(_PULL_THREADS)
-        self._registry_limiters: dict[str, anyio.CapacityLimiter] = {}
+        self._registry_limiters: WeakValueDictionary[str, anyio.CapacityLimiter] = WeakValueDictionary()
         self._check_limiter = anyio.CapacityLimiter(_CHECK_THREADS)
         self._follow_limiter = anyio.CapacityLimiter(1)
 

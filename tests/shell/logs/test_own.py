@@ -65,8 +65,12 @@ def test_secrets_are_masked_at_the_root(capsys: pytest.CaptureFixture[str]) -> N
 def test_it_is_bounded() -> None:
     """A store that is away for a week costs the oldest."""
     own = OwnLog("65a1")
-    for number in range(20_000):
-        own.heard({"event": "x" * 100_000 if number == 19_999 else str(number), "level": "info"})
+    for number in range(2_000):
+        own.heard({"event": "\x01" * 100_000, "level": "info", "number": number})
+    for number in range(5_000):
+        own.heard({"event": str(number), "level": "info"})
     raw, number = own.take()
-    assert number == 10_000
-    assert max(map(len, raw.splitlines())) < 20_000
+    assert 5_000 < number < 7_000
+    assert 3 * 1024**2 < len(raw) <= 4 * 1024**2
+    assert json.loads(raw.splitlines()[-1])["_msg"] == "4999"
+    assert own.take() == (b"", 0)

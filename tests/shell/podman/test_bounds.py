@@ -1,5 +1,6 @@
 """L58: what Podman's socket answers is read bounded and never unpacked, whatever the call."""
 
+import gc
 import gzip
 import socket
 import threading
@@ -139,3 +140,17 @@ def test_progress_of_a_pull_that_never_ends_its_line(tmp_path: Path, as_one_chun
     ):
         anyio.run(pull)
     assert taken[0] < 16 * MIB
+
+
+async def _pulled_from_many(socket: Path) -> int:
+    service = Service(socket, PATIENCE_S)
+    for number in range(50):
+        with suppress(AdapterError):
+            await service.pull("pull", {"reference": f"r{number}.test/a"}, {}, PATIENCE_S, lambda: None)
+    gc.collect()
+    return len(service._registry_limiters)
+
+
+def test_registries_are_not_remembered(tmp_path: Path) -> None:
+    """Other ones may be named with every poll."""
+    assert anyio.run(_pulled_from_many, tmp_path / "nobody.sock") <= 1, "only the one that is asked"
