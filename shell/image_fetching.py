@@ -32,6 +32,9 @@ SILENT_S: Final = (
     5.0  # a registry that has not answered by then no longer holds a place of those that are fetched together
 )
 LONG_S: Final = 60.0  # nor does an image that takes so long, whose registry may have stopped in its middle
+MOST_REQUESTS: Final = (
+    10_000  # as many as the largest server has containers; more come from documents that are all new each time
+)
 READ_TOGETHER: Final = 2  # images that are verified: Podman packs each, gigabytes of disk and a thread of the listing's
 _COMPONENT: Final = "images"
 
@@ -108,6 +111,7 @@ class ImageFetching:
         self._reading = anyio.Semaphore(READ_TOGETHER)
         self._repairs: WeakValueDictionary[str, anyio.Lock] = WeakValueDictionary()  # one at a time for each image
         self._under_way: dict[str, int] = {}
+        self._requests = 0  # that have not been answered
         self._alone: _HeadStart | None = None
         self._latest: dict[DeploymentId, ImageRequest] = {}  # of those that have not been answered
 
@@ -120,11 +124,15 @@ class ImageFetching:
         return frozenset(one.id for one in self._kept.known.values())
 
     def begin(self, requests: tuple[ImageRequest, ...]) -> None:
-        """Have these here; each is answered by itself, whatever goes wrong."""
-        self._latest |= {one.deployment_id: one for one in requests}
-        self._parts.spawn(self._tasks, "pulls", partial(self._begin, requests))
+        """Have these here; each is answered by itself, whatever goes wrong. What is too many is refused, and asked for again later."""
+        room = max(0, MOST_REQUESTS - self._requests)
+        self._requests += len(requests)
+        self._latest |= {one.deployment_id: one for one in requests[:room]}
+        self._parts.spawn(self._tasks, "pulls", partial(self._begin, requests[:room], requests[room:]))
 
-    async def _begin(self, requests: tuple[ImageRequest, ...]) -> None:
+    async def _begin(self, requests: tuple[ImageRequest, ...], too_many: tuple[ImageRequest, ...]) -> None:
+        for request in too_many:
+            await self._end(request, f"{MOST_REQUESTS} images are waited for already")
         batch: _Batch = {}
         for request in requests:
             try:
@@ -137,6 +145,7 @@ class ImageFetching:
                 self._parts.spawn(self._tasks, "pulls", work, str(request.image))
 
     async def _end(self, request: ImageRequest, failure: str | None) -> None:
+        self._requests -= 1
         if self._latest.get(request.deployment_id) is request:
             del self._latest[request.deployment_id]
         await self._on_end(request, failure)

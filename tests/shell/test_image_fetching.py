@@ -8,6 +8,7 @@ import pytest
 from core.containers import DeploymentId
 from core.deployment_images import KeptImage, StoredImage
 from core.image import Image
+from shell import image_fetching
 from shell.deployment_images import DeploymentImages
 from shell.failure import AdapterError
 from shell.image_fetching import HEAD_START_S, LONG_S, PULL_LIMIT_S, SILENT_S, FetchSettings
@@ -42,6 +43,23 @@ def test_a_first_start_asks_the_registry_whatever_is_here(tmp_path: Path) -> Non
     )
     assert stage.ledger == [str(NGINX)] * 2
     assert DeploymentImages(tmp_path).known == stage.kept.known, "it is on the disk"
+
+
+def test_requests_do_not_pile_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """L58: documents whose deployments or images are all new with every poll, while registries hang; later there is room again."""
+    monkeypatch.setattr(image_fetching, "MOST_REQUESTS", 100)
+
+    async def scene(stage: Stage) -> None:
+        stage.images.scripts["pull"] = hanging
+        for poll in range(10):
+            stage.ask(*((f"{poll}-{number}", an_image(f"a:{poll}-{number}")) for number in range(30)))
+            stage.ask(*((f"{number}", an_image(f"b:{poll}-{number}")) for number in range(30)))
+            await anyio.sleep(1)
+        assert len(anyio.get_running_tasks()) < 250
+        assert len(stage.answers) == 500
+
+    stage = play(tmp_path, scene)
+    assert {failure for _, failure, _ in stage.answers} == {"100 images are waited for already"}
 
 
 def test_a_repair_asks_nobody(tmp_path: Path) -> None:
