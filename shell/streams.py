@@ -124,8 +124,9 @@ def _write(descriptor: int, content: bytes) -> bool:
 
 
 def detach_stderr(notice: Callable[[int], str]) -> None:
-    """From now on nothing in this process waits for whoever reads standard error."""
-    sys.stderr = QueuedStream(2, notice)
+    """From now on nothing in this process waits for whoever reads standard error; a stream in its place stays there."""
+    if sys.stderr is sys.__stderr__:
+        sys.stderr = QueuedStream(2, notice)
 
 
 def drain() -> None:

@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
+from shell import log, streams
 from shell.failure import CommandError
 from shell.local_plane import serving
 
@@ -15,4 +16,6 @@ def serve_control_plane(state: Path, listen: str, new_token: str | None, subnet:
     host, colon, port = listen.rpartition(":")
     if not colon or not port.isdigit() or not 0 < int(port) < 65_536:
         raise CommandError(f"--listen {listen} is not HOST:PORT")
+    streams.detach_stderr(log.lost_lines)  # whoever does not read its log must not stop it
+    log.set_up()
     serving.serve(state, host.strip("[]"), int(port))

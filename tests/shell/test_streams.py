@@ -155,7 +155,10 @@ def _crashing(code: str, stderr: int) -> "subprocess.CompletedProcess[str]":
 
 def test_what_the_daemon_detaches_is_what_the_log_uses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a terminal it is none; it takes the number of standard error."""
-    monkeypatch.setattr(sys, "stderr", sys.stderr)
+    replaced = sys.stderr
+    streams.detach_stderr(notice)
+    assert sys.stderr is replaced, "a test's own stream stays"
+    monkeypatch.setattr(sys, "stderr", sys.__stderr__)
     streams.detach_stderr(notice)
     assert isinstance(sys.stderr, QueuedStream)
     assert sys.stderr.fileno() == 2

@@ -1,5 +1,6 @@
 """The control plane as a process of its own, over real HTTP."""
 
+import fcntl
 import json
 import os
 import signal
@@ -16,6 +17,7 @@ import yaml
 
 from shell.failure import CommandError
 from shell.local_plane.serving import new_token, serve
+from tests.lab.agent import AGENT
 from tests.lab.ports import free_port
 from tests.lab.wait import PATIENCE_S, wait_for
 
@@ -45,6 +47,23 @@ def serving(folder: Path) -> Iterator[tuple[str, "subprocess.Popen[str]"]]:
     finally:
         child.kill()
         child.wait()
+
+
+def test_a_log_that_nobody_reads(tmp_path: Path) -> None:
+    """L56: it answers and ends all the same; both of its streams are full from the start."""
+    read, write = os.pipe()
+    os.write(write, b"x" * fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, 4096))
+    port = free_port()
+    argv = [str(AGENT), "control-plane", "--state", str(tmp_path / "state"), "--listen", f"127.0.0.1:{port}"]
+    with subprocess.Popen(argv, stdout=write, stderr=write) as child:
+        try:
+            wait_for(lambda: _answers(f"http://127.0.0.1:{port}"), PATIENCE_S, "the control plane to answer")
+            child.terminate()
+            assert child.wait(PATIENCE_S) == 0
+        finally:
+            child.kill()
+            os.close(read)
+            os.close(write)
 
 
 def test_it_serves_until_it_is_told_to_stop(tmp_path: Path) -> None:
