@@ -8,6 +8,7 @@ import socket
 import socketserver
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from http.server import ThreadingHTTPServer
 from typing import Any, Final, cast
 
@@ -107,14 +108,25 @@ class _Server(ThreadingHTTPServer):
             self.shutdown_request(request)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
-        """And make room."""
+        """And make room, also when the reader asks or reads a byte at a time."""
+        end = threading.Timer(_PATIENCE_S, _hang_up, (request,))
+        end.daemon = True
         try:
+            end.start()
             super().process_request_thread(request, client_address)
+        except RuntimeError:  # no thread can be started
+            self.shutdown_request(request)
         finally:
+            end.cancel()
             self._free.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A reader that went away is its own affair."""
+
+
+def _hang_up(connection: socket.socket) -> None:
+    with suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)
 
 
 class _Collector(Collector):

@@ -141,6 +141,22 @@ def test_readers_are_not_waited_for_for_ever(monkeypatch: pytest.MonkeyPatch) ->
         wait_for(served, PATIENCE_S, "a reader that asks")
 
 
+def test_readers_that_ask_a_byte_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """L56: each byte is not a new patience."""
+    monkeypatch.setattr(metrics, "_PATIENCE_S", 2.0)
+    with _silent_readers() as (url, readers):
+
+        def served() -> bool:
+            for one in readers:
+                with suppress(OSError):
+                    one.send(b"G")
+            with suppress(OSError), urllib.request.urlopen(url, timeout=PATIENCE_S) as answer:
+                return bool(answer.status == 200)
+            return False
+
+        wait_for(served, PATIENCE_S, "a reader that asks")
+
+
 @contextmanager
 def _silent_readers() -> Iterator[tuple[str, list[socket.socket]]]:
     """Where metrics are served, and twelve connections on which nothing is asked."""

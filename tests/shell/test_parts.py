@@ -233,6 +233,7 @@ ELSEWHERE: Final = {
     ("shell/loops/builds.py", "_watched"): "one build",
     ("shell/commands/building.py", "_build"): "a command",
     ("shell/commands/applying.py", "_apply"): "a command",
+    ("shell/metrics.py", "process_request_thread"): "ends one reader's connection",
     ("shell/metrics.py", "listen"): "a thread whose library answers each request by itself",
     ("shell/streams.py", "__init__"): "a thread of six lines, without which nothing could be said of a fault",
     ("shell/adapters/wireguard/process.py", "start"): "waits for a child",
