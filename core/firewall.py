@@ -18,7 +18,13 @@ from core.render import Json
 
 FORWARD_CHAIN: Final = "TECHULUS-FORWARD"
 INPUT_CHAIN: Final = "TECHULUS-INPUT"
-_PARENTS: Final = {FORWARD_CHAIN: "FORWARD", INPUT_CHAIN: "INPUT"}
+PREROUTING_CHAIN: Final = "TECHULUS-PREROUTING"
+OWN_CHAINS: Final = {
+    FORWARD_CHAIN: ("filter", "FORWARD"),
+    INPUT_CHAIN: ("filter", "INPUT"),
+    PREROUTING_CHAIN: ("mangle", "PREROUTING"),
+}
+"""Our chains in iptables' tables: the table of each, and the chain that leads there."""
 _IPTABLES: Final = ("ip", "filter")  # the table that the command iptables writes to
 _TCP, _UDP = 6, 17
 _NEW, _ESTABLISHED = 8, 2  # as nftables counts the states of a connection
@@ -30,7 +36,8 @@ _ELSEWHERE: Final = "10.200.0.0"  # stands for a container of another server; no
 @dataclass(frozen=True, slots=True)
 class Server:
     """What the rules are about: the tunnel's link (None when it is not managed), the containers' bridge and the link to the outside (None
-    when not known), and which services listen here. `indexes` are the kernel's numbers of links, by name.
+    when not known), and which services listen here. `indexes` are the kernel's numbers of links, by name; `unmanaged_tunnel` is the link
+    by which the mesh comes in where somebody else manages it.
     """
 
     subnet_id: int
@@ -41,6 +48,7 @@ class Server:
     is_proxy: bool
     names: bool
     indexes: Mapping[str, int] = field(default_factory=dict)
+    unmanaged_tunnel: str | None = None
 
     @property
     def network(self) -> str:
@@ -51,6 +59,11 @@ class Server:
     def gateway(self) -> str:
         """This server's address in it, where names are answered."""
         return f"10.200.{self.subnet_id}.1"
+
+    @property
+    def mesh_address(self) -> str:
+        """This server's address in the tunnel."""
+        return f"10.100.{self.subnet_id}.1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +113,8 @@ def blocked(ruleset: Ruleset, server: Server) -> tuple[Blocked, ...]:
 
     Where the agent's or Podman's rules are missing as a whole, that is what is wrong, and not the chain that they should stand in.
     """
-    present = {"agent": bool(own_rules(ruleset)), "podman": _lets_through(ruleset, server)}
+    lets_through = any(any(_own_rules(ruleset, chain)) for chain in (FORWARD_CHAIN, INPUT_CHAIN))
+    present = {"agent": lets_through, "podman": _lets_through(ruleset, server)}
     found: dict[tuple[Chain, Place | None], list[Flow]] = {}
     for flow in flows(server):
         for one in dropped(ruleset, flow.hook, flow.packet):
@@ -212,12 +226,14 @@ def _packet(
 
 def own_rules(ruleset: Ruleset) -> tuple[bytes, ...]:
     """What there is of our chains and of the jumps that lead into them, in a form that differs when any of it was changed."""
-    found = []
-    for chain, parent in _PARENTS.items():
-        jumps = [rule for rule in ruleset.rules.get((*_IPTABLES, parent), ()) if chain in targets(ruleset, rule)]
-        rules = (*jumps[:1], *ruleset.rules.get((*_IPTABLES, chain), ()))
-        found += [chain.encode() + b" " + rule.content() for rule in rules]
-    return tuple(found)
+    return tuple(found for chain in OWN_CHAINS for found in _own_rules(ruleset, chain))
+
+
+def _own_rules(ruleset: Ruleset, chain: str) -> Iterator[bytes]:
+    table, parent = OWN_CHAINS[chain]
+    jumps = [rule for rule in ruleset.rules.get(("ip", table, parent), ()) if chain in targets(ruleset, rule)]
+    rules = (*jumps[:1], *ruleset.rules.get(("ip", table, chain), ()))
+    return (chain.encode() + b" " + rule.content() for rule in rules)
 
 
 def lost(ruleset: Ruleset, server: Server, *, publishes: bool) -> tuple[str, ...]:

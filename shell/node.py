@@ -118,9 +118,11 @@ def workshop(options: Options) -> Workshop:
 
 def firewall_settings(options: Options, subnet_id: int, *, is_proxy: bool) -> FirewallSettings:
     """What must pass the firewall of a server with these options."""
+    is_managed = "wireguard" not in options.unmanaged
     return FirewallSettings(
         subnet_id=subnet_id,
-        interface=None if "wireguard" in options.unmanaged else options.wireguard_interface,
+        interface=options.wireguard_interface if is_managed else None,
+        unmanaged_tunnel=None if is_managed else options.wireguard_interface,
         wireguard_port=options.wireguard_port,
         is_proxy=is_proxy and "caddy" not in options.unmanaged,
         names="dns" not in options.unmanaged,

@@ -1,14 +1,16 @@
 """Two servers whose firewalls are reloaded, or belong to an administrator who does not know of the containers."""
 
 import json
+import socket
+import urllib.request
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
 from tests.lab.agent import AGENT
 from tests.lab.fleet import Fleet, Node
-from tests.lab.process import LabError
+from tests.lab.process import LabError, run
 from tests.lab.wait import PATIENCE_S, wait_for
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
@@ -68,6 +70,86 @@ def test_masquerading_alone_is_missed(fleet: Fleet, worker: Node) -> None:
     node.run("iptables", "-t", "nat", "-F", "POSTROUTING")
     wait_for(lambda: "masquerade" in _rules(node), PATIENCE_S, f"masquerading; {node.last_words()}")
     _asks_outside(fleet, node)
+
+
+_PUBLISHED: Final = 30_080
+_OPEN: Final = {"published port"}
+_QUESTION: Final = b"\0\1\1\0\0\1\0\0\0\0\0\0\3two\10internal\0\0\1\0\1"  # RFC 1035: two.internal, type A, class IN
+
+
+@pytest.fixture
+def neighbour(fleet: Fleet, worker: Node) -> Iterator[str]:
+    """This process, which is outside of the tunnel, has a route to the containers of the first server, and one of them has a port: a
+    container of the operator's own.
+    """
+    image = fleet.registry.offer("web", "v1")
+    port = ("--publish", f"{_PUBLISHED}:80")
+    name = worker.run("podman", "run", "--detach", "--network", "techulus", *port, image).strip()
+    routes = (f"10.200.{worker.subnet_id}.0/24", f"10.100.{worker.subnet_id}.1/32")
+    for route in routes:
+        run(("ip", "route", "add", route, "via", worker.server.address))
+    yield name
+    for route in routes:
+        run(("ip", "route", "delete", route))
+    worker.run("podman", "rm", "--force", name)
+
+
+def test_a_neighbour_reaches_published_ports_only(fleet: Fleet, worker: Node, neighbour: str) -> None:
+    """L64: not the containers, the resolver or the tunnel's address; the other server reaches them by the tunnel, also without an agent."""
+    assert _reached_from_here(fleet, worker) == _OPEN
+    worker.kill()
+    try:
+        assert _reached_from_here(fleet, worker) == _OPEN
+        assert _reaches_other(fleet, fleet.node("worker-2"))
+        worker.run("iptables", "-t", "mangle", "-F", "TECHULUS-PREROUTING")
+        without = _reached_from_here(fleet, worker)
+        assert without >= {*_OPEN, "container", "resolver (udp)"}, "our rules alone keep it away"
+        worker.run("nft", "flush", "ruleset")
+    finally:
+        worker.start()
+    wait_for(lambda: _reached_from_here(fleet, worker) == set(), PATIENCE_S, f"our rules; {worker.last_words()}")
+    worker.run("podman", "network", "reload", neighbour)
+    wait_for(lambda: _reached_from_here(fleet, worker) == _OPEN, PATIENCE_S, f"Podman's; {worker.last_words()}")
+    worker.run("iptables", "-t", "mangle", "-F")
+    wait_for(lambda: _reached_from_here(fleet, worker) == _OPEN, PATIENCE_S, f"our rules; {worker.last_words()}")
+    assert "a rule that keeps neighbours from the containers" in worker.log.read_text()
+    wait_for(lambda: _reaches_other(fleet, fleet.node("worker-2")), PATIENCE_S, "the mesh")
+    _asks_outside(fleet, worker)
+    assert _resolves(worker)
+
+
+def _reached_from_here(fleet: Fleet, node: Node) -> set[str]:
+    """What of a server this process reaches. A second is enough: what is not dropped answers in milliseconds."""
+    gateway = f"10.200.{node.subnet_id}.1"
+    (row,) = (row for row in fleet.plane.lab("deployments") if row["service"] == "one")
+    reached = {
+        "container": _is_web(f"{row['ipAddress']}:80"),
+        "published port": _is_web(f"{node.server.address}:{_PUBLISHED}"),
+        "published port by the resolver's address": _is_web(f"{gateway}:{_PUBLISHED}"),
+        "tunnel's address": _is_web(f"10.100.{node.subnet_id}.1:{_PUBLISHED}"),
+        "resolver (udp)": _is_answered(gateway, socket.SOCK_DGRAM, _QUESTION),
+        "resolver (tcp)": _is_answered(gateway, socket.SOCK_STREAM, bytes((0, len(_QUESTION))) + _QUESTION),
+    }
+    return {what for what, is_reached in reached.items() if is_reached}
+
+
+def _is_web(authority: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://{authority}/", timeout=1) as answer:
+            return bool(answer.read().strip() == b"v1")
+    except OSError:
+        return False
+
+
+def _is_answered(address: str, kind: socket.SocketKind, question: bytes) -> bool:
+    with socket.socket(socket.AF_INET, kind) as asker:
+        asker.settimeout(1)
+        try:
+            asker.connect((address, 53))
+            asker.send(question)
+            return bool(asker.recv(512))
+        except OSError:
+            return False
 
 
 _FORWARD = "type filter hook forward priority 0"

@@ -28,13 +28,16 @@ _RELOAD_LIMIT_S: Final = 60.0
 
 @dataclass(frozen=True, slots=True)
 class FirewallSettings:
-    """`interface` is the tunnel's, None where WireGuard is not managed; `names` says whether containers ask this server for names."""
+    """`interface` is the tunnel's, None where WireGuard is not managed, and then `unmanaged_tunnel` is; `names` says whether containers ask
+    this server for names.
+    """
 
     subnet_id: int
     interface: str | None
     wireguard_port: int
     is_proxy: bool
     names: bool
+    unmanaged_tunnel: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +65,7 @@ class Firewall:
             wireguard_port=settings.wireguard_port,
             is_proxy=settings.is_proxy,
             names=settings.names,
+            unmanaged_tunnel=settings.unmanaged_tunnel,
         )
         self._turn = threading.Lock()
         self._is_legacy: bool | None = None
@@ -143,8 +147,6 @@ class Firewall:
             return Seen(fault, (), (), is_whole=False)  # ours are set whatever stands beside them
 
     def _own_fault(self, rules: Ruleset) -> str | None:
-        if not iptables.chains(self._server):
-            return None
         found = firewall.own_rules(rules)
         if found == self._right:
             return None
@@ -155,7 +157,7 @@ class Firewall:
 
     def _fetch_own(self) -> Seen:
         fault = None
-        if time.monotonic() - self._checked_at > _LEGACY_EVERY_S and iptables.chains(self._server):
+        if time.monotonic() - self._checked_at > _LEGACY_EVERY_S:
             fault = iptables.fault(self._server)
             if fault is None:  # else it is asked again until it is put right
                 self._checked_at = time.monotonic()

@@ -6,9 +6,10 @@ import signal
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from typing import Final
+from dataclasses import dataclass
+from typing import Final, TypeAlias
 
-from core.firewall import FORWARD_CHAIN, INPUT_CHAIN, Server
+from core.firewall import FORWARD_CHAIN, INPUT_CHAIN, OWN_CHAINS, PREROUTING_CHAIN, Server
 from shell import children
 from shell.failure import AdapterError
 
@@ -16,17 +17,48 @@ COMPONENT: Final = "firewall"
 _LIMIT_S: Final = 5.0
 _MESH: Final = "10.100.0.0/16"
 _CONTAINERS: Final = "10.200.0.0/16"
-_PURPOSES: Final = {FORWARD_CHAIN: "mesh reach the containers", INPUT_CHAIN: "containers ask for names"}
+_MOST_STALE: Final = 100  # rules of a chain that one turn replaces, a process each; the next turn goes on
+_LONGEST_LISTING: Final = 100_000  # characters of a chain's rules
+
+Words: TypeAlias = tuple[str, ...]
 
 
-def chains(server: Server) -> dict[str, tuple[str, tuple[tuple[str, ...], ...]]]:
-    """By the chain that each of ours hangs in: its name and its rules. Only of what is managed here."""
-    found = {}
+@dataclass(frozen=True, slots=True)
+class OwnChain:
+    """A chain of ours: what its rules do, the rules, and what a packet must be to enter it. The order of the rules does not matter."""
+
+    name: str
+    purpose: str
+    rules: tuple[Words, ...]
+    entry: Words = ()
+
+    @property
+    def table(self) -> Words:
+        """The option that names its table."""
+        return ("-t", OWN_CHAINS[self.name][0])
+
+    @property
+    def jump(self) -> Words:
+        """The rule that leads into it, after the name of the chain that it stands in."""
+        return (*self.entry, "-j", self.name)
+
+    @property
+    def parent(self) -> str:
+        """The chain that the jump stands in."""
+        return OWN_CHAINS[self.name][1]
+
+
+def chains(server: Server) -> tuple[OwnChain, ...]:
+    """Our chains, of what is managed here."""
+    found = []
     if server.interface is not None:
-        found["FORWARD"] = (FORWARD_CHAIN, tuple(_forward_rules(server.interface, server.network)))
+        rules = tuple(_forward_rules(server.interface, server.network))
+        found.append(OwnChain(FORWARD_CHAIN, "lets the mesh reach the containers", rules))
     if server.names:
-        found["INPUT"] = (INPUT_CHAIN, tuple(_name_rules(server)))
-    return found
+        found.append(OwnChain(INPUT_CHAIN, "lets the containers ask for names", tuple(_name_rules(server))))
+    guard = tuple(_guard_rules(server))
+    found.append(OwnChain(PREROUTING_CHAIN, "keeps neighbours from the containers", guard, ("!", "-i", "lo")))
+    return tuple(found)
 
 
 def is_legacy() -> bool:
@@ -35,44 +67,77 @@ def is_legacy() -> bool:
 
 
 def fault(server: Server) -> str | None:
-    """Which of our rules is missing, None when all are there. Starts a process for each. Raises AdapterError."""
-    for parent, (chain, rules) in chains(server).items():
-        wanted = ((parent, "-j", chain), *((chain, *rule) for rule in rules))
-        if not all(_iptables("-C", *rule, quiet=True) for rule in wanted):
-            return f"a firewall manager has removed a rule that lets the {_PURPOSES[chain]}"
+    """What is wrong with our rules, None when all are there and no others. Starts a process for each. Raises AdapterError."""
+    for own in chains(server):
+        if not _has(own, own.parent, own.jump) or not all(_has(own, own.name, rule) for rule in own.rules):
+            return f"a firewall manager has removed a rule that {own.purpose}"
+        if _count(own) != len(own.rules):
+            return f"somebody has added a rule to the agent's chain {own.name}"
     return None
 
 
 def allow(server: Server) -> None:
-    """Set our rules; those that are there stay. Raises AdapterError."""
-    for parent, (chain, rules) in chains(server).items():
-        _iptables("-N", chain, quiet=True)
-        for rule in rules:
-            if not _iptables("-C", chain, *rule, quiet=True):
-                _iptables("-A", chain, *rule)
-        if not _iptables("-C", parent, "-j", chain, quiet=True):
-            _iptables("-I", parent, "1", "-j", chain)
+    """Set our rules; chains that are right stay as they are. Raises AdapterError."""
+    for own in chains(server):
+        _iptables(*own.table, "-N", own.name, quiet=True)
+        stale = _count(own)
+        if stale != len(own.rules) or not all(_has(own, own.name, rule) for rule in own.rules):
+            for rule in own.rules:
+                _iptables(*own.table, "-A", own.name, *rule)
+            for _ in range(min(stale, _MOST_STALE)):  # last, so that there is no moment without rules
+                _iptables(*own.table, "-D", own.name, "1")
+        if not _has(own, own.parent, own.jump):
+            _iptables(*own.table, "-I", own.parent, "1", *own.jump)
 
 
 def withdraw(server: Server) -> None:
     """Take our chains away; fine when there are none. Raises AdapterError."""
-    for parent, (chain, _) in chains(server).items():
-        _iptables("-D", parent, "-j", chain, quiet=True)
-        _iptables("-F", chain, quiet=True)
-        _iptables("-X", chain, quiet=True)
+    for own in chains(server):
+        _iptables(*own.table, "-D", own.parent, *own.jump, quiet=True)
+        _iptables(*own.table, "-F", own.name, quiet=True)
+        _iptables(*own.table, "-X", own.name, quiet=True)
 
 
-def _forward_rules(interface: str, network: str) -> Iterator[tuple[str, ...]]:
+def _has(own: OwnChain, chain: str, rule: Words) -> bool:
+    return _iptables(*own.table, "-C", chain, *rule, quiet=True)
+
+
+def _count(own: OwnChain) -> int:
+    """How many rules a chain of ours has; 0 when it is not there."""
+    status, said = run(("iptables", "-w", "2", *own.table, "-S", own.name), _LIMIT_S, longest=_LONGEST_LISTING)
+    return said.count(f"-A {own.name} ") if status == 0 else 0
+
+
+def _forward_rules(interface: str, network: str) -> Iterator[Words]:
     """One network each: a rule that was given with a list of them is kept as several, and not found again by its list."""
     for far in (_MESH, _CONTAINERS):
         yield ("-i", interface, "-s", far, "-d", network, "-j", "ACCEPT")
         yield ("-o", interface, "-s", network, "-d", far, "-j", "ACCEPT")
 
 
-def _name_rules(server: Server) -> Iterator[tuple[str, ...]]:
+def _name_rules(server: Server) -> Iterator[Words]:
     """The containers ask this server for names, also where its firewall lets nothing in."""
     for protocol in ("udp", "tcp"):
         yield ("-s", server.network, "-d", server.gateway, "-p", protocol, "--dport", "53", "-j", "ACCEPT")
+
+
+def _guard_rules(server: Server) -> Iterator[Words]:
+    """What comes for the containers' network by neither the tunnel nor their bridge is dropped (L64), and so is what pretends to come
+    from it: the rules above would let that into the mesh.
+
+    In `mangle`, since no accept of another chain overrules a drop, and since packets for published ports still have the address there
+    that they were sent to (the kernel translates at a later priority), as have answers to what was masqueraded; answers to what was not
+    pass by their state.
+    The bridge has no name before the first container runs: it is the link that leads to the source (`rpfilter`), when that is a container.
+    """
+    tunnel = server.interface or server.unmanaged_tunnel
+    elsewhere = ("!", "-s", server.network, *(() if tunnel is None else ("!", "-i", tunnel)))
+    unasked = ("-m", "conntrack", "!", "--ctstate", "RELATED,ESTABLISHED")
+    yield (*elsewhere, "-d", server.network, *unasked, "-j", "DROP")
+    if server.interface is not None:  # the agent gave it this address; another's address is not known
+        yield (*elsewhere, "-d", server.mesh_address, "-j", "DROP")
+    for far in (_MESH, _CONTAINERS):
+        yield ("-s", server.network, "-d", far, "-m", "rpfilter", "--invert", "-j", "DROP")
 
 
 def _iptables(*arguments: str, quiet: bool = False) -> bool:
@@ -83,8 +148,12 @@ def _iptables(*arguments: str, quiet: bool = False) -> bool:
     return status == 0
 
 
-def run(argv: tuple[str, ...], limit_s: float, added: Mapping[str, str] | None = None) -> tuple[int, str]:
-    """Exit status and words of a command; its group is killed when its time is over. Raises AdapterError when it does not run or end."""
+def run(
+    argv: tuple[str, ...], limit_s: float, added: Mapping[str, str] | None = None, longest: int = 300
+) -> tuple[int, str]:
+    """Exit status and the first words (`longest` characters) of a command; its group is killed when its time is over. Raises AdapterError
+    when it does not run or end.
+    """
     what = f"run {' '.join(argv)}"
     try:
         child = subprocess.Popen(  # noqa: S603 - no shell; words of our own and a checked interface name
@@ -106,4 +175,4 @@ def run(argv: tuple[str, ...], limit_s: float, added: Mapping[str, str] | None =
             with suppress(ProcessLookupError):
                 os.killpg(child.pid, signal.SIGKILL)
             raise AdapterError(COMPONENT, what, f"not done after {limit_s:.0f} s", "tried again") from error
-    return child.returncode, " ".join(said.decode(errors="replace").split())[:300]
+    return child.returncode, " ".join(said.decode(errors="replace").split())[:longest]
