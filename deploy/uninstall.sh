@@ -19,6 +19,19 @@ end_containers() {
     return 1
 }
 
+# The agent's chains of iptables, with the rules that lead into them.
+end_firewall_rules() {
+    local table rules chain
+    command -v iptables >/dev/null || return 0
+    for table in filter mangle; do
+        rules=$(iptables -w 5 -t "$table" -S) || return 1
+        sed -n 's/^-A \(.* -j TECHULUS-[A-Z]*\)$/-D \1/p' <<<"$rules" | xargs -r -L 1 iptables -w 5 -t "$table" || return 1
+        while read -r chain; do
+            iptables -w 5 -t "$table" -F "$chain" && iptables -w 5 -t "$table" -X "$chain" || return 1
+        done < <(sed -n 's/^-N \(TECHULUS-[A-Z]*\)$/\1/p' <<<"$rules")
+    done
+}
+
 # Containers of ours are those with a label that begins with techulus. (as the agent itself tells them). An interface of ours has the
 # agent's mark in its folder; a network is ours where an agent has been and the addresses are those of the containers.
 remove_what_it_made() {
@@ -46,6 +59,7 @@ remove_what_it_made() {
             podman network rm "$network" >/dev/null 2>&1 || true
         fi
     fi
+    end_firewall_rules || say "some of the agent's firewall rules could not be removed: iptables-save | grep TECHULUS"
 }
 
 take_away() {

@@ -2,10 +2,13 @@
 
 import os
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
+import anyio
 import pytest
 
+from shell.adapters.firewall import Firewall, FirewallSettings
 from tests.lab import debian_tree
 from tests.lab.bundles import Bundle
 from tests.lab.debian_tree import ROOT, Overlay
@@ -83,6 +86,75 @@ def test_install_twice_and_take_away(server: Overlay) -> None:
     assert not (server.upper / "etc/techulus").exists()
 
 
+def firewall_rules() -> list[str]:
+    """What iptables has in this process's network, which is the installer's as well."""
+    return [rule for table in ("filter", "mangle") for rule in run(("iptables", "-t", table, "-S")).splitlines()]
+
+
+@pytest.fixture
+def others_rules() -> Iterator[list[str]]:
+    """The agent's rules are set beside some of an administrator's: which there were before."""
+    run(
+        (
+            "iptables",
+            "-A",
+            "FORWARD",
+            "-s",
+            "192.0.2.1/32",
+            "-m",
+            "comment",
+            "--comment",
+            "not TECHULUS-FORWARD",
+            "-j",
+            "ACCEPT",
+        )
+    )
+    run(("iptables", "-t", "mangle", "-N", "TECHULUSES"))
+    before = firewall_rules()
+    firewall = Firewall(FirewallSettings(7, "wg0", 51_820, is_proxy=False, names=True))
+    anyio.run(firewall.apply)
+    assert len(firewall_rules()) > len(before)
+    yield before
+    run(("nft", "flush", "ruleset"))
+
+
+def test_a_purge_takes_the_firewall_rules_with_it(server: Overlay, others_rules: list[str]) -> None:
+    """L64: the agent's chains and what leads there, and nothing of anybody else's; without a purge they stay, as the containers do."""
+    there = firewall_rules()
+    server.run(INSTALL, "--uninstall")
+    assert firewall_rules() == there
+    server.run(INSTALL, "--uninstall", "--purge")
+    assert firewall_rules() == others_rules
+    server.run(INSTALL, "--uninstall", "--purge")
+    server.run("mv", "/usr/sbin/iptables", "/usr/sbin/iptables.away")
+    assert "uninstalled" in server.run(INSTALL, "--uninstall", "--purge")
+
+
+def test_a_purge_is_refused_while_a_process_has_a_volume(server: Overlay, others_rules: list[str]) -> None:
+    """L47: as a container that Podman has forgotten has; with the process's number, and everything is left, the firewall's rules too."""
+    data = "/var/lib/techulus-agent"
+    there = firewall_rules()
+    script = f"""
+        mkdir -p {data}/volumes/service-77/data /tmp/mounted && touch {data}/agent.lock {data}/volumes/service-77/data/kept
+        unshare --mount sh -c 'mount --bind {data}/volumes/service-77/data /tmp/mounted && touch /tmp/up && exec sleep infinity' &
+        timeout 60 sh -c 'until [ -e /tmp/up ]; do sleep 0.1; done'
+        echo "holder: $!"
+        {INSTALL} --uninstall --purge; echo "status: $?"
+        [ ! -e {data}/volumes/service-77/data/kept ] || echo kept
+        iptables -S >/tmp/rules && grep -q TECHULUS-FORWARD /tmp/rules && echo "rules kept"
+        kill $! && wait $! 2>/dev/null
+        {INSTALL} --uninstall --purge; echo "status: $?"
+        [ -e {data} ] || echo gone
+    """
+    said = server.run("bash", "-c", script)
+    holder = said.partition("holder: ")[2].split()[0]
+    assert f"process {holder} has a volume in {data} mounted, so the rest was left; end it first" in said
+    first, _, second = said.partition("status: 1\n")
+    assert second.startswith("kept\nrules kept\n") and second.endswith("status: 0\ngone\n"), said
+    assert "uninstalled" not in first
+    assert firewall_rules() == others_rules != there
+
+
 @pytest.mark.parametrize(
     ("words", "given", "why"),
     [
@@ -123,8 +195,10 @@ def test_the_wheel_alone(tmp_path: Path, bundle: Bundle) -> None:
     assert "nothing to do" in said.lower()
 
 
-def test_the_debian_package(tmp_path: Path, bundle: Bundle) -> None:
-    """Built by one command; installs, refuses a server where the installer has been, and is taken away without what it keeps."""
+def test_the_debian_package(tmp_path: Path, bundle: Bundle, others_rules: list[str]) -> None:
+    """Built by one command; installs, refuses a server where the installer has been, and is taken away without what it keeps; a purge
+    takes the firewall's rules as well.
+    """
     environ = {**os.environ, "AGENT_DIST": str(tmp_path / "dist"), "AGENT_BUNDLE": str(bundle.archive)}
     made = run(outside((str(ROOT / "deploy/deb.sh"),)), timeout_s=1200, env=environ).strip()
     assert made.endswith("_amd64.deb")
@@ -143,8 +217,9 @@ def test_the_debian_package(tmp_path: Path, bundle: Bundle) -> None:
     ).stdout
     debian.run("dpkg", "--remove", "techulus-agent")
     assert environment.exists() and not list((debian.upper / "opt").glob("techulus-agent/*"))
+    assert firewall_rules() != others_rules
     debian.run("dpkg", "--purge", "techulus-agent")
-    assert not environment.exists()
+    assert not environment.exists() and firewall_rules() == others_rules
 
     debian.run("sh", "-c", "mkdir -p /opt/techulus-agent && ln -s releases/1 /opt/techulus-agent/current")
     status, said = debian.ask("dpkg", "--install", package)
