@@ -13,7 +13,7 @@ from typing import Final
 
 from core import nftables
 from core.nftables import FORWARD, INPUT, POSTROUTING, PREROUTING, Chain, Place, Rule, Ruleset, attributes, text
-from core.packet_filter import NETWORK, TRANSPORT, Packet, dropped
+from core.packet_filter import NETWORK, TRANSPORT, Packet, dropped, translated
 from core.render import Json
 
 FORWARD_CHAIN: Final = "TECHULUS-FORWARD"
@@ -30,6 +30,7 @@ _TCP, _UDP = 6, 17
 _NEW, _ESTABLISHED = 8, 2  # as nftables counts the states of a connection
 _JUMPS: Final = (b"lookup\0", b"\xff\xff\xff\xfd", b"\xff\xff\xff\xfc")  # a map, and the verdicts jump and goto
 _ANY_PORT: Final = 28_657  # stands for the ports of containers: one that no list of well-known ports lets pass
+_OUTSIDE: Final = "203.0.113.1"  # stands for any address of the world (RFC 5737)
 _ELSEWHERE: Final = "10.200.0.0"  # stands for a container of another server; no server has the number 0
 
 
@@ -239,12 +240,15 @@ def _own_rules(ruleset: Ruleset, chain: str) -> Iterator[bytes]:
 def lost(ruleset: Ruleset, server: Server, *, publishes: bool) -> tuple[str, ...]:
     """What is missing of Podman's rules while containers run, in words; `publishes` says whether one has ports of this server.
 
-    Their network is masqueraded where it leaves this server, let through where Podman has a chain for that or iptables drops the rest,
-    and ports lead to Podman's chains. Rules count where packets can reach them. Raises ValueError.
+    Their network gets another source where it leaves this server, by Podman or by whoever else does that, is let through where Podman has
+    a chain for that or iptables drops the rest, and ports lead to Podman's chains. Rules count where packets can reach them. Raises
+    ValueError.
     """
-    prefix = IPv4Address(server.gateway).packed[:3]
+    leaving = _packet(
+        server, (server.bridge, server.outside), f"10.200.{server.subnet_id}.2", _OUTSIDE, _TCP, _ANY_PORT
+    )
     found = []
-    if not any(prefix in rule.raw and _masquerades(ruleset, rule) for rule in _reachable(ruleset, POSTROUTING, "nat")):
+    if not translated(ruleset, POSTROUTING, leaving):
         found.append(f"masquerading of {server.network}")
     has_chain = any(_is_podmans(chain.place) and "FORWARD" in chain.place[2] for chain in ruleset.chains)
     if not _lets_through(ruleset, server) and (has_chain or _drops_podmans(ruleset, server)):
@@ -268,17 +272,6 @@ def _lets_through(ruleset: Ruleset, server: Server) -> bool:
 
 def _is_podmans(place: Place) -> bool:
     return "NETAVARK" in place[1].upper() or "NETAVARK" in place[2].upper()
-
-
-def _masquerades(ruleset: Ruleset, rule: Rule) -> bool:
-    """Whether a rule, or one of the chain that it jumps to, gives packets this server's address."""
-    chains = [(*rule.place[:2], target) for target in targets(ruleset, rule)]
-    followed = (rule, *(one for place in chains for one in ruleset.rules.get(place, ())))
-    return any(
-        step.name == "masq" or (step.name == "target" and text(step.attributes.get(1, b"")) == "MASQUERADE")
-        for one in followed
-        for step in one.expressions()
-    )
 
 
 def _reachable(ruleset: Ruleset, hook: int, kind: str) -> Iterator[Rule]:

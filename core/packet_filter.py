@@ -1,7 +1,8 @@
 """What a ruleset does with one packet: walks the chains of a hook as the kernel does, with a packet of which not everything is known.
 
 A drop counts only when it is certain: each rule before it surely did not apply or decided nothing, and its own conditions surely hold. An
-accept counts already when it is possible. So "dropped" can be relied on, while "passes" means that nothing certain was found.
+accept counts already when it is possible. So "dropped" can be relied on, while "passes" means that nothing certain was found. A source
+that is translated counts when that is certain, too.
 
 The theory: a rule is a little program (`nft --debug=netlink list ruleset` prints it) that loads parts of the packet into registers,
 compares them, and ends with a verdict. A register that is loaded with something unknown is unknown, and so is each comparison with it.
@@ -24,6 +25,7 @@ _MOST_RULES: Final = 20_000  # walked for one packet; a ruleset beyond that is n
 _ACCEPT, _DROP, _JUMP, _GOTO, _RETURN = 1, 0, -3, -4, -5
 _CONTINUE: Final = -1
 _COMPARISONS: Final = ("eq", "neq", "lt", "lte", "gt", "gte")
+_SOURCE_NAT: Final = 0  # NFT_NAT_SNAT
 _STATE_ONLY: Final = 1  # XT_CONNTRACK_STATE
 _META: Final = {
     1: "protocol",
@@ -74,6 +76,39 @@ def dropped(ruleset: Ruleset, hook: int, packet: Packet) -> tuple[Dropped, ...]:
         elif end is _End.FALLS_THROUGH and chain.drops:
             found.append(Dropped(chain, None))
     return tuple(found)
+
+
+def translated(ruleset: Ruleset, hook: int, packet: Packet) -> bool:
+    """Whether a packet surely gets another source at a hook, by whomever. Raises ValueError for rules that are not understood."""
+    return any(_Translation(ruleset, packet).chain(chain.place, 0) for chain in ruleset.based(hook, "nat"))
+
+
+class _Translation:
+    """One packet on its way through one base chain of the kind nat. A rule that may apply, or may not, is taken for one that does not."""
+
+    def __init__(self, ruleset: Ruleset, packet: Packet) -> None:
+        self._ruleset = ruleset
+        self._packet = packet
+        self._left = _MOST_RULES
+
+    def chain(self, place: Place, depth: int) -> bool | None:
+        """Whether the packet is translated, or goes on as it is; None when it falls through this chain."""
+        for rule in self._ruleset.rules.get(place, ()):
+            self._left -= 1
+            if self._left < 0 or depth > _DEEPEST:
+                return False
+            run = _Run(self._ruleset, self._packet, rule)
+            if run.translates():
+                return True
+            if run.verdict is None or not run.is_certain:
+                continue
+            code, target = run.verdict
+            if code not in (_JUMP, _GOTO):
+                return None if code == _RETURN else False
+            end = self.chain((place[0], place[1], target), depth + 1)
+            if end is not None or code == _GOTO:
+                return end
+        return None
 
 
 class _Walk:
@@ -127,6 +162,17 @@ class _Run:
             self.is_certain &= holds is not None
             if self.verdict is not None:
                 return self.verdict[0] != _CONTINUE
+        return False
+
+    def translates(self) -> bool:
+        """Whether the rule surely applies and gives the packet another source."""
+        for expression in self._rule.expressions():
+            if _is_source_translation(expression):
+                return self.is_certain
+            holds = self._step(expression)
+            self.is_certain &= holds is True
+            if holds is False or self.verdict is not None:
+                break
         return False
 
     def _step(self, one: Expression) -> bool | None:
@@ -264,6 +310,12 @@ class _Run:
 
 _REGISTERS_BYTES: Final = 80  # linux/netfilter/nf_tables.h: a verdict of 16 bytes, and 16 words of 4
 _TARGETS: Final = {"REJECT": (_DROP, ""), "DROP": (_DROP, ""), "NFQUEUE": (_ACCEPT, ""), "ACCEPT": (_ACCEPT, "")}
+
+
+def _is_source_translation(one: Expression) -> bool:
+    if one.name == "target":
+        return text(one.attributes.get(1, b"")) in ("MASQUERADE", "SNAT")
+    return one.name == "masq" or (one.name == "nat" and number(one.attributes.get(1)) == _SOURCE_NAT)
 
 
 def _require_room(length: int) -> None:

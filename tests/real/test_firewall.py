@@ -72,6 +72,21 @@ def test_masquerading_alone_is_missed(fleet: Fleet, worker: Node) -> None:
     _asks_outside(fleet, node)
 
 
+def test_an_administrator_who_masquerades_is_enough(fleet: Fleet, worker: Node) -> None:
+    """L54: nothing is lost then, and no container is given its network anew for it."""
+    before = worker.log.read_text().count("Podman's firewall rules removed")
+    text = "*nat\n-F POSTROUTING\n-A POSTROUTING -o eth0 -j MASQUERADE\nCOMMIT\n"
+    worker.server.run(("iptables-restore", "--noflush"), text=text)  # in one step, between two looks
+    worker.run("iptables", "-F", "TECHULUS-FORWARD")
+    wait_for(lambda: "to the containers" in _rules(worker), PATIENCE_S, f"a look; {worker.last_words()}")
+    wait_for(lambda: node_status(worker)["missing"] == [], PATIENCE_S, "the look to end")
+    assert "masquerade" not in _rules(worker)
+    assert worker.log.read_text().count("Podman's firewall rules removed") == before
+    _asks_outside(fleet, worker)
+    worker.run("iptables", "-t", "nat", "-F", "POSTROUTING")
+    wait_for(lambda: "masquerade" in _rules(worker), PATIENCE_S, f"Podman's; {worker.last_words()}")
+
+
 _PUBLISHED: Final = 30_080
 _OPEN: Final = {"published port"}
 _QUESTION: Final = b"\0\1\1\0\0\1\0\0\0\0\0\0\3two\10internal\0\0\1\0\1"  # RFC 1035: two.internal, type A, class IN
