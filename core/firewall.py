@@ -4,6 +4,7 @@ firewall drops what must pass.
 Decides from a ruleset that was read. An administrator's firewall is named with the rule to add, and never changed.
 """
 
+import re
 import shlex
 import struct
 from collections.abc import Iterable, Iterator, Mapping
@@ -12,6 +13,7 @@ from ipaddress import IPv4Address
 from typing import Final
 
 from core import nftables
+from core.address import CONTAINER_NETWORK, MESH_NETWORK
 from core.nftables import FORWARD, INPUT, POSTROUTING, PREROUTING, Chain, Place, Rule, Ruleset, attributes, text
 from core.packet_filter import NETWORK, TRANSPORT, Packet, dropped, translated
 from core.render import Json
@@ -31,6 +33,8 @@ _NEW, _ESTABLISHED = 8, 2  # as nftables counts the states of a connection
 _JUMPS: Final = (b"lookup\0", b"\xff\xff\xff\xfd", b"\xff\xff\xff\xfc")  # a map, and the verdicts jump and goto
 _ANY_PORT: Final = 28_657  # stands for the ports of containers: one that no list of well-known ports lets pass
 _OUTSIDE: Final = "203.0.113.1"  # stands for any address of the world (RFC 5737)
+_MESH_NETWORKS: Final = (MESH_NETWORK, CONTAINER_NETWORK)
+_PLAIN: Final = re.compile(r"(?!icmpv6$)[a-z]+[0-9]+")  # of all names that nft takes without quotes, the usual ones
 _ELSEWHERE: Final = "10.200.0.0"  # stands for a container of another server; no server has the number 0
 
 
@@ -69,7 +73,8 @@ class Server:
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """Traffic that must pass: in words, a packet of it, and the rule that accepts it in the words of nft, iptables and firewall-cmd.
+    """Traffic that must pass: in words, a packet of it, and the rule that accepts it in the words of nft, iptables and firewall-cmd (there,
+    what is to be done one after the other).
 
     `kept_by` is who sets that rule in iptables' tables: "agent", "podman", or nobody.
     """
@@ -79,7 +84,7 @@ class Flow:
     packet: Packet
     nft: str
     iptables: str
-    firewalld: str
+    firewalld: tuple[str, ...]
     kept_by: str = ""
 
 
@@ -126,33 +131,37 @@ def blocked(ruleset: Ruleset, server: Server) -> tuple[Blocked, ...]:
 
 def _blocked(chain: Chain, by: Place | None, stopped: list[Flow]) -> Blocked:
     rule = "a rule" if by in (None, chain.place) else f"a rule of its chain {by[2]}"
-    commands = dict.fromkeys(_command(chain.place, flow) for flow in stopped)
+    commands = dict.fromkeys(command for flow in stopped for command in _commands(chain.place, flow))
     return Blocked(
         *chain.place, "policy drop" if by is None else rule, tuple(flow.what for flow in stopped), tuple(commands)
     )
 
 
-def _command(place: Place, flow: Flow) -> str:
-    """The command that lets a flow pass a chain. In front of all other rules: a chain ends at the first that accepts or drops."""
+def _commands(place: Place, flow: Flow) -> tuple[str, ...]:
+    """The commands that let a flow pass a chain. In front of all other rules: a chain ends at the first that accepts or drops."""
     family, table, chain = place
     if table == "firewalld":
-        return f"firewall-cmd --permanent {flow.firewalld} && firewall-cmd --reload"
+        return tuple(f"firewall-cmd --permanent {words} && firewall-cmd --reload" for words in flow.firewalld)
     if place[:2] == _IPTABLES and chain.isupper():
-        return f"iptables -I {shlex.quote(chain)} {flow.iptables} -j ACCEPT"
-    return f"nft insert rule {family} {shlex.quote(table)} {shlex.quote(chain)} {flow.nft} accept"
+        return (f"iptables -I {shlex.quote(chain)} {flow.iptables} -j ACCEPT",)
+    return (f"nft insert rule {family} {shlex.quote(table)} {shlex.quote(chain)} {flow.nft} accept",)
 
 
 def flows(server: Server) -> Iterator[Flow]:
     """What must pass this server."""
     network, bridge, outside = server.network, server.bridge, server.outside
-    own, trusted = f"10.200.{server.subnet_id}.2", f"--zone=trusted --add-source={network}"
-    leave = (f"ip saddr {network}", f"-s {network}", trusted)
+    own = f"10.200.{server.subnet_id}.2"
+    leave = (
+        f"{_nft_link(bridge)}ip saddr {network}",
+        f"{_iptables_link(bridge)}-s {network}",
+        _policy("forward", f"source address={network}"),
+    )
     if server.interface is not None:
-        name = shlex.quote(server.interface)
+        mesh = (f"destination address={network} source address={far}" for far in _MESH_NETWORKS)
         enter = (
-            f"iifname {name} ip daddr {network}",
-            f"-i {name} -d {network}",
-            f"--zone=trusted --add-interface={name}",
+            f"{_nft_link(server.interface)}ip daddr {network}",
+            f"{_iptables_link(server.interface)}-d {network}",
+            _policy("forward", *mesh),
         )
         packet = _packet(server, (server.interface, bridge), _ELSEWHERE, own, _TCP, _ANY_PORT)
         yield Flow("the mesh to the containers", FORWARD, packet, *enter, kept_by="agent")
@@ -163,16 +172,43 @@ def flows(server: Server) -> Iterator[Flow]:
     yield Flow("the containers to the outside", FORWARD, packet, *leave, kept_by="podman")
     answer = _packet(server, (outside, bridge), None, own, _TCP, state=_ESTABLISHED)
     states = "ESTABLISHED,RELATED"
-    back = (f"ip daddr {network} ct state {states.lower()}", f"-d {network} -m conntrack --ctstate {states}", trusted)
-    yield Flow("answers to the containers", FORWARD, answer, *back, kept_by="podman")
+    back = f"ip daddr {network} ct state {states.lower()}", f"-d {network} -m conntrack --ctstate {states}"
+    # firewalld accepts what is established before everything else.
+    yield Flow("answers to the containers", FORWARD, answer, *back, leave[2], kept_by="podman")
     if server.names:
-        yield from _names(server, trusted)
+        yield from _names(server)
     if server.is_proxy:
         yield from _ports(server, "HTTP and HTTPS from outside", _TCP, (80, 443))
         yield from _ports(server, "HTTP/3 from outside", _UDP, (443,))
 
 
-def _names(server: Server, trusted: str) -> Iterator[Flow]:
+def _nft_link(name: str | None) -> str:
+    """The match for an incoming link; nothing for one that is not known. Names that nft could take for something else are quoted for it."""
+    if name is None:
+        return ""
+    word = name if _PLAIN.fullmatch(name) else f'"{name}"'
+    return f"iifname {shlex.quote(word)} "
+
+
+def _iptables_link(name: str | None) -> str:
+    return "" if name is None else f"-i {shlex.quote(name)} "
+
+
+def _policy(kind: str, *rules: str) -> tuple[str, ...]:
+    """What makes a policy of firewalld's that accepts these packets and no others, from whichever zone their links are in.
+
+    A zone could let no traffic in by its address and its link alone, and a link is in one zone, which is its owner's choice.
+    """
+    name, target = f"techulus-{kind}", "HOST" if kind == "input" else "ANY"
+    return (
+        f"--new-policy={name}",
+        f"--policy={name} --add-ingress-zone=ANY",
+        f"--policy={name} --add-egress-zone={target}",
+        *(f"--policy={name} --add-rich-rule='rule family=ipv4 {rule} accept'" for rule in rules),
+    )
+
+
+def _names(server: Server) -> Iterator[Flow]:
     ends = f"{server.network}", f"{server.gateway}"
     for protocol, word in ((_UDP, "udp"), (_TCP, "tcp")):
         packet = _packet(server, (server.bridge, None), f"10.200.{server.subnet_id}.2", ends[1], protocol, 53)
@@ -182,7 +218,10 @@ def _names(server: Server, trusted: str) -> Iterator[Flow]:
             packet,
             f"ip saddr {ends[0]} ip daddr {ends[1]} {word} dport 53",
             f"-s {ends[0]} -d {ends[1]} -p {word} --dport 53",
-            trusted,
+            _policy(
+                "input",
+                f"source address={ends[0]} destination address={ends[1]} port port=53 protocol={word}",
+            ),
             kept_by="agent",
         )
 
@@ -191,10 +230,8 @@ def _ports(server: Server, what: str, protocol: int, ports: tuple[int, ...]) -> 
     word = "udp" if protocol == _UDP else "tcp"
     for port in ports:
         packet = _packet(server, (server.outside, None), None, None, protocol, port)
-        match = f"{word} dport {port}"
-        yield Flow(
-            f"{what} ({port}/{word})", INPUT, packet, match, f"-p {word} --dport {port}", f"--add-port={port}/{word}"
-        )
+        match = f"{word} dport {port}", f"-p {word} --dport {port}", (f"--add-port={port}/{word}",)
+        yield Flow(f"{what} ({port}/{word})", INPUT, packet, *match)
 
 
 def _packet(

@@ -80,9 +80,13 @@ def test_what_is_not_known_of_this_server_is_no_certain_drop() -> None:
     ("name", "command"),
     [
         ("policy", "nft insert rule inet filter forward iifname wg0 ip daddr 10.200.7.0/24 accept"),
+        ("policy", "nft insert rule inet filter forward iifname podman1 ip saddr 10.200.7.0/24 accept"),
         ("ours", "iptables -I INPUT -p udp --dport 51820 -j ACCEPT"),
         ("firewalld", "firewall-cmd --permanent --add-port=51820/udp && firewall-cmd --reload"),
-        ("firewalld", "firewall-cmd --permanent --zone=trusted --add-interface=wg0 && firewall-cmd --reload"),
+        (
+            "firewalld",
+            "firewall-cmd --permanent --policy=techulus-forward --add-ingress-zone=ANY && firewall-cmd --reload",
+        ),
     ],
 )
 def test_the_rule_to_add_is_in_the_words_of_its_tool(name: str, command: str) -> None:
@@ -100,6 +104,34 @@ def test_names_of_others_are_quoted() -> None:
     renamed = Ruleset(chains, {}, {})
     (first, *_) = firewall.blocked(renamed, a_server({}))
     assert first.commands[0].startswith("nft insert rule inet 'a;b' '$(c)' ")
+
+
+@pytest.mark.parametrize(
+    ("name", "word"), [("7wg", "'\"7wg\"'"), ("wg@x", "'\"wg@x\"'"), ("mark", "'\"mark\"'"), ("wg0", "wg0")]
+)
+def test_names_that_nft_takes_for_something_else_are_quoted_for_it(name: str, word: str) -> None:
+    """It reads a number, or a word of its own, where the quotes of the shell are all that there is."""
+    found = case("policy")
+    server = a_server({}, interface=name, bridge=name)
+    (first, *_) = firewall.blocked(found.ruleset, server)
+    assert f"nft insert rule inet filter forward iifname {word} ip daddr 10.200.7.0/24 accept" in first.commands
+    assert f"nft insert rule inet filter forward iifname {word} ip saddr 10.200.7.0/24 accept" in first.commands
+
+
+def test_firewalld_is_not_asked_to_open_a_zone() -> None:
+    """Nor to move a link into one: it may be in a zone of its owner's."""
+    found = case("firewalld")
+    commands = [word for one in firewall.blocked(found.ruleset, a_server(found.indexes)) for word in one.commands]
+    assert not any("--zone" in one or "interface" in one for one in commands)
+    for kind, rule in (
+        ("forward", "destination address=10.200.7.0/24 source address=10.200.0.0/16"),
+        ("forward", "source address=10.200.7.0/24"),
+        ("input", "source address=10.200.7.0/24 destination address=10.200.7.1 port port=53 protocol=udp"),
+    ):
+        line = f"firewall-cmd --permanent --policy=techulus-{kind} --add-rich-rule='rule family=ipv4 {rule} accept'"
+        assert f"{line} && firewall-cmd --reload" in commands
+    made = [one for one in commands if "--new-policy" in one]
+    assert len(made) == len(set(made)) == 2
 
 
 def test_a_rule_of_gigabytes_is_refused_at_once() -> None:

@@ -163,6 +163,24 @@ def test_rules_that_change_while_they_are_read(firewall: Firewall) -> None:
     assert ruleset.generation() == number
 
 
+@pytest.mark.parametrize("name", ["7wg", "wg@x", "mark"])
+def test_a_proposed_rule_for_an_odd_link_can_be_pasted(name: str, firewall: Firewall) -> None:
+    """L54: nft takes such a name for a number or a word of its own, unless it is quoted for nft as well as for the shell."""
+    run(("ip", "link", "add", name, "type", "bridge"))
+    try:
+        run(
+            ("nft", "-f", "-"), text="table inet own { chain f { type filter hook forward priority 0; policy drop; }; }"
+        )
+        odd = Firewall(FirewallSettings(7, name, 51_820, is_proxy=False, names=True))
+        (found,) = now(odd.fetch_blocked)
+        assert any(name in command for command in found.commands)
+        for command in found.commands:
+            run(("sh", "-c", command))
+        assert now(odd.fetch_blocked) == ()
+    finally:
+        run(("ip", "link", "delete", name))
+
+
 def test_our_rules_are_set_beside_some_that_nobody_understands(
     firewall: Firewall, monkeypatch: pytest.MonkeyPatch
 ) -> None:
