@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.lab.machine import Machine, cable
+from tests.lab.process import LabError
 from tests.lab.wait import wait_for
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
@@ -275,6 +276,22 @@ def test_a_tunnel_that_somebody_else_manages(lab: Lab) -> None:
     lab.set_rules()
     assert lab.peer.ask("tcp", "10.200.7.2", _WEB) == "container"
     assert lab.reached() == _FOREIGN | {"tunnel/tcp", "tunnel/udp"}
+
+
+def test_a_kernel_without_a_match(lab: Lab, tmp_path: Path) -> None:
+    """L64: what can be set holds; what cannot is said, and tried again."""
+    wrapper = tmp_path / "iptables"
+    wrapper.write_text(
+        '#!/bin/sh\ncase "$*" in *rpfilter*) echo no such match; exit 2 ;; esac\nexec /usr/sbin/iptables "$@"\n'
+    )
+    wrapper.chmod(0o755)
+    lab.path = f"{tmp_path}:{lab.path}"
+    with pytest.raises(LabError, match="no such match"):
+        lab.set_rules()
+    assert lab.reached() == _FOREIGN
+    for kind in ("tcp", "udp"):
+        assert lab.peer.ask(kind, "10.200.7.2", _WEB) == "container"
+        assert lab.container.ask(kind, "10.200.7.1", _NAMES) == "server"
 
 
 def test_a_bridge_that_comes_later(lab: Lab) -> None:

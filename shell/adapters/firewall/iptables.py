@@ -80,14 +80,14 @@ def allow(server: Server) -> None:
     """Set our rules; chains that are right stay as they are. Raises AdapterError."""
     for own in chains(server):
         _iptables(*own.table, "-N", own.name, quiet=True)
+        if not _has(own, own.parent, own.jump):  # first: where a rule cannot be set, the others hold
+            _iptables(*own.table, "-I", own.parent, "1", *own.jump)
         stale = _count(own)
         if stale != len(own.rules) or not all(_has(own, own.name, rule) for rule in own.rules):
             for rule in own.rules:
                 _iptables(*own.table, "-A", own.name, *rule)
             for _ in range(min(stale, _MOST_STALE)):  # last, so that there is no moment without rules
                 _iptables(*own.table, "-D", own.name, "1")
-        if not _has(own, own.parent, own.jump):
-            _iptables(*own.table, "-I", own.parent, "1", *own.jump)
 
 
 def withdraw(server: Server) -> None:
