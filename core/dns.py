@@ -4,10 +4,10 @@ A name stands once, in lower case without a trailing dot, with its addresses as 
 without an address is no record.
 
 The zone is shared with others: clouds (`metadata.google.internal`, `ip-10-0-0-1.ec2.internal`, `vm.zone.c.project.internal`) and container
-engines (`host.containers.internal`, `host.docker.internal`). All of their names have more labels than a service's, which is one label and
-the zone; and the labels under which theirs are known to lie are no services' either.
+engines (`host.containers.internal`, `host.docker.internal`). Their names are never a service's.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 
 import msgspec
@@ -20,7 +20,8 @@ from core.wire import MisshapenRecord, WireRecord
 
 ZONE = "internal"
 _UNDER_ZONE = f".{ZONE}"
-_OTHERS = frozenset({"compute", "containers", "docker", "ec2", "google"})
+# Amazon's and Google's machines and metadata; what engines and desktops call themselves and the machine that a container runs on.
+_OTHERS = re.compile(r"(?:.+\.)?(?:compute|containers|docker|ec2|google)|(?:.+\.)?c\.[^.]+|(?:gateway|host)\.[^.]+")
 
 
 class Record(msgspec.Struct, frozen=True, order=True, gc=False):
@@ -35,8 +36,8 @@ def normalise_expected(entries: Sequence[WireRecord | MisshapenRecord], rules: L
 
     def parse(entry: WireRecord | MisshapenRecord) -> Record | Fault:
         found = _parse(entry)
-        if isinstance(found, Record) and rules.is_above_names_of_others(found.name):
-            return Fault("name", f"{shown(entry.name)} is, or lies above, a name of this server's or its network's")
+        if isinstance(found, Record) and rules.is_of_this_network(found.name):
+            return Fault("name", f"{shown(entry.name)} is among the names of this server or of its network")
         return found
 
     sifted = sift("dns.records", entries, _key, parse, unique=False)
@@ -82,7 +83,7 @@ def _parse(entry: WireRecord | MisshapenRecord) -> Record | Fault:
     if _is_others(name):
         return Fault(
             "name",
-            f"{shown(entry.name)} is not a service's name, which is one label and .{ZONE}; it may be somebody else's",
+            f"{shown(entry.name)} is a name of a cloud's or a container engine's",
         )
     for number, text in enumerate(entry.ips):
         if not address.is_ipv4(text):
@@ -95,5 +96,4 @@ def _is_under_zone(name: str) -> bool:
 
 
 def _is_others(name: str) -> bool:
-    label = name.removesuffix(_UNDER_ZONE)
-    return "." in label or label in _OTHERS
+    return _OTHERS.fullmatch(name.removesuffix(_UNDER_ZONE)) is not None

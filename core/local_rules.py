@@ -28,9 +28,13 @@ class LocalRules(msgspec.Struct, frozen=True):
         """Whether a container may be reached by this port of the server."""
         return any(first <= port <= last for first, last in (HOST_PORTS, *self.host_ports))
 
-    def is_above_names_of_others(self, name: str) -> bool:
-        """Whether a name is, or lies above, one of this server or a domain of its network (`project.internal`, `c.project.internal`)."""
-        return any(one == name or one.endswith(f".{name}") for one in self.names | self.searched)
+    def is_of_this_network(self, name: str) -> bool:
+        """Whether a name is, or lies above, one of this server's or a domain of its network (`c.project.internal`), or lies in one.
+
+        A whole top-level domain is no network's own.
+        """
+        is_above = any(one == name or one.endswith(f".{name}") for one in self.names | self.searched)
+        return is_above or any(name.endswith(f".{one}") for one in self.searched if "." in one)
 
     def keeps(self, domain: str) -> bool:
         """Whether a domain, which may begin with `*.`, answers for one of this server's own names."""

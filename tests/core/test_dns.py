@@ -33,10 +33,11 @@ def test_a_name_that_is_no_host_name_under_internal(name: str) -> None:
     "name",
     ["metadata.google.internal", "Metadata.Google.Internal.", "google.internal", "host.containers.internal", "host.docker.internal",
      "ip-10-0-0-1.ec2.internal", "ip-10-0-0-1.eu-west-1.compute.internal", "vm.us-central1-a.c.project.internal", "ec2.internal",
-     "compute.internal", "containers.internal", "docker.internal", "a.b.internal"],
+     "compute.internal", "containers.internal", "docker.internal", "c.project.internal", "kubernetes.docker.internal",
+     "host.lima.internal", "gateway.containers.internal"],
 )  # fmt: skip
 def test_a_name_that_belongs_to_others(name: str) -> None:
-    """L62: a service's name is one label; whatever has more, or is a zone of a cloud's or an engine's, is somebody else's."""
+    """L62: a cloud's machines and metadata, what a container engine calls itself and the machine that it runs on."""
     good, held, rejected = sifted(a_record_entry(name="web.internal"), a_record_entry(name=name))
     key = name.lower().removesuffix(".")
     assert ([one.name for one in good], held, rejected) == (["web.internal"], {key}, [("dns.records[1].name", key)])
@@ -44,10 +45,21 @@ def test_a_name_that_belongs_to_others(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["web.internal", "google-ads.internal", "internal.internal", "localhost.internal", "0.internal"]
+    "name",
+    [
+        "web.internal",
+        "google-ads.internal",
+        "internal.internal",
+        "localhost.internal",
+        "0.internal",
+        "a.x.internal",
+        "host.internal",
+        "c.internal",
+        "my-google.shop.internal",
+    ],
 )
 def test_a_services_name(name: str) -> None:
-    """Its host name or the slug of its name, and the zone."""
+    """Its host name, which may have several labels, or the slug of its name; and the zone."""
     assert dns.could_be_expected(Record(name, ("10.200.1.2",)))
     assert not dns.could_be_expected(Record(name, ("x",)))
     assert [one.name for one in sifted(a_record_entry(name=name))[0]] == [name]
@@ -106,12 +118,21 @@ def test_a_name_with_a_letter_that_only_looks_like_another() -> None:
 
 @pytest.mark.parametrize(
     ("name", "good"),
-    [("project.internal", False), ("box.internal", False), ("web.internal", True), ("c.internal", True)],
+    [
+        ("project.internal", False),
+        ("box.internal", False),
+        ("web.internal", True),
+        ("c.internal", True),
+        ("corp.internal", False),
+        ("db.corp.internal", False),
+        ("corp.shop.internal", True),
+    ],
 )
-def test_a_name_above_those_of_this_servers_network(name: str, *, good: bool) -> None:
+def test_a_name_among_those_of_this_servers_network(name: str, *, good: bool) -> None:
     """L62: with systemd-resolved, whatever lies below a name that is served is asked of us."""
     rules = LocalRules(
-        names=frozenset({"box.internal"}), searched=frozenset({"zone.c.project.internal", "internal", "web.example"})
+        names=frozenset({"box.internal"}),
+        searched=frozenset({"zone.c.project.internal", "internal", "corp.internal", "web.example"}),
     )
     found = dns.normalise_expected([WireRecord(name, ("10.200.1.2",))], rules)
     assert bool(found.values) is good and (found.held == frozenset()) is good
