@@ -7,6 +7,8 @@ import re
 from functools import lru_cache
 from ipaddress import AddressValueError, IPv4Network, IPv6Address, NetmaskValueError
 
+from core import bounds
+
 MESH_NETWORK = IPv4Network("10.100.0.0/16")
 CONTAINER_NETWORK = IPv4Network("10.200.0.0/16")
 
@@ -66,6 +68,8 @@ def port(text: str) -> int | None:
 
 def endpoint(text: str) -> str | None:
     """The one spelling of `address:port`, or None. IPv6 may be bracketed or bare with the port after the last colon."""
+    if len(text) > bounds.ENDPOINT:
+        return None
     host, colon, tail = text.rpartition(":")
     number = port(tail)
     if not colon or number is None:

@@ -9,16 +9,18 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Final
 
-from core.secrets import mask
+from core.secrets import mask_words, masked_words
 
 LONGEST: Final = 16 * 1024
 _KEPT_LINES: Final = 20
 _KEPT_CHARACTERS: Final = 4000
-_CONTROL_TEXT: Final = r"\x1b\[[0-9;?]*[A-Za-z]|\x1b\][^\x07]*\x07|[\x00-\x08\x0b-\x1f\x7f]"
+# The length of a sequence has a bound, and a title ends at the next escape: what never ends is looked through once, not once from each of
+# its places. A title ends with a bell or with `ESC \\`.
+_CONTROL_TEXT: Final = r"\x1b\[[0-9;?]{0,256}[A-Za-z]|\x1b\][^\x07\x1b]{0,256}(?:\x07|\x1b\\)|[\x00-\x08\x0b-\x1f\x7f]"
 _CONTROL: Final = re.compile(_CONTROL_TEXT.encode())
 _CONTROL_IN_SECRET: Final = re.compile(_CONTROL_TEXT)
 _BEGUN: Final = re.compile(
-    rb"\x1b(?:\[[0-9;?]{0,256}|\][^\x07]{0,256})?\Z"
+    rb"\x1b(?:\[[0-9;?]{0,256}|\][^\x07\x1b]{0,256}\x1b?)?\Z"
 )  # a control sequence whose end has not come yet
 _MARK: Final = " …"
 
@@ -29,8 +31,8 @@ class Lines:
     def __init__(self, secrets: tuple[str, ...] = ()) -> None:
         plain = (_CONTROL_IN_SECRET.sub("", one.replace("\r", "\n")) for one in secrets)
         self._secrets = tuple(one for one in plain if one)
-        words = {line.encode() for one in self._secrets for line in (one, *one.splitlines()) if line}
-        self._words = tuple(sorted(words, key=len, reverse=True))
+        self._masked = masked_words(self._secrets)
+        self._words = tuple(sorted((one.encode("utf-8", "replace") for one in self._masked), key=len, reverse=True))
         self._overlap = max((len(one) for one in self._words), default=0)
         self._left = b""
 
@@ -77,7 +79,7 @@ class Lines:
         return line[:at], line[at:]
 
     def _shown(self, raw: bytes) -> str:
-        return mask(raw.decode("utf-8", "replace"), self._secrets).rstrip()
+        return mask_words(raw.decode("utf-8", "replace"), self._masked).rstrip()
 
 
 class Tail:

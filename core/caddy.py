@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from core import address
+from core import address, bounds
 from core.digest import Plain, canonical_order
 from core.local_rules import NO_RULES, LocalRules
 from core.rejection import Fault, Sifted, has_control, shown, sift
@@ -95,6 +95,8 @@ def _parse(entry: WireRoute | MisshapenRoute) -> Route | Fault:
         return Fault("id", "is empty or has a control character")
     if has_control(entry.service_id):
         return Fault("serviceId", "has a control character")
+    if fault := _bound_fault(entry):
+        return fault
     domain = _ascii_domain(entry.domain)
     if domain is None:
         return Fault("domain", f"{shown(entry.domain)} is not a host name")
@@ -109,8 +111,18 @@ def _parse(entry: WireRoute | MisshapenRoute) -> Route | Fault:
     return Route(entry.id, domain, entry.service_id, tuple(sorted({up for up in upstreams if up})))
 
 
+def _bound_fault(entry: WireRoute) -> Fault | None:
+    for field, text in (("id", entry.id), ("serviceId", entry.service_id)):
+        if why := bounds.too_long(text, bounds.ID):
+            return Fault(field, why)
+    why = bounds.too_many(entry.upstreams, bounds.ADDRESSES)
+    return None if why is None else Fault("upstreams", why)
+
+
 def _ascii_domain(text: str) -> str | None:
     """Lower case and IDNA form of a domain, with a leading `*.` kept; None when it is not a host name."""
+    if bounds.too_long(text, bounds.DOMAIN):
+        return None
     wildcard = _WILDCARD if text.startswith(_WILDCARD) else ""
     host = text[len(wildcard) :].lower()
     if not host.isascii():

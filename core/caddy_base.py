@@ -10,6 +10,7 @@ depends on the route that stands in the configuration, and follows it.
 The theory: `with_base` is idempotent and changes nothing that it did not make, so that a complete base is one that it leaves as it is.
 """
 
+import re
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
@@ -35,6 +36,7 @@ _PERMISSION_SINCE: Final[Version] = (2, 8)
 _LOG_ROLL_MB: Final = 50
 _LOG_ROLL_KEEP: Final = 3
 _HTTP_PORT: Final = 80
+_PORT: Final = re.compile(r"[0-9]{1,5}")
 _HTTPS_PORT: Final = 443
 
 
@@ -90,7 +92,7 @@ def listens_on(entry: str, address: str, port: int) -> bool:
         return False
     host, colon, ports = (rest if slash else entry).rpartition(":")
     first, _, last = ports.partition("-")
-    if not colon or not first.isdecimal() or not (last or first).isdecimal():
+    if not colon or not _PORT.fullmatch(first) or not _PORT.fullmatch(last or first):
         return False
     everywhere = ("", "0.0.0.0", "[::]")  # noqa: S104 - compared, not bound
     return int(first) <= port <= int(last or first) and (

@@ -14,6 +14,7 @@ from typing import Final, TypeAlias
 
 from returns.result import Failure, Result, Success
 
+from core import bounds
 from core.caddy import Route, canonical_routes, plain
 from core.digest import canonical
 
@@ -46,15 +47,32 @@ _STREAM_CLOSE_DELAY: Final = "24h"
 
 def decode(raw: bytes) -> Result[Object, str]:
     """The configuration as Caddy's admin API answers it; none at all (`null`) is an empty one."""
+    if why := bounds.too_many_values(raw):
+        return Failure(f"its configuration {why}")
     try:
         document: Json = json.loads(raw)
+        json.dumps(document, ensure_ascii=False).encode()  # raises for half a character, which no other text may hold
     except (ValueError, RecursionError) as error:
         return Failure(f"its configuration is not JSON: {error}")
+    if _is_deep(document):
+        return Failure("its configuration is nested too deeply")
     if document is None:
         return Success({})
     if not isinstance(document, dict):
         return Failure("its configuration is not a JSON object")
     return Success(document)
+
+
+def _is_deep(document: Json) -> bool:
+    level = [document]
+    for _ in range(bounds.DEPTH):
+        level = [
+            inner
+            for one in level
+            if isinstance(one, list | dict)
+            for inner in (one.values() if isinstance(one, dict) else one)
+        ]
+    return bool(level)
 
 
 def encode(document: Json) -> bytes:

@@ -10,7 +10,7 @@ from typing import NewType
 
 import msgspec
 
-from core import address, image
+from core import address, bounds, image
 from core.image import Image
 from core.local_rules import HOST_PORTS, NO_RULES, LocalRules
 from core.rejection import Fault, has_control, id_fault, shown
@@ -177,6 +177,8 @@ def _fault(entry: WireContainer, subnet_id: int | None, rules: LocalRules) -> Fa
         id_fault("deploymentId", entry.deployment_id)
         or id_fault("serviceId", entry.service_id)
         or (Fault("serviceName", "has a control character") if has_control(entry.service_name) else None)
+        or _length_fault("serviceName", entry.service_name, bounds.LABEL)
+        or _length_fault("name", entry.name, bounds.NAME)
         or (None if _NAME.fullmatch(entry.name) else Fault("name", f"{shown(entry.name)} is not a container name"))
         or _address_fault(entry.ip_address, subnet_id)
         or (_ports_fault(entry.ports, rules, has_address=entry.ip_address is not None) if entry.ports else None)
@@ -184,6 +186,11 @@ def _fault(entry: WireContainer, subnet_id: int | None, rules: LocalRules) -> Fa
         or (_health_fault(entry.health_check) if entry.health_check else None)
         or (_volumes_fault(entry.service_id, entry.volumes) if entry.volumes else None)
     )
+
+
+def _length_fault(field: str, text: str, most: int) -> Fault | None:
+    why = bounds.too_long(text, most)
+    return None if why is None else Fault(field, why)
 
 
 def _address_fault(text: str | None, subnet_id: int | None) -> Fault | None:
@@ -209,6 +216,8 @@ def _ports_fault(ports: tuple[WirePort, ...], rules: LocalRules, *, has_address:
 
     A host port outside of the control plane's range is somebody else's (22 is the owner's way in), whether it would be used or not.
     """
+    if why := bounds.too_many(ports, bounds.PORTS):
+        return Fault("ports", why)
     leads_to: dict[int, int] = {}
     for number, one in enumerate(ports):
         if not has_address and leads_to.setdefault(one.host_port, one.container_port) != one.container_port:
@@ -226,16 +235,22 @@ def _ports_fault(ports: tuple[WirePort, ...], rules: LocalRules, *, has_address:
 
 
 def _env_fault(env: dict[str, str]) -> Fault | None:
-    for name in env:
+    if len(env) > bounds.VARIABLES:
+        return Fault("env", f"has {len(env)} variables, and at most {bounds.VARIABLES} are taken")
+    for name, value in env.items():
         if not _ENV_NAME.fullmatch(name):
             first = min(one for one in env if not _ENV_NAME.fullmatch(one))
             return Fault("env", f"{shown(first)} is not a name of an environment variable")
+        if len(name) > bounds.VARIABLE_NAME or len(value) > bounds.VARIABLE:
+            return Fault("env", f"{shown(name)} has a longer name or value than is taken")
     return None
 
 
 def _health_fault(check: WireHealthCheck) -> Fault | None:
     if not check.cmd.strip():
         return Fault("healthCheck.cmd", "is empty")
+    if fault := _length_fault("healthCheck.cmd", check.cmd, bounds.COMMAND):
+        return fault
     if has_control(check.cmd.replace("\n", "").replace("\t", "")):
         return Fault("healthCheck.cmd", "has a control character other than tabs and line feeds")
     numbers = (("interval", check.interval), ("timeout", check.timeout), ("retries", check.retries))
@@ -248,9 +263,15 @@ def _health_fault(check: WireHealthCheck) -> Fault | None:
 
 
 def _volumes_fault(service_id: str, volumes: tuple[WireVolume, ...]) -> Fault | None:
+    if why := bounds.too_many(volumes, bounds.VOLUMES):
+        return Fault("volumes", why)
     taken: dict[str, WireVolume] = {}
     for number, one in enumerate(volumes):
         at = f"volumes[{number}]"
+        fields = (("name", one.name, bounds.VOLUME), ("containerPath", one.container_path, bounds.PATH))
+        for field, text, most in fields:
+            if fault := _length_fault(f"{at}.{field}", text, most):
+                return fault
         if not _VOLUME_NAME.fullmatch(one.name):
             return Fault(f"{at}.name", f"{shown(one.name)} is not a volume name (a-z, 0-9 and hyphens)")
         if not _is_volume_path(one.host_path, service_id, one.name):

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from core import address
+from core import address, bounds
 from core.digest import Plain
 from core.local_rules import NO_RULES, LocalRules
 from core.rejection import Fault, Sifted, shown, sift
@@ -52,10 +52,12 @@ def normalise_actual(entries: list[WireRecord]) -> tuple[Record, ...]:
 def union(records: Iterable[Record]) -> tuple[Record, ...]:
     """One record a name, in order, with the union of its addresses; names without an address are left out."""
     found: dict[str, Record] = {}
+    repeated: dict[str, set[str]] = {}
     for record in records:
         before = found.setdefault(record.name, record)
         if before is not record:
-            found[record.name] = Record(record.name, tuple(sorted({*before.ips, *record.ips})))
+            repeated.setdefault(record.name, {*before.ips}).update(record.ips)
+    found |= {name: Record(name, tuple(sorted(ips))) for name, ips in repeated.items()}
     return tuple(found[name] for name in sorted(found) if found[name].ips)
 
 
@@ -85,6 +87,8 @@ def _parse(entry: WireRecord | MisshapenRecord) -> Record | Fault:
             "name",
             f"{shown(entry.name)} is a name of a cloud's or a container engine's",
         )
+    if fault := bounds.too_many(entry.ips, bounds.ADDRESSES):
+        return Fault("ips", fault)
     for number, text in enumerate(entry.ips):
         if not address.is_ipv4(text):
             return Fault(f"ips[{number}]", f"{shown(text)} is not an IPv4 address")

@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from ipaddress import AddressValueError, IPv6Address
+from itertools import islice
 from typing import Final
 
 from core import address, dns
@@ -29,6 +30,7 @@ _UNMARKED: Final = f"_unmarked.{_MARKER_ZONE}"
 _MARKER = re.compile(rf"_([0-9a-f]{{32}})-[0-9a-z]+\.{re.escape(_MARKER_ZONE)}")
 _MARKER_ADDRESS: Final = "192.0.2.1"  # TEST-NET-1: nobody has it, so that its reverse name is nobody's either
 _DIGEST_DIGITS: Final = 32
+_MOST_SERVERS: Final = 64  # a resolver's own bound is three
 _NAME_DIGITS: Final = 16
 _MOST_ROUTED: Final = (
     256  # MANAGER_SEARCH_DOMAINS_MAX of systemd-resolved; what is beyond it is left out with a warning
@@ -148,7 +150,7 @@ def parse_resolv_conf(text: str) -> tuple[str, ...]:
     """The distinct name servers of a resolv.conf(5), in its order; what is not an address is left out."""
     words = (line.split() for line in text.split("\n"))
     named = (line[1] for line in words if len(line) > 1 and line[0] == "nameserver")
-    return tuple(dict.fromkeys(server for server in named if _is_server(server)))
+    return tuple(islice(dict.fromkeys(server for server in named if _is_server(server)), _MOST_SERVERS))
 
 
 def asks_resolved(servers: Iterable[str]) -> bool:

@@ -3,6 +3,7 @@
 Decides from facts that were gathered; looks at nothing itself.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -17,6 +18,8 @@ OLDEST_GIT: Final = (2, 32)
 LEAST_FREE_PERCENT: Final = 5.0
 LEAST_FILES: Final = 4096
 TOLERATED_SKEW_S: Final = 30.0
+_PART: Final = re.compile(r"[0-9]{1,9}")
+_NUMBER: Final = re.compile(r"[0-9]{1,9}\.[0-9]{1,9}(?:\.|\Z)")
 _EVERYWHERE: Final = ("0.0.0.0", "::")  # noqa: S104 - what is listened at, by whomever
 
 
@@ -41,9 +44,8 @@ class Finding:
 def version(text: str) -> tuple[int, ...]:
     """The first dotted number in a text, `(4, 3, 1)` in `podman version 4.3.1`; empty when there is none."""
     for word in text.replace("v", " ").replace("-", " ").split():
-        parts = word.split(".")
-        if len(parts) > 1 and all(part.isdecimal() and part.isascii() for part in parts[:2]):
-            return tuple(int(part) for part in parts if part.isdecimal() and part.isascii())
+        if _NUMBER.match(word):
+            return tuple(int(part) for part in word.split(".") if _PART.fullmatch(part))
     return ()
 
 

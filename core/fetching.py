@@ -45,10 +45,12 @@ class Images:
     here: Mapping[DeploymentId, Image] = field(default_factory=dict)
     verified: frozenset[DeploymentId] = frozenset()
 
-    def needs(self, action: Action, expected: ExpectedState, retries: Retries) -> tuple[ImageRequest, ...]:
-        """What is to be here before this change may begin, and is not."""
+    def needs(
+        self, action: Action, expected: ExpectedState, doubted: frozenset[DeploymentId]
+    ) -> tuple[ImageRequest, ...]:
+        """What is to be here before this change may begin, and is not; `doubted` are the deployments whose images may be damaged."""
         return tuple(
-            one for one in self._needs(action, expected, retries) if self.here.get(one.deployment_id) != one.image
+            one for one in self._needs(action, expected, doubted) if self.here.get(one.deployment_id) != one.image
         )
 
     def are_on_the_way(self, needed: Iterable[ImageRequest]) -> bool:
@@ -82,18 +84,22 @@ class Images:
         return Images(
             {key: one for key, one in self.on_the_way.items() if key in wanted},
             {key: one for key, one in self.here.items() if key in wanted},
-            self.verified & _doubted(retries),
+            self.verified & doubted(retries),
         )
 
-    def _needs(self, action: Action, expected: ExpectedState, retries: Retries) -> Iterator[ImageRequest]:
-        doubted = _doubted(retries) - self.verified if retries else frozenset()
+    def _needs(
+        self, action: Action, expected: ExpectedState, doubted: frozenset[DeploymentId]
+    ) -> Iterator[ImageRequest]:
+        def verify(key: DeploymentId) -> bool:
+            return key in doubted and key not in self.verified
+
         match action:
             case StopOrphan(successors=successors):
                 for one in successors:
-                    yield ImageRequest(one.deployment_id, one.image, one.deployment_id in doubted)
+                    yield ImageRequest(one.deployment_id, one.image, verify(one.deployment_id))
             case Deploy(container=made) | Redeploy(container=made):
-                yield ImageRequest(made.deployment_id, made.image, made.deployment_id in doubted)
-            case Start(deployment_id=key) if key in doubted:
+                yield ImageRequest(made.deployment_id, made.image, verify(made.deployment_id))
+            case Start(deployment_id=key) if verify(key):
                 yield ImageRequest(key, expected.images[key], True)
             case _:
                 pass
@@ -119,5 +125,6 @@ def needed_by(drift: Iterable[Action]) -> Iterator[DeploymentId]:
             yield key
 
 
-def _doubted(retries: Retries) -> frozenset[DeploymentId]:
+def doubted(retries: Retries) -> frozenset[DeploymentId]:
+    """The deployments whose containers have failed to start again and again, perhaps since their image is damaged."""
     return frozenset(key for key, count in retry.starts(retries).items() if count >= DOUBTED_AFTER)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Final, assert_never
 
-from core import retry
+from core import fetching, retry
 from core.action import KINDS, Action, CouldNotBeRead, Deploy, Redeploy, Start, StopOrphan, UpdateCaddy
 from core.containers import ContainerId, DeploymentId
 from core.events import Applied, Failed, Outcome, Withheld
@@ -118,13 +118,14 @@ def ready(memory: Memory, expected: ExpectedState, drift: tuple[Action, ...], no
     """
     awaited: set[DeploymentId] = set()
     found: list[Action] = []
+    doubted = fetching.doubted(memory.retries)
     for action in drift:
         if is_overtaken(action, memory.removed):
             continue
         if isinstance(action, StopOrphan | Redeploy) and action.container_id in memory.stops:
             awaited.update(one.deployment_id for one in (action.successors if isinstance(action, StopOrphan) else ()))
             continue
-        needed = memory.images.needs(action, expected, memory.retries)
+        needed = memory.images.needs(action, expected, doubted)
         if needed or due_at(memory, action) > now:
             if isinstance(action, StopOrphan):
                 coming = memory.images.are_on_the_way(needed)
@@ -176,8 +177,9 @@ def next_try_at(memory: Memory, expected: ExpectedState, drift: tuple[Action, ..
     if not memory.retries or not may_begin(memory):
         return None
     times: list[float] = []
+    doubted = fetching.doubted(memory.retries)
     for action in drift:
-        needed = memory.images.needs(action, expected, memory.retries)
+        needed = memory.images.needs(action, expected, doubted)
         if not is_overtaken(action, memory.removed) and not memory.images.are_on_the_way(needed):
             waits = [memory.retries[one.key].not_before for one in needed if one.key in memory.retries]
             times.append(max([due_at(memory, action), *waits]))
@@ -208,10 +210,11 @@ def image_requests(
 ) -> tuple[ImageRequest, ...]:
     """The images that are to be asked for now, in the order of the changes that need them: all at once, whichever is made first."""
     found: dict[DeploymentId, ImageRequest] = {}
+    doubted = fetching.doubted(memory.retries)
     for action in drift:
         if is_overtaken(action, memory.removed) or retry.is_waiting(memory.retries, retry.key(action), now):
             continue
-        for one in memory.images.needs(action, expected, memory.retries):
+        for one in memory.images.needs(action, expected, doubted):
             underway = memory.images.on_the_way.get(one.deployment_id)
             is_asked_for = underway is not None and underway.image == one.image
             if not is_asked_for and not retry.is_waiting(memory.retries, one.key, now):

@@ -5,6 +5,7 @@ What a rule means is `core.packet_filter`'s; here its expressions are kept as th
 """
 
 import struct
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
@@ -74,6 +75,11 @@ class Element:
     verdict: bytes | None
 
 
+def _place_of(one: Element) -> tuple[bytes, bool]:
+    """Of two with one key, an interval's end comes before the beginning of the next."""
+    return one.key, not one.ends
+
+
 @dataclass(frozen=True, slots=True)
 class Set:
     """A set or a map. `elements` is None when they were not read."""
@@ -81,17 +87,24 @@ class Set:
     place: Place
     flags: int
     elements: tuple[Element, ...] | None = None
+    width: int = field(init=False, repr=False, compare=False)
+    _ordered: tuple[Element, ...] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """`width` is that of the widest key; thousands of rules may ask for each."""
+        ordered = tuple(sorted(self.elements or (), key=_place_of))
+        object.__setattr__(self, "_ordered", ordered)
+        object.__setattr__(self, "width", max((len(one.key) for one in ordered), default=0))
 
     def find(self, key: bytes) -> Element | bool | None:
         """The element that a key falls on, False when there is none, None when that is not known."""
         if self.elements is None or self.flags & (_CONCATENATED | _INTERVAL) == _CONCATENATED | _INTERVAL:
             return None
-        if not self.flags & _INTERVAL:
-            return next((one for one in self.elements if one.key == key), False)
-        below = max(
-            (one for one in self.elements if one.key <= key), key=lambda one: (one.key, not one.ends), default=None
-        )
-        return below if below is not None and not below.ends else False
+        at = bisect_right(self._ordered, (key, True), key=_place_of)
+        below = self._ordered[at - 1] if at else None
+        if below is None or (below.key != key and not self.flags & _INTERVAL):
+            return False
+        return below if not below.ends or not self.flags & _INTERVAL else False
 
 
 @dataclass(frozen=True, slots=True)

@@ -232,8 +232,7 @@ class _Run:
         one = self._ruleset.sets.get((*self._rule.place[:2], text(found.get(1, b""))))
         element: nftables.Element | bool | None = None
         if one is not None and one.elements is not None:
-            width = max((len(each.key) for each in one.elements), default=0)
-            key = self._get(number(found.get(2)), width)
+            key = self._get(number(found.get(2)), one.width)
             element = None if key is None else one.find(key)
         if 3 not in found:
             return None if element is None else (element is not False) != bool(number(found.get(5)) & 1)

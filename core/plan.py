@@ -195,13 +195,14 @@ def _stop_orphans(now: _Situation) -> Iterator[Action]:
     if now.unwanted:
         for want in now.missing:
             missing.setdefault(want.service_id, []).append(want)
+    successors = {service: tuple(found) for service, found in missing.items()}
     for one in now.unwanted:
         yield StopOrphan(
             one.deployment_id,
             one.id,
             one.name,
             _orphan_reason(now, one),
-            tuple(missing.get(one.service_id, ())),
+            successors.get(one.service_id, ()),
         )
 
 

@@ -78,11 +78,16 @@ def shows(root: str, service_id: str) -> bool:
 
 def family(first: int, processes: Mapping[int, Process]) -> frozenset[int]:
     """The process `first` and all that have come from it: its children and theirs, and what is in its session."""
-    found = {first}
-    while more := {
-        one.pid for one in processes.values() if one.pid not in found and (one.parent in found or one.session == first)
-    }:
-        found |= more
+    children: dict[int, list[int]] = {}
+    for one in processes.values():
+        children.setdefault(one.parent, []).append(one.pid)
+    waiting = [first, *(one.pid for one in processes.values() if one.session == first)]
+    found: set[int] = set()
+    while waiting:
+        pid = waiting.pop()
+        if pid not in found:
+            found.add(pid)
+            waiting += children.get(pid, ())
     return frozenset(found)
 
 

@@ -8,9 +8,9 @@ from typing import Annotated, ClassVar, Literal, TypeVar
 import msgspec
 from returns.result import Result
 
-from core import wire
+from core import bounds, wire
 
-_ShownId = Annotated[str, msgspec.Meta(min_length=1, max_length=1024)]
+_ShownId = Annotated[str, msgspec.Meta(min_length=1, max_length=bounds.SHOWN_ID)]
 _HeaderId = Annotated[
     str, msgspec.Meta(pattern=r"^[!-~]{1,1024}\Z")
 ]  # it travels in a header, which carries nothing else unharmed

@@ -10,6 +10,8 @@ from typing import Generic, TypeVar
 
 import msgspec
 
+from core import bounds
+
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 W = TypeVar("W")
@@ -57,9 +59,11 @@ def shown(text: str, limit: int = 80) -> str:
 
 
 def id_fault(field: str, text: str) -> Fault | None:
-    """Ids become labels and folder names: not empty, no control character, no `/`, no `..` (any length, any other character)."""
+    """Ids become labels and folder names: not empty, not endless, no control character, no `/`, no `..` (any other character)."""
     if not text:
         return Fault(field, "is empty")
+    if why := bounds.too_long(text, bounds.ID):
+        return Fault(field, why)
     if has_control(text):
         return Fault(field, "has a control character")
     if "/" in text or ".." in text:

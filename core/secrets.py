@@ -8,6 +8,7 @@ import base64
 import binascii
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -19,6 +20,9 @@ TAG_BYTES = 16
 MASK = "***"
 _SHORTEST_MASKED = 4  # shorter secrets would mask half of every text, and hide nothing
 _SHORTEST_LINE_MASKED = 8  # a line alone may be an ordinary word such as "true" or "server"
+_LONGEST_WORD = (
+    512  # what is longer is looked for in parts, so that a secret that repeats itself costs no more than any other text
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,21 +71,36 @@ def mask(text: str, secrets: Iterable[str]) -> str:
 
     Secrets that overlap are replaced together, so that no part of the second is left over.
     """
+    return mask_words(text, masked_words(secrets))
+
+
+def mask_words(text: str, words: Iterable[str]) -> str:
+    """The same for words that `masked_words` gave, which is done once for many texts."""
     kept: list[str] = []
     end = 0
-    for first, last in _merged(span for word in _masked_words(secrets) for span in _occurrences(text, word)):
+    for first, last in _merged(span for word in words for span in _occurrences(text, word)):
         kept += [text[end:first], MASK]
         end = last
     return "".join(kept) + text[end:]
 
 
-def _masked_words(secrets: Iterable[str]) -> frozenset[str]:
-    words = set()
+def masked_words(secrets: Iterable[str]) -> frozenset[str]:
+    """What is replaced in texts: each secret and each of its lines, long ones in parts of at most 512 characters."""
+    words: set[str] = set()
     for secret in secrets:
         if len(secret) >= _SHORTEST_MASKED:
-            words.add(secret)
-        words |= {line for line in secret.splitlines() if len(line) >= _SHORTEST_LINE_MASKED}
+            words |= _parts(secret)
+        for line in secret.splitlines():
+            if len(line) >= _SHORTEST_LINE_MASKED:
+                words |= _parts(line)
     return frozenset(words)
+
+
+def _parts(word: str) -> set[str]:
+    """A word in parts of nearly one length: whoever knows one part of a long secret knows too much of it."""
+    count = -(-len(word) // _LONGEST_WORD)
+    cuts = [len(word) * number // count for number in range(count + 1)]
+    return {word[first:last] for first, last in pairwise(cuts)}
 
 
 def _occurrences(text: str, word: str) -> Iterator[tuple[int, int]]:

@@ -291,6 +291,12 @@ def without(side: Side, left_out: frozenset[Component]) -> Side:
     )
 
 
+def entries_of(side: ExpectedState | ActualState) -> int:
+    """How many containers, records, routes and peers there are together."""
+    lists: tuple[tuple[Any, ...] | Unread, ...] = (side.containers, side.dns, side.caddy, side.wireguard)
+    return sum(len(one) for one in lists if not isinstance(one, Unread))
+
+
 def not_held(actual: ActualState, held: Held) -> ActualState:
     """The actual state with everything left out whose key is held."""
     if held == Held():

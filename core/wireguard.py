@@ -10,12 +10,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Network
 
-from core import address
+from core import address, bounds
 from core.digest import Plain, canonical_order
 from core.rejection import Fault, Rejection, Sifted, shown, sift
 from core.wire import MisshapenPeer, WirePeer
 
 KEY_BYTES = 32
+_KEY_CHARACTERS = 44
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +84,8 @@ def public_key(peer: Peer) -> str:
 
 def is_key(text: str) -> bool:
     """Whether a text is the base64 form of exactly 32 bytes."""
+    if len(text) != _KEY_CHARACTERS:
+        return False
     try:
         decoded = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
@@ -102,7 +105,10 @@ def _parse(entry: WirePeer) -> Peer | Fault:
     if not is_key(entry.public_key):
         return Fault("publicKey", f"{shown(entry.public_key)} is not 32 bytes of base64")
     networks: set[IPv4Network] = set()
-    for text in _split(entry.allowed_ips):
+    parts = _split(entry.allowed_ips)
+    if why := bounds.too_many(parts, bounds.NETWORKS):
+        return Fault("allowedIps", why)
+    for text in parts:
         found = address.network(text)
         if found is None or not _is_allowed(found):
             return Fault("allowedIps", f"{shown(text)} is not a network within 10.100.0.0/16 or 10.200.0.0/16")

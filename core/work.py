@@ -5,11 +5,12 @@ containers of ours that carry the label that it names. What is to be done with e
 """
 
 from dataclasses import dataclass
-from typing import Final, TypeAlias, assert_never
+from typing import Annotated, Final, TypeAlias, assert_never
 
 import msgspec
 from returns.result import Failure, Result, Success
 
+from core import bounds
 from core.containers import ActualContainer, ContainerId, DeploymentId
 from core.liveness import GONE, OVERDUE, REMOVING, STOPPING
 from core.protocol import WorkItem
@@ -43,7 +44,7 @@ class ForceCleanup:
     """Remove by force those of these containers that belong to the service."""
 
     service_id: str
-    container_ids: tuple[ContainerId, ...]
+    container_ids: frozenset[ContainerId]
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +123,7 @@ class _ForService(msgspec.Struct, frozen=True, rename="camel"):
 
 class _ForContainers(msgspec.Struct, frozen=True, rename="camel"):
     service_id: str
-    container_ids: list[str]
+    container_ids: Annotated[list[str], msgspec.Meta(max_length=bounds.WORK_CONTAINERS)]
 
 
 def parse(item: WorkItem) -> Result[Task, str]:
@@ -182,7 +183,7 @@ def _parse(item: WorkItem) -> Result[Task, str]:
             return _checked("deploymentId", deployment, kind(DeploymentId(deployment)))
         case "force_cleanup":
             named = msgspec.json.decode(raw, type=_ForContainers)
-            ids = tuple(ContainerId(one) for one in named.container_ids)
+            ids = frozenset(ContainerId(one) for one in named.container_ids)
             return _checked("serviceId", named.service_id, ForceCleanup(named.service_id, ids))
         case "cleanup_volumes":
             service = msgspec.json.decode(raw, type=_ForService).service_id

@@ -5,17 +5,15 @@ Each item is read by itself, so that one of the wrong shape takes no other with 
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Annotated, Final
+from typing import Annotated
 
 import msgspec
 from returns.pipeline import is_successful
 from returns.result import Failure, Result, Success
 
-from core import protocol
+from core import bounds, protocol
 from core.protocol import WorkItem
 from core.rejection import shown
-
-_LONGEST_ID: Final = 1024  # as in `core.protocol`
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +26,15 @@ class IllShaped:
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """What waits: `items` oldest first, `ill_shaped` ones, and why `nameless` ones are passed over (each reason once)."""
+    """What waits: `items` oldest first, `ill_shaped` ones, and why `nameless` ones are passed over (each reason once).
+
+    `unread` is how many more there are than are read at once; they come with later readings, when these are done.
+    """
 
     items: tuple[WorkItem, ...]
     ill_shaped: tuple[IllShaped, ...]
     nameless: tuple[str, ...]
+    unread: int = 0
 
     def ids(self) -> frozenset[str]:
         """Every id that the control plane still asks about."""
@@ -44,19 +46,22 @@ class _Queue(msgspec.Struct, frozen=True):
 
 
 class _Named(msgspec.Struct, frozen=True):
-    id: Annotated[str, msgspec.Meta(min_length=1, max_length=_LONGEST_ID)]
+    id: Annotated[str, msgspec.Meta(min_length=1, max_length=bounds.SHOWN_ID)]
 
 
 def parse(raw: bytes) -> Result[Pending, str]:
     """The items in the answer of `GET /work-queue`; the failure says why it is no list of items."""
+    if why := bounds.too_many_values(raw):
+        return Failure(why)
     try:
         found = msgspec.json.decode(raw, type=_Queue).items
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         return Failure(str(error))
+    unread = max(0, len(found) - bounds.WORK_ITEMS)
     items: list[WorkItem] = []
     ill_shaped: dict[str, IllShaped] = {}
     nameless: dict[str, None] = {}
-    for one in found:
+    for one in found[: bounds.WORK_ITEMS]:
         item = protocol.parse(bytes(one), WorkItem)
         if is_successful(item):
             items.append(item.unwrap())
@@ -69,7 +74,7 @@ def parse(raw: bytes) -> Result[Pending, str]:
     good = in_order(items)
     for one_item in good:
         ill_shaped.pop(one_item.id, None)
-    return Success(Pending(good, tuple(ill_shaped.values()), tuple(nameless)))
+    return Success(Pending(good, tuple(ill_shaped.values()), tuple(nameless), unread))
 
 
 def in_order(items: Iterable[WorkItem]) -> tuple[WorkItem, ...]:

@@ -17,7 +17,7 @@ import anyio.to_thread
 from returns.pipeline import is_successful
 from returns.result import Failure, Result, Success
 
-from core import build_source, protocol, secrets
+from core import bounds, build_source, protocol, secrets
 from core.build_plan import Stage
 from core.build_record import INTERRUPTED, UNFINISHED, Record
 from core.overview import Build
@@ -257,6 +257,12 @@ async def _is_unwanted(builder: Builder, build_id: str) -> bool:
 
 def _job(builder: Builder, claim: ClaimedBuild) -> Result[Job, str]:
     """What is to be built, checked and decrypted."""
+    size = sum(map(len, claim.secrets.values()))
+    if len(claim.secrets) > bounds.SECRETS or size > bounds.SECRETS_TEXT:
+        most = f"{bounds.SECRETS} with {bounds.SECRETS_TEXT} characters"
+        return Failure(
+            f"the build has {len(claim.secrets)} secrets with {size} characters, and at most {most} are taken"
+        )
     plain: dict[str, str] = {}
     for name, value in sorted(claim.secrets.items()):
         if builder.encryption_key is None:

@@ -37,6 +37,7 @@ from core.events import (
     Reported,
     Tick,
 )
+from core.fetching import doubted
 from core.image import Image
 from core.memory import Memory
 from core.phases import Processing, State
@@ -170,7 +171,7 @@ class Server:
         assert self._performing is None, "one writer"
         assert not self.state.memory.stopping
         assert guard.breach(action, snapshot, self.actual, self.node_type) is None
-        needed = self.state.memory.images.needs(action, snapshot, self.state.memory.retries)
+        needed = self.state.memory.images.needs(action, snapshot, doubted(self.state.memory.retries))
         assert not needed, "an image is here before the change that needs it"
         self._performing = action
         outcome = self.outcome(action)

@@ -36,7 +36,7 @@ from core.events import (
     Tick,
     Woken,
 )
-from core.fetching import ImageRequest
+from core.fetching import ImageRequest, doubted
 from core.memory import Memory
 from core.pause import Pause
 from core.phases import Changing, Idle, Looking, Processing, State, Waiting
@@ -155,7 +155,7 @@ class Rounds(RuleBasedStateMachine):
         assert action in plan.outstanding(snapshot, self.last_seen, NodeType.WORKER)
         key = retry.key(action)
         assert not retry.is_waiting(self.state.memory.retries, key, self.now)
-        assert not self.state.memory.images.needs(action, snapshot, self.state.memory.retries)
+        assert not self.state.memory.images.needs(action, snapshot, doubted(self.state.memory.retries))
         self.performing = action
 
     def answers(self, kind: type[Effect]) -> bool:

@@ -40,7 +40,7 @@ def item(kind: str, payload: object, created_at: str = "2026-01-01T00:00:00Z", n
     [
         ("restart", {"deploymentId": "d", "containerId": "c"}, Restart(DeploymentId("d"))),
         ("stop", {"deploymentId": "d", "containerId": None}, Stop(DeploymentId("d"))),
-        ("force_cleanup", {"serviceId": "s", "containerIds": ["c"]}, ForceCleanup("s", (ContainerId("c"),))),
+        ("force_cleanup", {"serviceId": "s", "containerIds": ["c"]}, ForceCleanup("s", frozenset({ContainerId("c")}))),
         ("cleanup_volumes", {"serviceId": "s"}, CleanupVolumes("s")),
         ("deploy", "whatever", WakeUp("deploy")),
         ("update_wireguard", {"peers": []}, WakeUp("update_wireguard")),
@@ -99,8 +99,10 @@ def test_what_a_cleanup_comes_to() -> None:
     """L36: only containers that carry the service's label, of those that are named."""
     other = an_actual_container(id=ContainerId("b" * 64), service_id="other")
     ids = (ONE.id, other.id)
-    assert work.decide(ForceCleanup(ONE.service_id, ids), (ONE, other)) == RemoveContainers((ONE,), by_force=True)
-    assert isinstance(work.decide(ForceCleanup(ONE.service_id, ()), (ONE,)), Nothing)
+    assert work.decide(ForceCleanup(ONE.service_id, frozenset(ids)), (ONE, other)) == RemoveContainers(
+        (ONE,), by_force=True
+    )
+    assert isinstance(work.decide(ForceCleanup(ONE.service_id, frozenset()), (ONE,)), Nothing)
 
 
 def test_volumes_go_only_when_nothing_runs() -> None:
@@ -137,7 +139,7 @@ def test_a_stop_under_way_is_waited_for(task: work.Task) -> None:
     stopping = (an_actual_container(state="stopping"),)
     everything = frozenset({DEPLOYMENT})
     assert work.decide(task, stopping, expected=everything) == Later(f"container {ONE.name} is being stopped")
-    forced = work.decide(ForceCleanup(ONE.service_id, (ONE.id,)), stopping, expected=everything)
+    forced = work.decide(ForceCleanup(ONE.service_id, frozenset({ONE.id})), stopping, expected=everything)
     assert forced == RemoveContainers(stopping, by_force=True)
 
 
