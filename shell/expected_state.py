@@ -1,12 +1,15 @@
 """What the control plane expects of this node: fetched, parsed with what the last document left, without what is not managed here."""
 
+from functools import partial
+
 import anyio
 from returns.pipeline import is_successful
 
-from core import state
+from core import bounds, state
 from core.containers import DeploymentId
 from core.state import Document, ExpectedState
 from shell import collector
+from shell.beside import LARGE_BYTES, beside_if
 from shell.failure import AdapterError
 from shell.node import Node
 
@@ -31,12 +34,15 @@ class Expected:
     async def fetch(self) -> ExpectedState:
         """The expected state of this node. Raises AdapterError, also for a document of the wrong shape."""
         asked_at = anyio.current_time()
-        managed = self.meaning(await self._node.control_plane.fetch_expected_state())
+        raw = await self._node.control_plane.fetch_expected_state()
+        managed = await beside_if(len(raw) > LARGE_BYTES, partial(self.meaning, raw))
         self._asked_at = asked_at
         return managed
 
     def meaning(self, raw: bytes) -> ExpectedState:
         """What a document means on this node, without what is left alone here. Raises AdapterError for one of the wrong shape."""
+        if why := bounds.too_many_values(raw):
+            raise AdapterError("control plane", "use the expected state", f"document: {why}")
         with collector.paused():
             parsed = state.parse_expected_after(
                 self._document, raw, self._node.identity.subnet_id, self._own_key, self._node.rules

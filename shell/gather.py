@@ -16,6 +16,7 @@ from core.containers import ActualContainer
 from core.dns import Record
 from core.rejection import shown
 from core.state import UNREAD, ActualState, Unread
+from shell.beside import LARGE_ENTRIES, beside_if
 from shell.components import Components
 from shell.failure import AdapterError
 from shell.log import logger
@@ -61,11 +62,14 @@ class Gather:
                 tasks, lambda: self._read("wireguard", parts.wireguard.fetch if parts.wireguard else _nothing)
             )
         listed = containers[0]
+        seen = () if isinstance(listed, AdapterError) else listed
+        served = (records[0], routes[0], wireguard[0])
+        are_many = sum(0 if one is UNREAD else len(one) for one in (seen, *served)) > LARGE_ENTRIES
+        state = await beside_if(are_many, lambda: ActualState(seen, *served, self._dns_before, self._caddy_before))
         if isinstance(listed, AdapterError):
-            beside = ActualState((), records[0], routes[0], wireguard[0], self._dns_before, self._caddy_before)
-            raise NotListedError(listed, beside)
+            raise NotListedError(listed, state)
         self.containers = listed
-        return ActualState(listed, records[0], routes[0], wireguard[0], self._dns_before, self._caddy_before)
+        return state
 
     async def _records(self) -> tuple[Record, ...]:
         served = self._components.dns

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 import anyio
+import anyio.lowlevel
 import anyio.to_thread
 from returns.pipeline import is_successful
 
@@ -23,6 +24,7 @@ from shell.failure import AdapterError
 
 _CLONE_S: Final = 600.0
 _LOOK_S: Final = 60.0
+_TURN_S: Final = 0.05  # for lines of a build's output; then others have their turn
 
 
 class BuildError(Exception):
@@ -162,8 +164,12 @@ class _Running:
         lines = Lines(self._job.hidden)
 
         async def hear(chunk: bytes) -> None:
+            turn_until = anyio.current_time() + _TURN_S
             for line in lines.feed(chunk):
                 await self._heard(line)
+                if anyio.current_time() > turn_until:
+                    await anyio.lowlevel.checkpoint()
+                    turn_until = anyio.current_time() + _TURN_S
 
         status = await run(Child(argv, self._place.folder, env, limit_s), hear, self._place.note_child)
         for line in lines.end():

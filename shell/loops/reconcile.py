@@ -48,9 +48,10 @@ from core.fetching import ImageRequest
 from core.memory import Memory, is_overtaken
 from core.pause import Pause
 from core.phases import Idle, State, Waiting
-from core.state import ActualState, ExpectedState
+from core.state import ActualState, ExpectedState, entries_of
 from core.status import Entry
 from shell import collector
+from shell.beside import LARGE_ENTRIES, beside_if
 from shell.failure import AdapterError
 from shell.gather import NotListedError
 from shell.log import logger
@@ -92,6 +93,7 @@ class Reconcile:
         self._observe = observe
         self._parts = Parts() if parts is None else parts
         self._stop_asked = anyio.Event()
+        self._entries = 0 if memory.in_force is None else entries_of(memory.in_force)
         self._removed: frozenset[DeploymentId] = frozenset()
         self._removed_before: frozenset[DeploymentId] = frozenset()  # the poll that is under way
 
@@ -130,7 +132,7 @@ class Reconcile:
         async with self._send, self._receive, anyio.create_task_group() as tasks:
             while True:
                 event = await self._next_event(world)
-                effects = self._step(event, pause_s)
+                effects = await self._step(event, pause_s)
                 if effects is None:  # every event could meet the same fault: no faster than this, but for a stop
                     with anyio.move_on_after(pause_s):
                         await self._stop_asked.wait()
@@ -144,11 +146,17 @@ class Reconcile:
                         return
                     self._carry_out(effect, world, tasks)
 
-    def _step(self, event: Event, pause_s: float) -> tuple[Effect, ...] | None:
+    async def _step(self, event: Event, pause_s: float) -> tuple[Effect, ...] | None:
         """The effects of one transition; None when it failed, and then the machine is idle."""
+        if isinstance(event, Fetched):
+            self._entries = entries_of(event.expected)
+        are_many = self._entries > LARGE_ENTRIES or (
+            isinstance(event, Looked) and entries_of(event.actual) > LARGE_ENTRIES
+        )
+        step = partial(machine.step, self._state, event, anyio.current_time())
         try:
             with self._parts.contained("state machine", type(event).__name__), collector.paused():
-                self._state, effects = machine.step(self._state, event, anyio.current_time())
+                self._state, effects = await beside_if(are_many and not isinstance(event, Tick), step)
         except PartError:
             self._state = after_fault(self._state, event, anyio.current_time(), pause_s)
             return None

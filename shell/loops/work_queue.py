@@ -18,7 +18,9 @@ from core.containers import ActualContainer, DeploymentId
 from core.protocol import WorkItem
 from core.saying import MOST_LINES
 from core.work import Later, Nothing, Now, Refuse, RemoveContainers, RemoveVolumes, RestartContainer, Task
+from core.work_queue import Pending
 from shell.adapters.control_plane import ControlPlaneError
+from shell.beside import LARGE_BYTES, beside_if
 from shell.components import ContainerEngine
 from shell.failure import AdapterError
 from shell.figures import FIGURES
@@ -92,15 +94,16 @@ async def run(hands: Hands, turned: Turned = no_turn) -> None:
 
 async def once(hands: Hands) -> None:
     """Do and acknowledge everything that waits. Raises AdapterError when the queue cannot be read."""
-    found = work_queue.parse(await hands.queue.fetch_work())
+    raw = await hands.queue.fetch_work()
+    found = await beside_if(len(raw) > LARGE_BYTES, partial(work_queue.parse, raw))
     if not is_successful(found):
         raise AdapterError("control plane", "use the work queue", found.failure(), "it is asked for again")
     pending = found.unwrap()
-    hands.ledger.still_pending(pending.ids())
-    _forget_complaints(hands, pending.ids() | set(pending.nameless))
-    for gone in hands.seen.keys() - pending.ids():
-        del hands.seen[gone]
     hands.complained.lines = 0
+    if pending.unread:
+        _complain(hands, _QUEUE, "work queue too long", "the others wait until these are done")
+    else:
+        _forget_all_but(hands, pending)
     try:
         await _each(hands, pending)
     finally:
@@ -108,11 +111,12 @@ async def once(hands: Hands) -> None:
             logger().warning("more work items like these", count=hands.complained.lines - MOST_LINES)
 
 
-async def _each(hands: Hands, pending: work_queue.Pending) -> None:
+async def _each(hands: Hands, pending: Pending) -> None:
     for why in pending.nameless:
         _complain(hands, why, "work item passed over", why)
     heard = True  # once an acknowledgement was not, the others of this round wait for the next: each would take as long
     for bad in pending.ill_shaped:
+        hands.beat()
         heard = await _guarded(hands, bad.id, partial(_refuse, hands, bad.id, bad.why, heard)) and heard
     for item in pending.items:
         hands.beat()
@@ -264,6 +268,10 @@ def _may_say(hands: Hands) -> bool:
     return hands.complained.lines <= MOST_LINES
 
 
-def _forget_complaints(hands: Hands, still_there: frozenset[str]) -> None:
-    for about in [one for one in hands.complaints if one not in still_there]:
+def _forget_all_but(hands: Hands, pending: Pending) -> None:
+    ids = pending.ids()
+    hands.ledger.still_pending(ids)
+    for about in hands.complaints.keys() - ids - set(pending.nameless):
         del hands.complaints[about]
+    for gone in hands.seen.keys() - ids:
+        del hands.seen[gone]

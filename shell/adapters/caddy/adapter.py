@@ -6,6 +6,7 @@ overwritten: Caddy refuses ours, and it is computed anew. Nothing is written whe
 
 import contextlib
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +21,7 @@ from core.caddy_config import OLDEST_VERSION, Object, Version
 from core.rejection import shown
 from shell.adapters.caddy import process, reuse_port
 from shell.adapters.caddy.admin import COMPONENT, Admin, Answer, ConnectionBrokeError, NobodyListensError
+from shell.beside import LARGE_BYTES, LARGE_ENTRIES, beside_if
 from shell.failure import AdapterError, understood
 from shell.log import logger
 
@@ -58,6 +60,7 @@ class _Snapshot:
     config: Object
     etag: str
     admin: Admin
+    is_large: bool
 
 
 class Caddy:
@@ -76,7 +79,8 @@ class Caddy:
         AdapterError when Caddy does not answer or lacks what routes need to be served; `apply` brings up either.
         """
         snapshot = await self._snapshot()
-        found = caddy_change.read(snapshot.config, await self._base())
+        read = partial(caddy_change.read, snapshot.config, await self._base())
+        found = await beside_if(snapshot.is_large, read)
         return understood(found, COMPONENT, "read the routes", "it is put right with the next update")
 
     async def apply(self, routes: tuple[Route, ...]) -> None:
@@ -87,7 +91,8 @@ class Caddy:
         breaks = 0
         for _ in range(_ROUNDS):
             snapshot = await self._snapshot_or_start(routes)
-            operation = caddy_change.next_operation(snapshot.config, routes, await self._base())
+            following = partial(caddy_change.next_operation, snapshot.config, routes, await self._base())
+            operation = await beside_if(snapshot.is_large or len(routes) > LARGE_ENTRIES, following)
             if operation is None:
                 return
             try:
@@ -134,11 +139,13 @@ class Caddy:
         answer = await admin.get("/config/")
         if answer.status != _OK:
             raise AdapterError(COMPONENT, "read its configuration", _said(answer))
-        config = understood(caddy_config.decode(answer.body), COMPONENT, "read its configuration")
+        is_large = len(answer.body) > LARGE_BYTES
+        decoded = await beside_if(is_large, partial(caddy_config.decode, answer.body))
+        config = understood(decoded, COMPONENT, "read its configuration")
         if answer.etag is None:
             why = f"what answers at {admin.address} names no ETag, so it is not Caddy"
             raise AdapterError(COMPONENT, "read its configuration", why, "nothing is written to it")
-        return _Snapshot(config, answer.etag, admin)
+        return _Snapshot(config, answer.etag, admin, is_large)
 
     async def _snapshot_or_start(self, routes: tuple[Route, ...]) -> _Snapshot:
         try:

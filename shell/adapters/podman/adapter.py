@@ -35,6 +35,7 @@ from shell.adapters.podman.processes import Processes
 from shell.adapters.podman.removal import NOT_UP, Removal
 from shell.adapters.podman.service import CHANGE_S, COMPONENT, RefusedError, Service
 from shell.adapters.podman.volumes import folders_of, make_volumes, remove_volumes
+from shell.beside import LARGE_BYTES, beside_if
 from shell.failure import AdapterError, understood
 from shell.log import bound_contextvars
 
@@ -124,8 +125,9 @@ class Podman:
         One that can never be started is `damaged` (`core.damage`); what Podman does not see is seen here (`core.liveness`).
         """
         raw = await self._service.read("list containers", api.list_containers)
+        parse = partial(podman_answers.parse_listing_after, self._listing, raw, wall_now_s, self._started_at)
         with collector.paused():
-            parsed = podman_answers.parse_listing_after(self._listing, raw, wall_now_s, self._started_at)
+            parsed = await beside_if(len(raw) > LARGE_BYTES, parse)
         self._listing = understood(parsed, COMPONENT, "list containers", "nothing is changed until it does")
         there = {one.id for one in self._listing.containers}
         self._started_at = {one: at for one, at in self._started_at.items() if one in there}
