@@ -16,7 +16,7 @@ from pathlib import Path
 import anyio
 
 from core.doctor import Level
-from shell import ending, examination, files, handover, log, streams
+from shell import ending, event_loop, examination, files, handover, log, streams
 from shell.daemon import Daemon, run_until_stopped
 from shell.failure import AdapterError, CommandError
 from shell.figures import FIGURES
@@ -54,7 +54,7 @@ def run_agent(options: Options, token: str | None) -> None:
     log.hide(token or "")
     files.make_private_dir(options.data_dir)
     with DataDirLock(options.data_dir), contextlib.suppress(KeyboardInterrupt):
-        anyio.run(_run_and_leave, options, token)
+        event_loop.run(_run_and_leave, options, token)
 
 
 async def _run_and_leave(options: Options, token: str | None) -> None:

@@ -29,6 +29,10 @@ COUNTERS: Final = {
     "techulus_work_items": ("Work items that were done or refused.", ("outcome", "type")),
     "techulus_builds": ("Builds that have ended here.", ("outcome",)),
     "techulus_stderr_lines_lost": ("Lines of the agent's own log that standard error did not take.", ()),
+    "techulus_loop_slow_turns": (
+        "Turns of the event loop, and waits for others, that took more than half a second.",
+        (),
+    ),
     "techulus_part_failures": ("Turns of a part of the agent that ended with an unforeseen failure.", ("part",)),
 }
 GAUGES: Final = {

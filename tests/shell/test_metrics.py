@@ -72,6 +72,7 @@ def busy() -> Figures:
     figures.add("techulus_work_items", type="restart", outcome="completed")
     figures.add("techulus_builds", outcome="failed")
     figures.add("techulus_part_failures", 0, part="logs")
+    figures.add("techulus_loop_slow_turns")
     figures.took("techulus_action_duration_seconds", 0.7, kind="start")
     figures.took("techulus_action_duration_seconds", 400.0, kind="start")
     return figures
