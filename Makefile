@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup demo lab test test-server check bench bench-check bundle deb
+.PHONY: help setup demo lab test test-server check bench bench-check growth bundle deb
 
 BIN := .venv/bin
 # One more than the smallest machine has processors: the tests of real components mostly wait for them.
@@ -34,6 +34,9 @@ bench: setup ## Measure speed and memory against their goals, and write it down 
 
 bench-check: setup ## See whether a ratio of the small sizes is worse than the one that is recorded.
 	@PYTHONHASHSEED=0 $(BIN)/python -m benchmarks --check
+
+growth: setup ## See that no parser takes more than 2.4 times as long for twice the input, up to a million (about ten minutes).
+	@$(BIN)/python -m benchmarks.growth
 
 bundle: setup ## Make what a server is installed from: dist/techulus-agent-<version>.tar.gz.
 	@deploy/bundle.sh
