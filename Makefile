@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup demo lab test test-server check bench bench-check growth bundle deb
+.PHONY: help setup demo lab test test-server check bench bench-check growth fuzz bundle deb
 
 BIN := .venv/bin
 # One more than the smallest machine has processors: the tests of real components mostly wait for them.
@@ -37,6 +37,10 @@ bench-check: setup ## See whether a ratio of the small sizes is worse than the o
 
 growth: setup ## See that no parser takes more than 2.4 times as long for twice the input, up to a million (about ten minutes).
 	@$(BIN)/python -m benchmarks.growth
+
+fuzz: setup ## Feed a million odd inputs to every parser, and as many odd documents to a daemon (some hours; FLAGS=--seed=2).
+	@$(BIN)/python -m tests.fuzz --inputs 1000000 $(FLAGS)
+	@$(BIN)/python -m tests.fuzz.daemon $(FLAGS)
 
 bundle: setup ## Make what a server is installed from: dist/techulus-agent-<version>.tar.gz.
 	@deploy/bundle.sh

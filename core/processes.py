@@ -50,7 +50,10 @@ def process(pid: int, stat: str) -> Process | None:
     fields = stat.rpartition(")")[2].split()  # the name, in brackets, may have anything in it
     if len(fields) < 20 or fields[0] in _ENDED:
         return None
-    return Process(pid, started=int(fields[19]), parent=int(fields[1]), session=int(fields[3]))
+    try:
+        return Process(pid, started=int(fields[19]), parent=int(fields[1]), session=int(fields[3]))
+    except ValueError:
+        return None
 
 
 def monitor(cmdline: bytes) -> Monitor | None:

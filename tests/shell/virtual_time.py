@@ -8,6 +8,7 @@ disk, which may stand still for a while on a busy machine; a test that does woul
 import asyncio
 import selectors
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TypeVar
 
 import anyio
@@ -18,7 +19,7 @@ from tests.lab.wait import PATIENCE_S
 T = TypeVar("T")
 
 
-class _Clock(selectors.DefaultSelector):
+class Clock(selectors.DefaultSelector):
     """Instead of waiting, moves the clock."""
 
     now = 0.0
@@ -35,16 +36,16 @@ class _Clock(selectors.DefaultSelector):
 
 
 class _Loop(asyncio.SelectorEventLoop):
-    def __init__(self) -> None:
-        self.clock = _Clock()
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
         super().__init__(self.clock)
 
     def time(self) -> float:
         return self.clock.now
 
 
-def run(main: Callable[[], Awaitable[T]]) -> T:
-    """The answer of `main`, run from second 0 of a clock of its own."""
+def run(main: Callable[[], Awaitable[T]], clock: Clock | None = None) -> T:
+    """The answer of `main`, run from second 0 of a clock of its own, or of one that also does something else."""
 
     async def watched() -> T:
         loop = asyncio.get_running_loop()
@@ -52,4 +53,4 @@ def run(main: Callable[[], Awaitable[T]]) -> T:
         loop.clock.threads = anyio.to_thread.current_default_thread_limiter()
         return await main()
 
-    return anyio.run(watched, backend_options={"loop_factory": _Loop})
+    return anyio.run(watched, backend_options={"loop_factory": partial(_Loop, Clock() if clock is None else clock)})
