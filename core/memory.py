@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Final, assert_never
 
-from core import fetching, retry
+from core import bounds, fetching, retry
 from core.action import KINDS, Action, CouldNotBeRead, Deploy, Redeploy, Start, StopOrphan, UpdateCaddy
 from core.containers import ContainerId, DeploymentId
 from core.events import Applied, Failed, Outcome, Withheld
@@ -208,10 +208,16 @@ def is_overtaken(action: Action, removed: frozenset[DeploymentId]) -> bool:
 def image_requests(
     memory: Memory, expected: ExpectedState, drift: tuple[Action, ...], now: float
 ) -> tuple[ImageRequest, ...]:
-    """The images that are to be asked for now, in the order of the changes that need them: all at once, whichever is made first."""
+    """The images that are to be asked for now, in the order of the changes that need them: all at once, whichever is made first.
+
+    Of very many, the first ones; each answer is followed by a look, which asks for others.
+    """
     found: dict[DeploymentId, ImageRequest] = {}
     doubted = fetching.doubted(memory.retries)
+    room = bounds.IMAGE_REQUESTS - len(memory.images.on_the_way)
     for action in drift:
+        if len(found) >= room:
+            break
         if is_overtaken(action, memory.removed) or retry.is_waiting(memory.retries, retry.key(action), now):
             continue
         for one in memory.images.needs(action, expected, doubted):

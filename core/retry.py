@@ -15,7 +15,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final, TypeAlias, assert_never
 
-from core import caddy, dns, wireguard
 from core.action import (
     KINDS,
     Action,
@@ -31,6 +30,7 @@ from core.action import (
 )
 from core.containers import DeploymentId, ExpectedContainer
 from core.digest import canonical, digest
+from core.state import digest_of
 
 FIRST_DELAY_S: Final = 10.0
 LONGEST_DELAY_S: Final = 300.0
@@ -71,11 +71,11 @@ def key(action: Action) -> RetryKey:
         case Deploy(container=made) | Redeploy(container=made):
             return (kind(action), made.deployment_id, _spec_digest(made))
         case UpdateDns():
-            return (kind(action), "dns", digest(map(dns.plain, action.records)), _unread(action))
+            return (kind(action), "dns", digest_of("dns", action.records), _unread(action))
         case UpdateCaddy():
-            return (kind(action), "caddy", digest(map(caddy.plain, action.routes)), _unread(action))
+            return (kind(action), "caddy", digest_of("caddy", action.routes), _unread(action))
         case UpdateWireGuard():
-            target = digest([*map(wireguard.plain, action.upsert), *action.remove])
+            target = digest([digest_of("wireguard", action.upsert), *action.remove])
             return (kind(action), "wireguard", target, _unread(action))
         case _:
             assert_never(action)

@@ -292,9 +292,10 @@ def without(side: Side, left_out: frozenset[Component]) -> Side:
 
 
 def entries_of(side: ExpectedState | ActualState) -> int:
-    """How many containers, records, routes and peers there are together."""
+    """How many containers, records, routes and peers there are together, rejected ones included."""
     lists: tuple[tuple[Any, ...] | Unread, ...] = (side.containers, side.dns, side.caddy, side.wireguard)
-    return sum(len(one) for one in lists if not isinstance(one, Unread))
+    rejected = len(side.rejected) if isinstance(side, ExpectedState) else 0
+    return rejected + sum(len(one) for one in lists if not isinstance(one, Unread))
 
 
 def not_held(actual: ActualState, held: Held) -> ActualState:

@@ -207,8 +207,16 @@ class Daemon:
         """Everything that a daemon does beside reconciling."""
         node, start = self._node, partial(self.parts.start, tasks)
         start("work queue", partial(work_queue.run, self._hands(ledger)))
-        start("status", partial(status_socket.run, node.data_dir, self.overview, parts=self.parts))
-        start("watchdog", partial(watchdog.run, self._manager, self._pulse, self._headline))
+        start(
+            "status",
+            partial(
+                status_socket.run, node.data_dir, self.overview, parts=self.parts, is_large=self.reconcile.has_many
+            ),
+        )
+        start(
+            "watchdog",
+            partial(watchdog.run, self._manager, self._pulse, self._headline, is_large=self.reconcile.has_many),
+        )
         check = health_loop.run if self._checks_health else health_loop.end_overruns
         start("health checks", partial(check, self._ward()))
         if (builder := self._builder) is not None:

@@ -15,6 +15,7 @@ import anyio.abc
 import msgspec
 
 from core.render import Json
+from shell.beside import beside_if
 from shell.failure import AdapterError, CommandError
 from shell.files import PRIVATE_FILE, make_way
 from shell.log import logger
@@ -40,8 +41,12 @@ async def run(
     document: Callable[[], dict[str, Json]],
     turned: Turned = no_turn,
     parts: Parts | None = None,
+    is_large: Callable[[], bool] = lambda: False,
 ) -> None:
-    """Answer until cancelled. The caller holds the directory's lock, so that a socket that is here is a dead one."""
+    """Answer until cancelled, with a document that takes long to make beside the loop.
+
+    The caller holds the directory's lock, so that a socket that is here is a dead one.
+    """
     try:
         with address(data_dir) as path:
             make_way(data_dir / NAME)
@@ -59,7 +64,7 @@ async def run(
                 contained("status", "", (anyio.BrokenResourceError, OSError)),
                 anyio.move_on_after(_CALL_S),
             ):
-                await caller.send(msgspec.json.encode(document()) + b"\n")
+                await caller.send(await beside_if(is_large(), lambda: msgspec.json.encode(document()) + b"\n"))
 
     try:
         turned()

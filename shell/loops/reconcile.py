@@ -102,6 +102,10 @@ class Reconcile:
         """The present state, for those who only look."""
         return self._state
 
+    def has_many(self) -> bool:
+        """Whether there is so much of everything that whatever goes through all of it takes long."""
+        return self._entries > LARGE_ENTRIES
+
     async def wake(self, removed: frozenset[DeploymentId] = frozenset()) -> None:
         """Have the expected state polled soon; `removed` deployments are not brought back by an older one."""
         self._removed |= removed
@@ -150,9 +154,7 @@ class Reconcile:
         """The effects of one transition; None when it failed, and then the machine is idle."""
         if isinstance(event, Fetched):
             self._entries = entries_of(event.expected)
-        are_many = self._entries > LARGE_ENTRIES or (
-            isinstance(event, Looked) and entries_of(event.actual) > LARGE_ENTRIES
-        )
+        are_many = self.has_many() or (isinstance(event, Looked) and entries_of(event.actual) > LARGE_ENTRIES)
         step = partial(machine.step, self._state, event, anyio.current_time())
         try:
             with self._parts.contained("state machine", type(event).__name__), collector.paused():

@@ -8,6 +8,7 @@ from typing import Final
 
 import anyio
 
+from shell.beside import beside_if
 from shell.log import logger
 from shell.parts import Turned, no_turn
 from shell.service_manager import ServiceManager
@@ -33,8 +34,14 @@ class Pulse:
         return sorted(name for name, (at, limit_s) in self._beats.items() if now - at > limit_s)
 
 
-async def run(manager: ServiceManager, pulse: Pulse, words: Callable[[], str], turned: Turned = no_turn) -> None:
-    """Ping and tell for ever."""
+async def run(
+    manager: ServiceManager,
+    pulse: Pulse,
+    words: Callable[[], str],
+    turned: Turned = no_turn,
+    is_large: Callable[[], bool] = lambda: False,
+) -> None:
+    """Ping and tell for ever; words that take long to find are found beside the loop."""
     if not manager.is_there:
         return
     pause_s = min(_AT_MOST_S, _WITHOUT_WATCHDOG_S if manager.watchdog_s is None else manager.watchdog_s / 3)
@@ -47,6 +54,6 @@ async def run(manager: ServiceManager, pulse: Pulse, words: Callable[[], str], t
         complaint = stuck
         if not stuck:
             manager.alive()
-        manager.status(f"stuck: {', '.join(stuck)}" if stuck else words())
+        manager.status(f"stuck: {', '.join(stuck)}" if stuck else await beside_if(is_large(), words))
         turned()
         await anyio.sleep(pause_s)

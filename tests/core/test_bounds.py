@@ -1,13 +1,15 @@
 """`core.bounds`: what is over a bound is refused with a reason, what is within is served (L55)."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from core import bounds, work_queue
+from core import bounds, plan, work_queue
 from core.caddy_config import decode
-from core.state import parse_expected
+from core.memory import Memory, image_requests
+from core.state import ActualState, NodeType, parse_expected
 from tests import builders
 from tests.builders import a_container_entry, a_peer_entry, a_record_entry, a_route_entry, an_expected_document
 
@@ -128,3 +130,19 @@ def test_caddys_configuration_is_walked_only_so_deep() -> None:
     deep = b'{"a":' * bounds.DEPTH + b"1" + b"}" * bounds.DEPTH
     assert decode(deep).failure() == "its configuration is nested too deeply"
     assert decode(b'{"a":' * 20 + b"1" + b"}" * 20).unwrap()
+
+
+def test_very_many_images_are_asked_for_in_parts() -> None:
+    """Each request is a task of its own: 60,000 of them at once kept the loop waiting for half a minute."""
+    count = bounds.IMAGE_REQUESTS + 5
+    entries = [a_container_entry(deploymentId=f"d{i}", name=f"n{i}", ipAddress=None) for i in range(count)]
+    expected = parsed("containers", entries).unwrap()
+    drift = plan.outstanding(expected, ActualState(), NodeType.WORKER)
+    assert len(drift) == count
+    memory = Memory(NodeType.WORKER)
+    first = image_requests(memory, expected, drift, 0.0)
+    assert len(first) == bounds.IMAGE_REQUESTS
+    asked = replace(memory, images=memory.images.asked(first))
+    assert image_requests(asked, expected, drift, 0.0) == ()
+    answered = replace(asked, images=asked.images.answered(first[0], is_here=True))
+    assert len(image_requests(answered, expected, drift, 0.0)) == 1
