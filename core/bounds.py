@@ -35,7 +35,7 @@ VARIABLE: Final = 1_048_576  # encrypted, in base64
 ENDPOINT: Final = 64  # a bracketed IPv6 address with a port has 53
 DOMAIN: Final = 1_024  # as it is sent, before it has its IDNA form
 
-IMAGE_REQUESTS: Final = 1_000  # on their way at one time: each is a task; others are asked for when one is answered
+IMAGE_REQUESTS: Final = 256  # on their way at one time: each is a task; others are asked for when one is answered
 WORK_ITEMS: Final = 10_000  # of one reading; more of them are read once these are done
 WORK_CONTAINERS: Final = 10_000  # that one work item names
 SECRETS: Final = 1_000  # of one build
