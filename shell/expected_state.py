@@ -5,7 +5,7 @@ from functools import partial
 import anyio
 from returns.pipeline import is_successful
 
-from core import bounds, state
+from core import state
 from core.containers import DeploymentId
 from core.state import Document, ExpectedState
 from shell import collector
@@ -41,8 +41,6 @@ class Expected:
 
     def meaning(self, raw: bytes) -> ExpectedState:
         """What a document means on this node, without what is left alone here. Raises AdapterError for one of the wrong shape."""
-        if why := bounds.too_many_values(raw):
-            raise AdapterError("control plane", "use the expected state", f"document: {why}")
         with collector.paused():
             parsed = state.parse_expected_after(
                 self._document, raw, self._node.identity.subnet_id, self._own_key, self._node.rules

@@ -16,7 +16,7 @@ from urllib.parse import quote, urlsplit, urlunsplit
 import msgspec
 import stamina
 
-from core import protocol, refusal, signing
+from core import bounds, protocol, refusal, signing
 from core.protocol import RegistrationRequest, sendable
 from shell.failure import AdapterError, CommandError
 from shell.http_client import Answer, HttpClient, HttpError, is_url
@@ -277,6 +277,8 @@ def _checked(call: _Call, response: Answer) -> bytes:
     if encoding != "identity":
         why = f"the answer is encoded as {refusal.one_line(encoding)[:60]!r}, which was not asked for"
         raise ControlPlaneError(call.what, why, "look into what stands before the control plane", status)
+    if too_many := bounds.too_many_values(response.body):
+        raise ControlPlaneError(call.what, f"the answer {too_many}", "it is not used", status)
     return response.body
 
 

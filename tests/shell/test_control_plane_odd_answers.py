@@ -4,6 +4,7 @@ import time
 
 import pytest
 
+from core import bounds
 from shell.adapters import control_plane
 from tests.lab.odd_server import Behaviour, OddServer, answer, endless, hanging, head, raw, trickling
 from tests.shell.calling import ALL, FETCH, called, refusal, refused
@@ -31,6 +32,12 @@ def test_an_answer_of_50_mb_is_not_read_to_its_end(announced: bool) -> None:
         assert "the answer is larger than 16 MiB; it is not used" in str(error)
         assert server.sent_bytes < (8 if announced else 24) * 1024**2
         assert len(server.requests) == 1
+
+
+def test_an_answer_of_millions_of_values_is_not_decoded() -> None:
+    """L55: 16 MiB of zeros would become half a gigabyte of this process, and half a minute of its time."""
+    body = b'{"items":[' + b"0," * (bounds.VALUES + 1) + b"0]}"
+    assert "the answer has more than 1000000 values; it is not used" in str(refusal(answer(body=body)))
 
 
 def test_an_answer_that_just_fits_is_taken() -> None:
