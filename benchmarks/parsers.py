@@ -25,6 +25,7 @@ from core import (
     doctor,
     firewall,
     image,
+    local_rules,
     log_lines,
     nftables,
     packet_filter,
@@ -34,6 +35,7 @@ from core import (
     podman_events,
     podman_images,
     podman_processes,
+    podman_storage,
     processes,
     protocol,
     public_address,
@@ -230,6 +232,11 @@ def _service(raw: bytes) -> object:
     return caddy_config.service_of(caddy_config.services(_ROUTES), plain(raw))
 
 
+def _kept_by_rules(raw: bytes) -> object:
+    rules = local_rules.LocalRules(frozenset(plain(raw).split("\n")[:100]))
+    return rules.keeps(plain(raw)), rules.is_of_this_network(plain(raw))
+
+
 def _decrypted(raw: bytes) -> object:
     return secrets.decrypt(_KEY, plain(raw)), secrets.decrypt(_KEY, base64.b64encode(raw).decode())
 
@@ -243,6 +250,10 @@ PARSERS: Final[Mapping[str, Callable[[bytes], object]]] = {
     "access_log.AccessLog.feed": _access_log,
     "access_log.AccessLog.feed, many routes": _access_log_of_many_routes,
     "address.endpoint": lambda raw: address.endpoint(text(raw)),
+    "address.is_container": lambda raw: address.is_container(text(raw)),
+    "address.is_public_name": lambda raw: address.is_public_name(text(raw)),
+    "local_rules.port_range": lambda raw: local_rules.port_range(text(raw)),
+    "local_rules.LocalRules.keeps": _kept_by_rules,
     "address.is_host_name": lambda raw: address.is_host_name(text(raw)),
     "address.is_ipv4": lambda raw: address.is_ipv4(text(raw)),
     "address.network": lambda raw: address.network(text(raw)),
@@ -285,6 +296,7 @@ PARSERS: Final[Mapping[str, Callable[[bytes], object]]] = {
     "podman_images.parse_image": podman_images.parse_image,
     "podman_images.parse_store": lambda raw: podman_images.parse_store(raw, raw),
     "podman_images.parse_users": lambda raw: podman_images.parse_users(raw, "i"),
+    "podman_storage.parse_stored": lambda raw: podman_storage.parse_stored(raw, "n"),
     "podman_processes.interface_with": lambda raw: podman_processes.interface_with(text(raw), "10.200.3.2"),
     "podman_processes.parse_inspection": podman_processes.parse_inspection,
     "podman_processes.parse_session": podman_processes.parse_session,

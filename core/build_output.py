@@ -69,9 +69,8 @@ class Lines:
 
     def _cut(self, line: bytes) -> tuple[bytes, bytes]:
         """A piece of at most `LONGEST` bytes (more only for a secret that is longer) and the rest."""
-        at = LONGEST
-        while at > 0 and line[at] & 0xC0 == 0x80:  # in the middle of a character
-            at -= 1
+        # Not in the middle of a character, which has at most four bytes; more that look like its middle are no character's.
+        at = next((one for one in range(LONGEST, LONGEST - 4, -1) if line[one] & 0xC0 != 0x80), LONGEST)
         for word in self._words:
             found = line.find(word, max(0, at - len(word) + 1), at + len(word) - 1)
             if found != -1:

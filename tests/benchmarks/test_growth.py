@@ -17,6 +17,7 @@ ROUGHLY = 3.0  # what takes a moment scatters; what is quadratic has 4
 # Functions that take text and are fed by others of the core or by options, with what was checked already.
 INNER = {
     "access_log": (),
+    "address": ("is_in_container_network",),  # beside `is_container`
     "bounds": ("too_long", "too_many_values"),
     "build_output": ("Tail.add",),  # beside `Lines.feed`
     "build_plan": ("secrets_hash",),  # beside `make`
@@ -29,9 +30,10 @@ INNER = {
         "configuration_path", "command", "marker_name", "render_hosts", "asks_resolved", "upstreams", "render_upstreams",
         "render_resolved", "render_unit",
     ),
-    "doctor": ("at_least", "builder", "disk", "open_ports", "private", "parts"),
+    "doctor": ("at_least", "builder", "disk", "open_ports", "private", "parts", "caddy_admin"),
     "image": ("pinned",),
     "image_gc": ("pulled", "rubbish"),
+    "local_rules": ("LocalRules.is_of_this_network",),  # beside `keeps`
     "memory": ("image_fetched",),
     "nftables": ("Ruleset.based", "attribute", "text", "number"),
     "overview": ("absent",),

@@ -40,6 +40,13 @@ def test_very_long_lines(size: int) -> None:
         assert all(piece.endswith(" …") for piece in pieces[:-1])
 
 
+@pytest.mark.parametrize("end", [b"", b"\n"])
+def test_a_long_line_of_parts_of_characters_ends(end: bytes) -> None:
+    """L55: there is no border of a character to cut it at, and it was cut into nothing for ever."""
+    pieces = lines(b"\x80" * 50_000, end)
+    assert sum(piece.count("\N{REPLACEMENT CHARACTER}") for piece in pieces) == 50_000
+
+
 def test_memory_is_bounded() -> None:
     """L42: a line that never ends is not kept."""
     made = Lines((SECRET,))
