@@ -24,6 +24,7 @@ from core import (
     dnsmasq,
     doctor,
     firewall,
+    http_proxy,
     image,
     local_rules,
     log_lines,
@@ -36,13 +37,13 @@ from core import (
     podman_images,
     podman_processes,
     podman_storage,
+    printable,
     processes,
     protocol,
     public_address,
     refusal,
     registry_auth,
     rejection,
-    render,
     routing_table,
     secrets,
     state,
@@ -229,12 +230,20 @@ def _source(raw: bytes) -> object:
 
 
 def _service(raw: bytes) -> object:
-    return caddy_config.service_of(caddy_config.services(_ROUTES), plain(raw))
+    return caddy_config.Services(_ROUTES).of(plain(raw))
 
 
 def _kept_by_rules(raw: bytes) -> object:
     rules = local_rules.LocalRules(frozenset(plain(raw).split("\n")[:100]))
     return rules.keeps(plain(raw)), rules.is_of_this_network(plain(raw))
+
+
+def _proxies(raw: bytes) -> object:
+    words = plain(raw)
+    found = http_proxy.from_environment({"HTTP_PROXY": words, "NO_PROXY": words})
+    there = http_proxy.Destination("http", words[:_SECRET_BYTES], 80)
+    exempt = http_proxy.Proxies("http://p:1", None, tuple(words.split(",")[:100]))
+    return found, exempt.choose(there)
 
 
 def _decrypted(raw: bytes) -> object:
@@ -268,7 +277,7 @@ PARSERS: Final[Mapping[str, Callable[[bytes], object]]] = {
     "caddy_base.listens_on": lambda raw: caddy_base.listens_on(text(raw), "", 443),
     "caddy_config.decode": _caddy,
     "caddy_config.parse_version": lambda raw: caddy_config.parse_version(text(raw)),
-    "caddy_config.service_of": _service,
+    "caddy_config.Services.of": _service,
     "container_log.Assembler.feed": _container_log,
     "container_log.parse_time": container_log.parse_time,
     "containers.made_from": lambda raw: containers.made_from({containers.IMAGE_LABEL: plain(raw)}, plain(raw)),
@@ -276,6 +285,7 @@ PARSERS: Final[Mapping[str, Callable[[bytes], object]]] = {
     "dnsmasq.parse_resolv_conf": lambda raw: dnsmasq.parse_resolv_conf(plain(raw)),
     "doctor.version": lambda raw: doctor.version(text(raw)),
     "environment_file.parse": lambda raw: _understood(lambda: environment_file.parse(plain(raw))),
+    "http_proxy.from_environment": _proxies,
     "image.parse": lambda raw: image.parse(plain(raw)),
     "log_lines.build_line": lambda raw: log_lines.build_line(text(raw), 1, build_id="b", service_id="s", project_id="p"),
     "nftables.Set.find": _lookups,
@@ -309,6 +319,7 @@ PARSERS: Final[Mapping[str, Callable[[bytes], object]]] = {
     **{f"protocol.parse, {kind.__name__}": partial(protocol.parse, kind=kind) for kind in (
         BuildStatus, ClaimedBuild, PendingBuilds, RegistrationAnswer, WorkItem)},
     "protocol.sendable": lambda raw: protocol.sendable(text(raw)),
+    "printable.escape": lambda raw: printable.escape(text(raw)),
     "public_address.parse": public_address.parse,
     "refusal.one_line": lambda raw: refusal.one_line(text(raw)),
     "refusal.said": lambda raw: refusal.said(raw, _SECRETS),
@@ -316,7 +327,6 @@ PARSERS: Final[Mapping[str, Callable[[bytes], object]]] = {
     "rejection.has_control": lambda raw: rejection.has_control(text(raw)),
     "rejection.id_fault": lambda raw: rejection.id_fault("id", text(raw)),
     "rejection.shown": lambda raw: rejection.shown(text(raw)),
-    "render.printable": lambda raw: render.printable(text(raw)),
     "routing_table.parse": lambda raw: routing_table.parse(text(raw), "wg0"),
     "secrets.decrypt": _decrypted,
     "secrets.mask": _masked,

@@ -31,6 +31,7 @@ INNER = {
         "render_resolved", "render_unit",
     ),
     "doctor": ("at_least", "builder", "disk", "open_ports", "private", "parts", "caddy_admin"),
+    "http_proxy": ("Proxies.choose",),  # beside `from_environment`
     "image": ("pinned",),
     "image_gc": ("pulled", "rubbish"),
     "local_rules": ("LocalRules.is_of_this_network",),  # beside `keeps`
