@@ -21,16 +21,18 @@ from typing import Any, Final
 
 import anyio
 
+from core.containers import ExpectedContainer
 from core.state import NodeType
 from shell import log
 from shell.daemon import Daemon
+from shell.failure import AdapterError
 from shell.figures import FIGURES
 from shell.ledger import Ledger
 from shell.log_choices import LogFormat, LogLevel
 from shell.parts import METRIC, PARTS
 from tests.fuzz import mutation
 from tests.shell import virtual_time
-from tests.shell.scenery import Plane, Scenery, wanting
+from tests.shell.scenery import Making, Plane, Scenery, wanting
 
 SLOW_S: Final = 0.5
 MEMORY_BYTES: Final = 5 * 1024**2
@@ -72,6 +74,16 @@ class _Watched(virtual_time.Clock):
         ready = super().select(timeout)
         self._began_s = time.thread_time()
         return ready
+
+
+class _Engine(Making):
+    """Refuses a name that is taken, as Podman does: a document may give one to two containers."""
+
+    async def create_and_start(self, container: ExpectedContainer, env: dict[str, str], image_id: str) -> None:
+        """AdapterError for such a name."""
+        if any(one.name == container.name for one in self.there.values()):
+            raise AdapterError("podman", f"create {container.name}", "the name is in use")
+        await super().create_and_start(container, env, image_id)
 
 
 class _Hostile(Plane):
@@ -125,6 +137,7 @@ def run(count: int, seed: int = 1, longest: int = 64 * 1024) -> Outcome:
     with tempfile.TemporaryDirectory() as folder:
         scenery = Scenery(Path(folder), wanting("a"), node_type=NodeType.PROXY)
         scenery.plane = _Hostile(documents(), random)
+        scenery.stage.podman = _Engine(scenery.stage.journal)
         failing: list[Any] = []
 
         async def main() -> None:
