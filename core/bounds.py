@@ -9,8 +9,7 @@ from typing import Final
 
 # The lists of an expected state. The control plane numbers servers up to 255, and each of the others is one peer.
 CONTAINERS: Final = 100_000
-RECORDS: Final = 100_000
-RECORD_ADDRESSES: Final = 200_000  # of all records together: each becomes a line of a hosts file
+RECORD_ADDRESSES: Final = 200_000  # of all records together, at least one each: each becomes a line of a hosts file
 ROUTES: Final = 20_000
 PEERS: Final = 4_096
 

@@ -44,7 +44,7 @@ def normalise_expected(
         other = next((one for one in found.upstreams if not address.is_container(one)), None)
         return found if other is None else Fault("upstreams", f"{other} is a server's own address, or none")
 
-    sifted = sift("caddy.routes", entries, _key, parse)
+    sifted = sift("caddy.routes", entries, _key, parse, bounds.ROUTES)
     return Sifted(canonical_routes(sifted.values), sifted.held, sifted.rejected)
 
 

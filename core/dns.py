@@ -40,7 +40,8 @@ def normalise_expected(entries: Sequence[WireRecord | MisshapenRecord], rules: L
             return Fault("name", f"{shown(entry.name)} is among the names of this server or of its network")
         return found
 
-    sifted = sift("dns.records", entries, _key, parse, unique=False)
+    sizes = [1 if isinstance(one, MisshapenRecord) else max(1, len(one.ips)) for one in entries]
+    sifted = sift("dns.records", entries, _key, parse, bounds.RECORD_ADDRESSES, unique=False, weights=sizes)
     return Sifted(union(sifted.values), sifted.held, sifted.rejected)
 
 

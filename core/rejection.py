@@ -76,19 +76,34 @@ def sift(
     entries: Sequence[W],
     key: Callable[[W], str],
     parse: Callable[[W], V | Fault],
+    most: int,
     *,
     unique: bool = True,
+    weights: Sequence[int] | None = None,
 ) -> Sifted[V]:
     """Split the entries of one list into good values and rejections.
 
     With `unique`, two entries with one key that differ are both rejected, and identical ones collapse. Without it (DNS, where a name
     may be listed twice), a key is held as soon as one of its entries is bad.
+
+    No more than `most` keys are taken, or so many that the `weights` of their entries are no more together; the others are rejected.
     """
-    return split(name, list(map(key, entries)), list(map(parse, entries)), unique=unique)
+    return split(name, list(map(key, entries)), list(map(parse, entries)), most, unique=unique, weights=weights)
 
 
-def split(name: str, keys: Sequence[str], found: Sequence[V | Fault], *, unique: bool = True) -> Sifted[V]:
+def split(
+    name: str,
+    keys: Sequence[str],
+    found: Sequence[V | Fault],
+    most: int,
+    *,
+    unique: bool = True,
+    weights: Sequence[int] | None = None,
+) -> Sifted[V]:
     """The same for entries that have been parsed: the key of each, and what was found."""
+    if over := _over(keys, most, weights):
+        fault = Fault("", f"the list has {sum(weights or [1] * len(keys))} entries, and at most {most} are taken")
+        found = [fault if k in over else one for k, one in zip(keys, found, strict=True)]
     held = {k for k, one in zip(keys, found, strict=True) if isinstance(one, Fault)}
     repeated = len(set(keys)) < len(keys)
     clashes = _clashes(keys, found) if unique and repeated else set()
@@ -101,6 +116,24 @@ def split(name: str, keys: Sequence[str], found: Sequence[V | Fault], *, unique:
     ]
     # Hashing a value costs more than all the rest, so it is left out where nothing can be there twice.
     return Sifted(tuple(dict.fromkeys(good) if repeated else good), frozenset(held), tuple(sorted(rejected)))
+
+
+def _over(keys: Sequence[str], most: int, weights: Sequence[int] | None) -> frozenset[str]:
+    """The keys that there is no room for, taken in their order, whatever the order in which they came."""
+    if len(keys) <= most and (weights is None or sum(weights) <= most):
+        return frozenset()
+    sizes = dict.fromkeys(keys, 1)
+    if weights is not None:
+        sizes = dict.fromkeys(keys, 0)
+        for key, weight in zip(keys, weights, strict=True):
+            sizes[key] += weight
+    room, over = most, set()
+    for key in sorted(sizes):
+        if sizes[key] <= room:
+            room -= sizes[key]
+        else:
+            over.add(key)
+    return frozenset(over)
 
 
 def _rejection(path: str, key: str, found: object) -> Rejection:

@@ -16,7 +16,7 @@ from typing import Any, Final, Literal, TypeAlias, TypeVar
 import msgspec
 from returns.result import Result, Success
 
-from core import caddy, containers, dns, wireguard
+from core import bounds, caddy, containers, dns, wireguard
 from core.caddy import Route
 from core.containers import ActualContainer, DeploymentId, ExpectedContainer
 from core.digest import Plain, digest
@@ -246,7 +246,7 @@ def _parts(
 
 
 def _sorted(wire: WireLists, found: tuple[ExpectedContainer | Fault, ...]) -> Sifted[ExpectedContainer]:
-    sifted = split("containers", [entry.deployment_id for entry in wire.containers], found)
+    sifted = split("containers", [entry.deployment_id for entry in wire.containers], found, bounds.CONTAINERS)
     return Sifted(tuple(sorted(sifted.values, key=_BY_DEPLOYMENT)), sifted.held, sifted.rejected)
 
 

@@ -15,7 +15,6 @@ import msgspec
 from returns.pipeline import is_successful
 from returns.result import Failure, Result, Success
 
-from core import bounds
 from core.rejection import Fault, Misshapen
 
 
@@ -203,29 +202,8 @@ def decode_expected(raw: bytes) -> Result[WireLists, ShapeFault]:
     whole = decode(raw, WireExpected)
     if is_successful(whole):
         found = whole.unwrap()
-        lists = WireLists(found.containers, found.dns.records, found.caddy.routes, found.wireguard.peers)
-        return _within_bounds(lists.containers, lists.records, lists.routes, lists.peers).map(lambda _: lists)
+        return Success(WireLists(found.containers, found.dns.records, found.caddy.routes, found.wireguard.peers))
     return decode(raw, _Entries).bind(_entry_by_entry)
-
-
-def _within_bounds(
-    containers: Sequence[object], records: Sequence[object], routes: Sequence[object], peers: Sequence[object]
-) -> Result[None, ShapeFault]:
-    """An overlong list is the document's fault: which of its entries would be left out, nobody can say."""
-    lists = (
-        ("containers", containers, bounds.CONTAINERS),
-        ("dns.records", records, bounds.RECORDS),
-        ("caddy.routes", routes, bounds.ROUTES),
-        ("wireguard.peers", peers, bounds.PEERS),
-    )
-    for path, entries, most in lists:
-        if why := bounds.too_many(entries, most):
-            return Failure(ShapeFault(path, why))
-    addresses = sum(len(one.ips) for one in records if isinstance(one, WireRecord))
-    if addresses > bounds.RECORD_ADDRESSES:
-        why = f"have {addresses} addresses, and at most {bounds.RECORD_ADDRESSES} are taken"
-        return Failure(ShapeFault("dns.records", why))
-    return Success(None)
 
 
 class _RawRecords(msgspec.Struct, frozen=True):
@@ -276,7 +254,6 @@ def _entry_by_entry(entries: _Entries) -> Result[WireLists, ShapeFault]:
 
     return Result.do(
         WireLists(containers, records, routes, peers)
-        for _ in _within_bounds(entries.containers, entries.dns.records, entries.caddy.routes, entries.wireguard.peers)
         for containers in _each("containers", entries.containers, WireContainer, _Deployment, container)
         for records in _each(
             "dns.records",

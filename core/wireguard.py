@@ -45,7 +45,7 @@ def normalise_expected(
             return Fault("publicKey", "it is this server's own")
         return _parse(entry)
 
-    sifted = sift("wireguard.peers", entries, _key, parse)
+    sifted = sift("wireguard.peers", entries, _key, parse, bounds.PEERS)
     if subnet_id is None:
         return Sifted(canonical_peers(sifted.values), sifted.held, sifted.rejected)
     faults = _claims(sifted.values, subnet_id)

@@ -1,6 +1,8 @@
 """`core.bounds`: what is over a bound is refused with a reason, what is within is served (L55)."""
 
 import json
+from base64 import b64encode
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -23,37 +25,42 @@ def parsed(path: str, entries: list[Any]) -> Any:
     return parse_expected(json.dumps(an_expected_document(*lists)).encode())
 
 
+_KEYS: dict[str, Callable[[int], Any]] = {
+    "containers": lambda n: a_container_entry(deploymentId=f"d{n:06}", name=f"n{n}", ipAddress=None, ports=[]),
+    "dns.records": lambda n: a_record_entry(name=f"a{n:06}.internal", ips=["10.200.1.2"]),
+    "caddy.routes": lambda n: a_route_entry(id=f"r{n:06}", domain=f"a{n}.example.org"),
+    "wireguard.peers": lambda n: a_peer_entry(publicKey=b64encode(n.to_bytes(32)).decode(), allowedIps=""),
+}
+
+
 @pytest.mark.parametrize(
-    ("path", "entry", "most"),
-    [
-        ("containers", a_container_entry(), bounds.CONTAINERS),
-        ("dns.records", a_record_entry(), bounds.RECORDS),
-        ("caddy.routes", a_route_entry(), bounds.ROUTES),
-        ("wireguard.peers", a_peer_entry(), bounds.PEERS),
-        ("wireguard.peers", {"publicKey": builders.a_key()}, bounds.PEERS),
-    ],
+    ("path", "most"),
+    [("dns.records", bounds.RECORD_ADDRESSES), ("caddy.routes", bounds.ROUTES), ("wireguard.peers", bounds.PEERS)],
 )
-def test_an_overlong_list_is_the_documents_fault(path: str, entry: Any, most: int) -> None:
-    """Nobody can say which of its entries would be left out; the state in force stays."""
-    fault = parsed(path, [entry] * (most + 1)).failure()
-    assert (fault.path, fault.reason) == (path, f"has {most + 1} entries, and at most {most} are taken")
+def test_what_is_over_in_a_list_is_rejected_alone(path: str, most: int) -> None:
+    """What is within is served, and the same whatever the order; what is over is held, so that nothing of it is taken away."""
+    entries = [_KEYS[path](number) for number in range(most + 2)]
+    state, other = (parsed(path, order).unwrap() for order in (entries, entries[::-1]))
+    assert len(state.dns) + len(state.caddy) + len(state.wireguard) == most
+    why = f"the list has {most + 2} entries, and at most {most} are taken"
+    assert [(one.path, one.reason) for one in state.rejected] == [(f"{path}[{n}]", why) for n in (most, most + 1)]
+    assert state.held == other.held and sum(map(len, (state.held.dns, state.held.caddy, state.held.wireguard))) == 2
+    assert (state.dns, state.caddy, state.wireguard) == (other.dns, other.caddy, other.wireguard)
 
 
-@pytest.mark.parametrize("path", ["dns.records", "caddy.routes", "wireguard.peers"])
-def test_a_list_as_long_as_is_taken_is_served(path: str) -> None:
-    """PROTOCOL.md: the control plane's own are far below."""
-    most = {"dns.records": bounds.RECORDS, "caddy.routes": bounds.ROUTES, "wireguard.peers": bounds.PEERS}[path]
-    entry = {"dns.records": a_record_entry(), "caddy.routes": a_route_entry(), "wireguard.peers": a_peer_entry()}[path]
-    state = parsed(path, [entry] * most).unwrap()
-    assert len(state.dns) + len(state.caddy) + len(state.wireguard) == 1
-    assert not state.rejected
+def test_what_is_over_among_containers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in the other lists, of which none is as long."""
+    monkeypatch.setattr(bounds, "CONTAINERS", 3)
+    state = parsed("containers", [_KEYS["containers"](number) for number in (4, 1, 3, 2)]).unwrap()
+    assert [one.deployment_id for one in state.containers] == ["d000001", "d000002", "d000003"]
+    assert [one.path for one in state.rejected] == ["containers[0]"] and state.held.containers == {"d000004"}
 
 
-def test_the_addresses_of_all_records_have_a_bound() -> None:
-    """Each becomes a line of a file, with its name."""
-    records = [a_record_entry(name=f"a{i}.internal", ips=["10.200.1.2"] * bounds.ADDRESSES) for i in range(21)]
-    assert parsed("dns.records", records).failure().path == "dns.records"
-    assert len(parsed("dns.records", records[:20]).unwrap().dns) == 20
+def test_one_name_with_too_many_addresses_takes_no_room_from_others() -> None:
+    """Each address becomes a line of a file, with its name."""
+    entries = [a_record_entry(name="a.internal", ips=["10.200.1.2"] * bounds.ADDRESSES) for _ in range(21)]
+    state = parsed("dns.records", [*entries, a_record_entry(name="web.internal")]).unwrap()
+    assert [one.name for one in state.dns] == ["web.internal"] and state.held.dns == {"a.internal"}
 
 
 @pytest.mark.parametrize(

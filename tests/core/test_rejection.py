@@ -40,7 +40,7 @@ def test_unique_lists(
     entries: list[Pair], good: tuple[str, ...], held: set[str], rejected: list[tuple[str, str, str]]
 ) -> None:
     """Two that differ are both rejected, identical ones collapse."""
-    found = sift("l", entries, key, parse)
+    found = sift("l", entries, key, parse, 100)
     assert (found.values, set(found.held), found.rejected) == (
         good,
         held,
@@ -50,14 +50,14 @@ def test_unique_lists(
 
 def test_a_list_of_names_may_repeat_them() -> None:
     """Without `unique` a key may stand twice, and is held as soon as one of its entries is bad."""
-    found = sift("l", [("a", "1"), ("a", "2"), ("b", "1"), ("b", "bad")], key, parse, unique=False)
+    found = sift("l", [("a", "1"), ("a", "2"), ("b", "1"), ("b", "bad")], key, parse, 100, unique=False)
     assert (found.values, set(found.held)) == (("a1", "a2"), {"b"})
     assert found.rejected == (Rejection("l[3].field", "b", "is bad"),)
 
 
 def test_rejections_are_sorted_by_path_as_text() -> None:
     """As text: the tenth entry comes before the second."""
-    found = sift("l", [(str(n), "bad") for n in range(11)], key, parse)
+    found = sift("l", [(str(n), "bad") for n in range(11)], key, parse, 100)
     assert [one.path for one in found.rejected][:3] == ["l[0].field", "l[10].field", "l[1].field"]
 
 
@@ -68,7 +68,7 @@ def test_rejections_are_sorted_by_path_as_text() -> None:
 )
 def test_what_is_held_does_not_depend_on_the_order(entries: list[Pair]) -> None:
     """The same values, keys and reasons, wherever the entries stand."""
-    found = sift("l", entries, key, parse)
+    found = sift("l", entries, key, parse, 100)
     assert (set(found.values), set(found.held)) == ({"b1", "e1"}, {"a", "c", "d"})
     assert sorted((one.key, one.reason) for one in found.rejected) == [
         ("a", CLASH),
