@@ -138,6 +138,9 @@ class _Adapter(HTTPAdapter):
         if answer.headers.get("content-encoding", "identity") != "identity":
             answer.close()
             raise ConnectionAbortedError("the answer is packed, which was not asked for")
+        if answer.is_redirect:
+            answer.close()
+            raise ConnectionAbortedError("the answer leads elsewhere, and nobody else is asked")
         if answer.status_code >= _OLDEST_ERROR:
             _read(answer, LARGEST_REFUSAL, is_cut=True)
         elif not stream:

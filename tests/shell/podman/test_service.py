@@ -73,7 +73,7 @@ def listing_fails(tmp_path: Path, reply: bytes) -> str:
         (answer(b"<html>\n</html>", "502 Bad Gateway"), "list containers: <html> </html>"),
         (answer(b"[]", "500 Oh"), "makes no sense"),
         (answer(b"", "404 Not Found"), "could not list containers"),
-        (answer(b"", "301 Moved\r\nLocation: http://127.0.0.1:1/"), "could not list containers"),
+        (answer(b"", "301 Moved\r\nLocation: http://127.0.0.1:1/"), "the answer leads elsewhere"),
     ],
 )
 def test_an_answer_that_is_no_listing(tmp_path: Path, reply: bytes, said: str) -> None:
