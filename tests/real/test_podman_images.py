@@ -182,7 +182,7 @@ async def test_podman_dies_during_a_pull(store: PodmanStore) -> None:
 
 
 async def _expect_too_long(podman: Podman, wished: Image, pulled: anyio.Event) -> None:
-    with pytest.raises(AdapterError, match="no answer within 10 s"):
+    with pytest.raises(AdapterError, match="no answer"):  # neither within the limit nor, as long, in a single reading
         await podman.images.pull(wished, timeout_s=10)
     pulled.set()
 
