@@ -1,8 +1,8 @@
 """The one HTTP client: requests to what is somewhere else (the control plane, the log store, the address service).
 
 Every exchange is bounded in seconds and in bytes. Bodies are never unpacked, since a megabyte may become two gigabytes. Redirects are not
-followed. The proxies of the environment are honoured as every program written in Go on this server does (`core.http_proxy`), and the
-operator's own authorities are trusted beside the public ones (`--ca-file`).
+followed, and no cookie is kept. The proxies of the environment are honoured as every program written in Go on this server does
+(`core.http_proxy`), and the operator's own authorities are trusted beside the public ones (`--ca-file`).
 
 Podman and Caddy are spoken to over sockets of this machine by their own adapters. No other module imports `httpx`
 (`tests/shell/test_http_client.py`).
@@ -14,6 +14,7 @@ from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
@@ -82,6 +83,9 @@ class HttpClient:
             timeout=httpx.Timeout(None, connect=connect_s),  # a whole exchange has its limit below
             limits=httpx.Limits(max_connections=8, max_keepalive_connections=keep, keepalive_expiry=60),
             headers={"accept-encoding": "identity", "user-agent": "techulus-agent"},
+            cookies=CookieJar(
+                DefaultCookiePolicy(allowed_domains=())
+            ),  # whoever sends others all the time fills no memory
             follow_redirects=False,
             trust_env=False,
             proxy=proxy,

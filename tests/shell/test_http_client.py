@@ -89,6 +89,18 @@ async def test_a_body_without_end(announced: bool) -> None:
     assert server.sent_bytes < 16 * MIB
 
 
+async def test_no_cookie_is_kept() -> None:
+    """A server, or a proxy on the way, may send another with each answer."""
+    with OddServer([answer(headers={"set-cookie": f"c{number}=v; Max-Age=99999"}) for number in range(3)]) as server:
+        client = HttpClient(server.url)
+        for _ in range(3):
+            await client.exchange("GET", "/", limit_s=PATIENCE_S, most_bytes=1000)
+        kept = len(client._client.cookies.jar)
+        await client.aclose()
+    assert kept == 0
+    assert not [one for one in server.requests if "cookie" in one.headers]
+
+
 async def test_a_length_that_no_number_holds() -> None:
     """L55: an answer with a length of thousands of digits is an error like any other."""
     with pytest.raises(HttpError):
