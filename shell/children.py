@@ -139,7 +139,7 @@ async def _to_the_end(process: anyio.abc.Process, output: Output) -> int:
     Only the waiting for more is bounded: a listener that takes its time, as when it tells the control plane, still gets the last words.
     """
     assert process.stdout is not None
-    stdout, until = process.stdout, math.inf
+    stdout, ended, until = process.stdout, 0.0, math.inf
     receiving = anyio.CancelScope()
 
     async def pump() -> None:
@@ -154,13 +154,14 @@ async def _to_the_end(process: anyio.abc.Process, output: Output) -> int:
                 return
             began = anyio.current_time()
             await output(chunk)
-            until += anyio.current_time() - began
+            until += anyio.current_time() - max(began, ended)
 
     try:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(pump)
             status = await process.wait()
-            until = receiving.deadline = anyio.current_time() + _LAST_WORDS_S
+            ended = anyio.current_time()
+            until = receiving.deadline = ended + _LAST_WORDS_S
     except ExceptionGroup as group:
         raise group.exceptions[0] from None  # the listener's own
     return status

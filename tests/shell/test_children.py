@@ -3,8 +3,10 @@
 import os
 import signal
 from pathlib import Path
+from typing import cast
 
 import anyio
+import anyio.abc
 import anyio.lowlevel
 import pytest
 
@@ -13,6 +15,7 @@ from shell.children import Child, answer, environment, run
 from shell.failure import AdapterError
 from tests.lab.process import runs
 from tests.lab.wait import PATIENCE_S, wait_for
+from tests.shell import virtual_time
 
 pytestmark = pytest.mark.anyio
 
@@ -145,6 +148,41 @@ async def test_a_slow_listener_hears_the_last_words(tmp_path: Path, monkeypatch:
     assert await run(shell(text, tmp_path), hear, pids.append) == 3
     assert heard.splitlines()[0] == b"first"
     assert heard.splitlines()[-1] == b"last"
+
+
+class _Silent:
+    """A process that says one thing, ends after a while, and leaves somebody behind who keeps its output open."""
+
+    def __init__(self, ends_s: float) -> None:
+        self.stdout, self.ends_s, self.said = self, ends_s, False
+
+    async def receive(self) -> bytes:
+        """Once."""
+        if self.said:
+            await anyio.sleep_forever()
+        self.said = True
+        return b"said"
+
+    async def wait(self) -> int:
+        """Until its end."""
+        await anyio.sleep(self.ends_s)
+        return 3
+
+
+def test_a_listener_that_was_slow_before_the_end_earns_no_patience() -> None:
+    """Of the time that it takes, what is after the command's end is given to the last words again, and no more."""
+
+    async def main() -> None:
+        began = anyio.current_time()
+
+        async def hear(chunk: bytes) -> None:
+            await anyio.sleep(100)
+
+        process = cast("anyio.abc.Process", _Silent(ends_s=90))
+        assert await children._to_the_end(process, hear) == 3
+        assert anyio.current_time() - began == pytest.approx(100 + children._LAST_WORDS_S)
+
+    virtual_time.run(main)
 
 
 async def test_what_the_listener_raises_ends_the_group(tmp_path: Path) -> None:
