@@ -84,6 +84,10 @@ class _Failing:
     count: int
     reason: str
 
+    def is_forgotten(self, about: str, oldest_s: float) -> bool:
+        """Whether it was about one thing, which nobody has tried again since then."""
+        return bool(about) and self.last_s < oldest_s
+
 
 class Parts:
     """The parts of one daemon. `wall_clock` gives seconds since the epoch."""
@@ -97,11 +101,12 @@ class Parts:
 
     @property
     def failing(self) -> tuple[FailingPart, ...]:
-        """What fails now, by part and by what it was about."""
-        self._forget_old()
+        """What fails now, by part and by what it was about. Changes nothing: it may be asked for in a thread beside the loop."""
+        oldest_s = self._wall_clock() - _FORGOTTEN_S
         return tuple(
             FailingPart(part, about, one.since_s, one.count, one.reason)
-            for (part, about), one in sorted(self._failing.items())
+            for (part, about), one in sorted(self._failing.copy().items())
+            if not one.is_forgotten(about, oldest_s)
         )
 
     @contextmanager
@@ -164,6 +169,7 @@ class Parts:
         cause = _innermost(error)
         place, reason = _place(cause), traceback.format_exception_only(cause)[-1].strip()[:_LONGEST_REASON]
         now_s = self._wall_clock()
+        self._forget(now_s - _FORGOTTEN_S)
         before = self._failing.pop((part, about), None)
         since_s, count = (now_s, 0) if before is None else (before.since_s, before.count)
         self._failing[part, about] = _Failing(place, since_s, now_s, count + 1, reason)
@@ -188,9 +194,8 @@ class Parts:
             ship = part not in _NOT_SHIPPED
             logger().info("part works again", part=part, about=about or None, failures=before.count, ship=ship)
 
-    def _forget_old(self) -> None:
-        oldest_s = self._wall_clock() - _FORGOTTEN_S
-        for key in [key for key, one in self._failing.items() if key[1] and one.last_s < oldest_s]:
+    def _forget(self, oldest_s: float) -> None:
+        for key in [key for key, one in self._failing.items() if one.is_forgotten(key[1], oldest_s)]:
             del self._failing[key]
 
 

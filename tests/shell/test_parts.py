@@ -224,6 +224,30 @@ def test_what_is_not_tried_again_is_forgotten() -> None:
     assert [one.about for one in parts.failing] == [""]
 
 
+def test_whoever_looks_changes_nothing() -> None:
+    """A large overview is made in a thread, while the loop goes on: what is old is left out there, and forgotten with the next failure."""
+    clock = Clock()
+    parts = Parts(Figures(), clock)
+
+    def fail(about: str) -> None:
+        with pytest.raises(PartError):
+            broken(parts, ValueError(), about)
+
+    def work(about: str) -> None:
+        with parts.contained("pulls", about):
+            pass
+
+    with capture_logs() as said:
+        fail("old")
+        fail("older")
+        clock.now += 7200
+        assert parts.failing == ()
+        work("old")
+        fail("new")
+        work("older")
+    assert [(one["event"], one["about"]) for one in said[2:]] == [("part works again", "old"), ("part failed", "new")]
+
+
 # Where a task or thread is begun outside of `shell.parts`: inside a call whose caller gets what goes wrong in it, or no part of the daemon.
 ELSEWHERE: Final = {
     ("shell/gather.py", "_start"): "one look",
