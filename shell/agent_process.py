@@ -4,7 +4,6 @@ It is a program of its own so that an idle server does not carry the command lin
 (docs/performance.md). FD is an open file with what was handed over; the words after it are there for whoever reads `ps`.
 """
 
-import atexit
 import contextlib
 import os
 import signal
@@ -37,7 +36,6 @@ def main() -> int:
     with contextlib.suppress(OSError):
         Path("/proc/self/comm").write_text("agent", encoding="ascii")  # what `ps` and `top` call it
     streams.detach_stderr(log.lost_lines)  # a full pipe must not stop the agent
-    atexit.register(streams.drain)  # a trace that ends the interpreter
     log.set_up(task.log_format, task.log_level)
     try:
         run_agent(task.options, task.token)

@@ -1,5 +1,6 @@
 """The three standard streams of a process."""
 
+import atexit
 import io
 import os
 import select
@@ -124,9 +125,13 @@ def _write(descriptor: int, content: bytes) -> bool:
 
 
 def detach_stderr(notice: Callable[[int], str]) -> None:
-    """From now on nothing in this process waits for whoever reads standard error; a stream in its place stays there."""
+    """From now on nothing in this process waits for whoever reads standard error; a stream in its place stays there.
+
+    What is said last is written before the interpreter ends, unless nobody reads it.
+    """
     if sys.stderr is sys.__stderr__:
         sys.stderr = QueuedStream(2, notice)
+        atexit.register(drain)
 
 
 def drain() -> None:

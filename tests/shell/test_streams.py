@@ -148,8 +148,8 @@ def test_an_end_waits_for_nobody(case: str, pipe: tuple[int, int]) -> None:
 
 
 def _crashing(code: str, stderr: int) -> "subprocess.CompletedProcess[str]":
-    begin = "from shell import log, streams; streams.detach_stderr(log.lost_lines); atexit.register(streams.drain)"
-    argv = [sys.executable, "-c", f"import atexit\n{begin}\n{code}"]
+    begin = "from shell import log, streams; streams.detach_stderr(log.lost_lines)"
+    argv = [sys.executable, "-c", f"{begin}\n{code}"]
     return subprocess.run(argv, stderr=stderr, text=True, check=False, timeout=PATIENCE_S)
 
 
