@@ -242,8 +242,8 @@ def _proxies(raw: bytes) -> object:
     words = plain(raw)
     found = http_proxy.from_environment({"HTTP_PROXY": words, "NO_PROXY": words})
     there = http_proxy.Destination("http", words[:_SECRET_BYTES], 80)
-    exempt = http_proxy.Proxies("http://p:1", None, tuple(words.split(",")[:100]))
-    return found, exempt.choose(there)
+    exempt = http_proxy.Proxies("http://p:1", "", tuple(words.split(",")[:100]))
+    return found.choose(there), exempt.choose(there)
 
 
 def _decrypted(raw: bytes) -> object:

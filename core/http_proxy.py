@@ -33,38 +33,34 @@ class Destination:
 
 @dataclass(frozen=True, slots=True)
 class Proxies:
-    """The proxy's URL for each scheme, if there is one, and what is reached without. The URLs may hold credentials."""
+    """The proxy for each scheme as the environment names it, empty for none, and what is reached without. It may hold credentials."""
 
-    http: str | None = field(default=None, repr=False)
-    https: str | None = field(default=None, repr=False)
+    http: str = field(default="", repr=False)
+    https: str = field(default="", repr=False)
     exempt: tuple[str, ...] = ()
 
-    def choose(self, to: Destination) -> str | None:
-        """The URL of the proxy to go through; None to connect directly."""
-        proxy = self.https if to.scheme == "https" else self.http
-        if proxy is None or _is_here(to.host) or any(_matches(entry, to) for entry in self.exempt):
-            return None
-        return proxy
+    def choose(self, to: Destination) -> Result[str | None, str]:
+        """The URL of the proxy to go through; None to connect directly. Or which variable is wrong and why, if it is needed at all.
+
+        The reason repeats nothing of a URL that may hold a password.
+        """
+        name, proxy = ("HTTPS_PROXY", self.https) if to.scheme == "https" else ("HTTP_PROXY", self.http)
+        if not proxy or _is_here(to.host) or any(_matches(entry, to) for entry in self.exempt):
+            return Success(None)
+        return _usable(name, proxy)
 
 
-def from_environment(environment: Mapping[str, str]) -> Result[Proxies, str]:
-    """The proxies of an environment, or which variable is wrong and why; the text repeats nothing of a URL that may hold a password."""
+def from_environment(environment: Mapping[str, str]) -> Proxies:
+    """The proxies of an environment, whether or not they make sense."""
     entries = (entry.strip().lower() for entry in _value(environment, "NO_PROXY").split(","))
-    exempt = tuple(filter(None, entries))
-    return Result.do(
-        Proxies(http, https, exempt)
-        for http in _proxy("HTTP_PROXY", _value(environment, "HTTP_PROXY"))
-        for https in _proxy("HTTPS_PROXY", _value(environment, "HTTPS_PROXY"))
-    )
+    return Proxies(_value(environment, "HTTP_PROXY"), _value(environment, "HTTPS_PROXY"), tuple(filter(None, entries)))
 
 
 def _value(environment: Mapping[str, str], name: str) -> str:
     return environment.get(name, "").strip() or environment.get(name.lower(), "").strip()
 
 
-def _proxy(name: str, text: str) -> Result[str | None, str]:
-    if not text:
-        return Success(None)
+def _usable(name: str, text: str) -> Result[str | None, str]:
     url = text if "://" in text else f"http://{text}"
     try:
         parts = urlsplit(url)

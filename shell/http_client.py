@@ -66,7 +66,7 @@ class HttpClient:
         connect_s: float = 10.0,
         keep: int = 4,
     ) -> None:
-        """`auth` is user and password. Raises CommandError when the URL, a proxy's variable or the file of authorities is not usable."""
+        """`auth` is user and password. Raises CommandError when the proxy to go through or the file of authorities is not usable."""
         self._url = url
         proxy = _proxy_for(url)
         self.via = "" if proxy is None else proxy.url.netloc.decode("ascii", "replace")
@@ -163,16 +163,16 @@ def _reason(error: OSError) -> str:
 
 
 def _proxy_for(url: str) -> httpx.Proxy | None:
-    found = http_proxy.from_environment(os.environ)
-    if not is_successful(found):
-        raise CommandError(found.failure())
     try:
         parts = httpx.URL(url)
         port = parts.port or _DEFAULT_PORTS.get(parts.scheme, 0)
         host = parts.raw_host.decode("ascii").strip("[]")
     except (httpx.InvalidURL, UnicodeError):
         return None  # the exchange says what is wrong with it
-    chosen = found.unwrap().choose(http_proxy.Destination(parts.scheme, host, port))
+    found = http_proxy.from_environment(os.environ).choose(http_proxy.Destination(parts.scheme, host, port))
+    if not is_successful(found):
+        raise CommandError(found.failure())
+    chosen = found.unwrap()
     try:
         return None if chosen is None else httpx.Proxy(chosen)
     except (httpx.InvalidURL, ValueError):

@@ -224,6 +224,14 @@ def test_what_cannot_be_used_is_said_at_the_start(who: str, tmp_path: Path, monk
         MAKERS[who](None)
 
 
+@pytest.mark.parametrize(("url", "no_proxy"), [("http://plane.test", ""), ("https://plane.test", "*")])
+def test_a_proxy_that_is_not_needed_stops_nobody(url: str, no_proxy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its variable may be for another program, which takes what this one does not."""
+    monkeypatch.setenv("HTTPS_PROXY", "socks5://proxy.test")
+    monkeypatch.setenv("NO_PROXY", no_proxy)
+    assert HttpClient(url).via == ""
+
+
 def test_a_bundle_with_comments_is_read(tmp_path: Path) -> None:
     """As administrators keep them: in any language, several in one file."""
     one, _ = self_signed(tmp_path / "one", "a.test")
