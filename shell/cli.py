@@ -269,12 +269,24 @@ def _take_over(path: Path) -> None:
     """What the service on this server was told counts for commands by hand too, where the environment says nothing else."""
     try:
         told = environment_file.parse(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except OSError:
         return  # as a rule there is none, or it is not for this user to read
-    for name, value in told.items():
-        is_proxy = name.upper() in _PROXIES and not {name.upper(), name.lower()} & os.environ.keys()
-        if name.startswith(_OURS) or is_proxy:
-            os.environ.setdefault(name, value)
+    except ValueError:
+        ending.told(f"{path} is passed over: it is not UTF-8")
+        return
+    for name, why in told.left_out.items():
+        if _is_wanted(name):
+            ending.told(f"{path}: {name} is passed over: {why}")
+    for name, value in told.variables.items():
+        if _is_wanted(name):
+            os.environ[name] = value
+
+
+def _is_wanted(name: str) -> bool:
+    """Whether a variable of the service means something to us and the environment has none."""
+    if name.upper() in _PROXIES:
+        return not {name.upper(), name.lower()} & os.environ.keys()
+    return name.startswith(_OURS) and name not in os.environ
 
 
 def _status(arguments: list[str]) -> int:

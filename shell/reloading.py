@@ -19,7 +19,9 @@ def reload() -> None:
         return
     try:
         told = environment_file.parse(Path(path).read_text(encoding="utf-8"))
-        level = LogLevel(told.get(_LEVEL) or LogLevel.INFO)
+        if why := told.left_out.get(_LEVEL):
+            raise ValueError(f"{_LEVEL}: {why}")
+        level = LogLevel(told.variables.get(_LEVEL) or LogLevel.INFO)
     except (OSError, ValueError) as error:
         logger().warning("nothing reloaded", path=path, why=str(error), then="the log level stays")
         return
