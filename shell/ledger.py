@@ -2,7 +2,7 @@
 
 Written after the work and before the acknowledgement, so that an agent that is killed between the two finds out; for work that must not
 be done twice also before it, with a mark by which to see later whether it was done. Bounded: of the items that the control plane no longer
-asks for, the oldest are forgotten first.
+asks for, the oldest are forgotten first, and so are those that it asks for in endless numbers.
 """
 
 from collections.abc import Set
@@ -11,11 +11,15 @@ from typing import Final
 
 import msgspec
 
+from core import bounds
 from shell.state_file import StateFile, json_format
 
 NAME: Final = "work-done.json"
 VERSION: Final = 2  # 2 added `begun`; a file of version 1 is read as it is
 _KEPT: Final = 1000
+_MOST: Final = (
+    2 * bounds.WORK_ITEMS
+)  # no more than half of them wait for an acknowledgement in a queue that keeps its order
 
 
 class _Entry(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -80,6 +84,8 @@ class Ledger:
         self._done[item_id] = _Entry(id=item_id, error=error)
         old = [one for one in self._done if one not in self._pending and one != item_id]
         for one in old[: max(0, len(old) - _KEPT)]:
+            del self._done[one]
+        for one in [*self._done][: max(0, len(self._done) - _MOST)]:
             del self._done[one]
         self._begun = {one: mark for one, mark in self._begun.items() if one != item_id and one in self._pending}
         await self._write()

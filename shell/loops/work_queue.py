@@ -100,10 +100,9 @@ async def once(hands: Hands) -> None:
         raise AdapterError("control plane", "use the work queue", found.failure(), "it is asked for again")
     pending = found.unwrap()
     hands.complained.lines = 0
+    _forget_all_but(hands, pending)
     if pending.unread:
         _complain(hands, _QUEUE, "work queue too long", "the others wait until these are done")
-    else:
-        _forget_all_but(hands, pending)
     try:
         await _each(hands, pending)
     finally:
@@ -269,9 +268,11 @@ def _may_say(hands: Hands) -> bool:
 
 
 def _forget_all_but(hands: Hands, pending: Pending) -> None:
-    ids = pending.ids()
-    hands.ledger.still_pending(ids)
-    for about in hands.complaints.keys() - ids - set(pending.nameless):
+    """What is done stays known for as long as it is asked for; what was said and seen, of what is read now: that is bounded."""
+    hands.ledger.still_pending(pending.ids)
+    read = pending.read()
+    said = {*read, *pending.nameless, *((_QUEUE,) if pending.unread else ())}
+    for about in hands.complaints.keys() - said:
         del hands.complaints[about]
-    for gone in hands.seen.keys() - ids:
+    for gone in hands.seen.keys() - read:
         del hands.seen[gone]

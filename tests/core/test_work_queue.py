@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from returns.pipeline import is_successful
 
-from core import work_queue
+from core import bounds, work_queue
 
 CAPTURES = Path(__file__).parent.parent / "captures"
 GOOD = {"id": "w", "type": "deploy", "payload": "", "createdAt": "2026-01-01T00:00:00.000Z"}
@@ -61,7 +61,7 @@ def test_one_that_makes_no_sense_takes_no_other_with_it() -> None:
     assert [one.id for one in pending.items] == ["w"]
     assert [(one.id, "payload" in one.why) for one in pending.ill_shaped] == [("x", True)]
     assert [one.split(": ")[1] for one in pending.nameless] == ["document", "id", "id"]
-    assert pending.ids() == {"w", "x"}
+    assert pending.ids == pending.read() == {"w", "x"}
 
 
 def test_a_good_item_and_a_bad_one_of_the_same_name() -> None:
@@ -81,4 +81,18 @@ def test_what_is_no_queue(raw: bytes) -> None:
 def test_any_items_are_sorted_out(items: list[Any]) -> None:
     """Nothing from outside raises, and nothing is counted twice."""
     pending = parsed(items)
-    assert len(pending.ids()) + len(pending.nameless) <= len(items)
+    assert pending.ids == pending.read()
+    assert len(pending.ids) + len(pending.nameless) <= len(items)
+
+
+def test_of_a_long_queue_the_oldest_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever they stand; those without an id last, since they would stand there for ever. All ids are known."""
+    monkeypatch.setattr(bounds, "WORK_ITEMS", 3)
+    items = [{**GOOD, "id": f"w{n}", "createdAt": f"2026-01-0{n}"} for n in (5, 2, 4, 1)]
+    ill = {"id": "ill", "createdAt": "2026-01-03"}
+    pending = parsed([1, 2, 3, *items, ill, {"createdAt": "2025"}])
+    assert [one.id for one in pending.items] == ["w1", "w2"]
+    assert [one.id for one in pending.ill_shaped] == ["ill"]
+    assert (pending.nameless, pending.unread) == ((), 6)
+    assert pending.ids == {"w1", "w2", "w4", "w5", "ill"}
+    assert len(parsed([1, [], *items[:2]]).nameless) == 1

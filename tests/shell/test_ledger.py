@@ -61,6 +61,16 @@ def test_only_what_is_asked_for_no_longer_is_forgotten(tmp_path: Path) -> None:
     assert "newer" in later
 
 
+def test_endless_items_are_not_all_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a control plane that takes no acknowledgement and always asks for more the oldest are forgotten."""
+    monkeypatch.setattr("shell.ledger._MOST", 3)
+    ledger = Ledger(tmp_path)
+    ledger.still_pending(frozenset("abcde"))
+    for one in "abcde":
+        anyio.run(ledger.add, one, None)
+    assert [one for one in "abcde" if one in Ledger(tmp_path)] == ["c", "d", "e"]
+
+
 def test_a_file_of_the_first_version(tmp_path: Path) -> None:
     """An upgrade forgets nothing."""
     (tmp_path / NAME).write_text(json.dumps({"version": 1, "done": [{"id": "w", "error": "no"}]}))

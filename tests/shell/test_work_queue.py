@@ -1,7 +1,7 @@
 """`shell.loops.work_queue`: each item done and acknowledged by itself, whatever becomes of the others."""
 
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Set
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import pytest
 from msgspec import structs
 from structlog.testing import capture_logs
 
+from core import bounds
 from core.containers import ContainerId, DeploymentId
 from shell.adapters.control_plane import ControlPlaneError
 from shell.failure import AdapterError
@@ -287,6 +288,24 @@ def test_lines_about_one_list_are_bounded(tmp_path: Path, kind: str) -> None:
         else:
             assert (len(about), rest) == (20, [30])
         bench.queue.items[:] = [item() for _ in range(50)]
+
+
+def test_an_overlong_queue_is_remembered_and_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """L26: what is done stays so while others are unread; of what is gone nothing is kept; that it is too long is said once."""
+    monkeypatch.setattr(bounds, "WORK_ITEMS", 3)
+    bench = a_bench(tmp_path)
+    told: list[Set[str]] = []
+    monkeypatch.setattr(Ledger, "still_pending", lambda ledger, ids: told.append(ids))
+    said: list[Any] = []
+    for number in range(5):
+        names = [f"{number}{letter}" for letter in "abcdef"]
+        bench.queue.items[:] = [an_item(name, "restart", {"deploymentId": ""}) for name in names]
+        bench.queue.lost = 1000
+        said += rounds(bench)
+        assert told[-1] == set(names)
+    assert [one["event"] for one in said].count("work queue too long") == 1
+    assert len(bench.hands.seen) == 3
+    assert len(bench.hands.complaints) <= 4
 
 
 def test_acknowledgements_that_nobody_hears_hold_up_no_work(tmp_path: Path) -> None:
