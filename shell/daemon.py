@@ -26,6 +26,7 @@ from core.phases import State
 from core.render import Json
 from core.state import ActualState, ExpectedState, NodeType
 from shell import assembly, reloading, resources, service_manager, status_socket, version
+from shell.beside import beside_if
 from shell.building import log as build_log
 from shell.deployment_images import DeploymentImages
 from shell.ever_up import EverUp
@@ -215,7 +216,7 @@ class Daemon:
         )
         start(
             "watchdog",
-            partial(watchdog.run, self._manager, self._pulse, self._headline, is_large=self.reconcile.has_many),
+            partial(watchdog.run, self._manager, self._pulse, self._headline),
         )
         check = health_loop.run if self._checks_health else health_loop.end_overruns
         start("health checks", partial(check, self._ward()))
@@ -231,9 +232,9 @@ class Daemon:
         if self._address is not None:
             start("public address", self._address.run)
 
-    def _headline(self) -> str:
+    async def _headline(self) -> str:
         with suppress(PartError), self.parts.contained("status", "headline"):  # the pings go on
-            return overview_text.headline(self.overview())
+            return await beside_if(self.reconcile.has_many(), lambda: overview_text.headline(self.overview()))
         return "its status cannot be told; see the log"
 
     def overview(self) -> dict[str, Json]:

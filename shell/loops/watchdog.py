@@ -3,12 +3,11 @@
 A loop that is stuck stops the pings, so that the agent is restarted; containers do not notice.
 """
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 import anyio
 
-from shell.beside import beside_if
 from shell.log import logger
 from shell.parts import Turned, no_turn
 from shell.service_manager import ServiceManager
@@ -37,11 +36,10 @@ class Pulse:
 async def run(
     manager: ServiceManager,
     pulse: Pulse,
-    words: Callable[[], str],
+    words: Callable[[], Awaitable[str]],
     turned: Turned = no_turn,
-    is_large: Callable[[], bool] = lambda: False,
 ) -> None:
-    """Ping and tell for ever; words that take long to find are found beside the loop."""
+    """Ping and tell for ever."""
     if not manager.is_there:
         return
     pause_s = min(_AT_MOST_S, _WITHOUT_WATCHDOG_S if manager.watchdog_s is None else manager.watchdog_s / 3)
@@ -54,6 +52,6 @@ async def run(
         complaint = stuck
         if not stuck:
             manager.alive()
-        manager.status(f"stuck: {', '.join(stuck)}" if stuck else await beside_if(is_large(), words))
+        manager.status(f"stuck: {', '.join(stuck)}" if stuck else await words())
         turned()
         await anyio.sleep(pause_s)

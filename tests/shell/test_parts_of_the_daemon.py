@@ -2,11 +2,13 @@
 
 import os
 import signal
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Final
+from types import SimpleNamespace
+from typing import Any, Final, cast
 
 import anyio
 import anyio.lowlevel
@@ -33,7 +35,7 @@ from shell.logs.sender import Sender
 from shell.logs.spool import Spool
 from shell.loops import builds, image_gc
 from shell.loops.logs import Logs
-from shell.parts import METRIC, PARTS
+from shell.parts import METRIC, PARTS, Part, PartError, Parts
 from tests.builders import an_actual_container
 from tests.shell import virtual_time
 from tests.shell.scenery import Making, Plane, Scenery, wanting
@@ -275,3 +277,26 @@ def test_a_part_that_fails_takes_nothing_with_it(tmp_path: Path, monkeypatch: py
     assert max(silences) <= LONGEST_SILENCE_S
     names = {one.name for one in bench.scenery.stage.podman.there.values()}
     assert names == {"a", "h"}, "in the end everything is as it should be"
+
+
+def test_a_headline_that_fails_beside_the_loop_is_noted_on_it() -> None:
+    """A large one is found in a thread, which changes nothing that the loop looks at."""
+    noted: list[bool] = []
+
+    class Watched(Parts):
+        def _failed(self, part: Part, about: str, error: Exception) -> PartError:
+            noted.append(threading.current_thread() is threading.main_thread())
+            return super()._failed(part, about, error)
+
+    def overview() -> Any:
+        assert threading.current_thread() is not threading.main_thread()
+        raise ValueError
+
+    async def main() -> None:
+        many = SimpleNamespace(has_many=lambda: True)
+        daemon = cast("Daemon", SimpleNamespace(parts=Watched(), reconcile=many, overview=overview))
+        assert "see the log" in await Daemon._headline(daemon)
+
+    with capture_logs():
+        anyio.run(main)
+    assert noted == [True]

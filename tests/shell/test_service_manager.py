@@ -81,6 +81,11 @@ def test_whose_watchdog_it_is(more: dict[str, str], seconds: float | None) -> No
     assert ServiceManager({"NOTIFY_SOCKET": "/n", **more}, 1).watchdog_s == seconds
 
 
+async def idle() -> str:
+    """A headline."""
+    return "IDLE"
+
+
 def test_a_loop_that_is_stuck_stops_the_pings(listener: socket.socket) -> None:
     """Said once, in the log and in the status; the service manager does the rest."""
     manager = ServiceManager({"NOTIFY_SOCKET": listener.getsockname(), "WATCHDOG_USEC": "30000000"}, 1)
@@ -103,7 +108,7 @@ def test_a_loop_that_is_stuck_stops_the_pings(listener: socket.socket) -> None:
             tasks.start_soon(loop)
             tasks.start_soon(drain)
             with anyio.move_on_after(200):
-                await watchdog.run(manager, pulse, lambda: "IDLE")
+                await watchdog.run(manager, pulse, idle)
             tasks.cancel_scope.cancel()
 
     with capture_logs() as logged:
@@ -117,7 +122,7 @@ def test_without_a_service_manager_nothing_runs() -> None:
     """A terminal, a container."""
 
     async def main() -> None:
-        await watchdog.run(ServiceManager({}, 1), Pulse(anyio.current_time), lambda: "")
+        await watchdog.run(ServiceManager({}, 1), Pulse(anyio.current_time), idle)
 
     virtual_time.run(main)
 
