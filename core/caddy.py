@@ -76,12 +76,11 @@ def route_id(route: Route) -> str:
     return route.id
 
 
-def could_be_expected(route: Route) -> bool:
+def could_be_expected(route: Route, rules: LocalRules = NO_RULES) -> bool:
     """Whether some expected state may have this route; one that is served and could not has come by another way, or before this rule."""
     host = route.domain.removeprefix(_WILDCARD)
-    return (
-        address.is_host_name(host) and address.is_public_name(host) and all(map(address.is_container, route.upstreams))
-    )
+    is_services = address.is_host_name(host) and address.is_public_name(host) and not rules.keeps(route.domain)
+    return is_services and all(map(address.is_container, route.upstreams))
 
 
 def _key(entry: WireRoute | MisshapenRoute) -> str:

@@ -62,9 +62,10 @@ def union(records: Iterable[Record]) -> tuple[Record, ...]:
     return tuple(found[name] for name in sorted(found) if found[name].ips)
 
 
-def could_be_expected(record: Record) -> bool:
+def could_be_expected(record: Record, rules: LocalRules = NO_RULES) -> bool:
     """Whether some expected state may have this record; one that is served and could not has come by another way, or before this rule."""
-    return _is_under_zone(record.name) and not _is_others(record.name) and all(map(address.is_ipv4, record.ips))
+    is_services = not _is_others(record.name) and not rules.is_of_this_network(record.name)
+    return _is_under_zone(record.name) and is_services and all(map(address.is_ipv4, record.ips))
 
 
 def plain(record: Record) -> Plain:

@@ -101,7 +101,7 @@ class Daemon:
         self._kept_for: ExpectedState | None = None
         self._checks_health = not _SYSTEMD.is_dir()
         self._expected = Expected(node)
-        self._gather = Gather(node.components, self.parts)
+        self._gather = Gather(node.components, self.parts, node.rules)
         self._logs = assembly.logs(node, self._gather, self._in_force, self.parts) if ledger is not None else None
         self._state_files = self._all_state_files()
         self._firewall = assembly.firewall(node, self._gather, self._in_force, self._turns.lock, self._is_paused)

@@ -14,6 +14,7 @@ from core import caddy, dns
 from core.caddy import Route
 from core.containers import ActualContainer
 from core.dns import Record
+from core.local_rules import NO_RULES, LocalRules
 from core.rejection import shown
 from core.state import UNREAD, ActualState, Unread
 from shell.beside import LARGE_ENTRIES, beside_if
@@ -43,8 +44,9 @@ class Gather:
     the containers that it saw last.
     """
 
-    def __init__(self, components: Components, parts: Parts | None = None) -> None:
+    def __init__(self, components: Components, parts: Parts | None = None, rules: LocalRules = NO_RULES) -> None:
         self._components = components
+        self._rules = rules
         self._parts = Parts() if parts is None else parts
         self.containers: tuple[ActualContainer, ...] = ()
         self._complaints: dict[str, str] = {}
@@ -76,9 +78,9 @@ class Gather:
         found = () if served is None else await served.fetch()
         if found == self._dns_before:  # the usual case, and judged before
             return found
-        self._dns_before = tuple(filter(dns.could_be_expected, found))
+        self._dns_before = tuple(one for one in found if dns.could_be_expected(one, self._rules))
         if self._dns_before != found:
-            raise _planted("dnsmasq", next(one.name for one in found if not dns.could_be_expected(one)))
+            raise _planted("dnsmasq", next(one.name for one in found if not dns.could_be_expected(one, self._rules)))
         return found
 
     async def _routes(self) -> tuple[Route, ...]:
@@ -86,9 +88,9 @@ class Gather:
         found = () if served is None else await served.fetch()
         if found == self._caddy_before:
             return found
-        self._caddy_before = tuple(filter(caddy.could_be_expected, found))
+        self._caddy_before = tuple(one for one in found if caddy.could_be_expected(one, self._rules))
         if self._caddy_before != found:
-            raise _planted("caddy", next(one.domain for one in found if not caddy.could_be_expected(one)))
+            raise _planted("caddy", next(one.domain for one in found if not caddy.could_be_expected(one, self._rules)))
         return found
 
     async def _read(self, name: str, fetch: Callable[[], Awaitable[tuple[T, ...]]]) -> tuple[T, ...] | Unread:

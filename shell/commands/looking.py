@@ -28,7 +28,11 @@ async def _complete(
         wanted = await Expected(node).fetch() if expected is None else Expected(node).meaning(expected)
         # What is left alone here is nothing on either side: a document that was given may have it all the same.
         left_out = node.components.left_out()
-        there = await Gather(node.components)(time.time()) if actual is None else without(actual, left_out)
+        there = (
+            await Gather(node.components, rules=node.rules)(time.time())
+            if actual is None
+            else without(actual, left_out)
+        )
     finally:
         await node.aclose()
     return wanted, there, node.node_type

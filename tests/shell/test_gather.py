@@ -14,6 +14,7 @@ from core.action import UpdateCaddy, UpdateDns
 from core.caddy import Route
 from core.caddy_config import ALTERED
 from core.dns import Record
+from core.local_rules import LocalRules
 from core.state import UNREAD, ActualState, ExpectedState, Held, NodeType
 from shell.components import Components
 from shell.gather import LOOK_LIMIT_S, Gather, NotListedError
@@ -21,6 +22,7 @@ from tests.builders import actual_of, an_actual_document
 from tests.shell import virtual_time
 from tests.shell.stand_ins import Script, Stage, failing, hanging, taking
 
+RULES = LocalRules(names=frozenset({"web1.example.org"}), searched=frozenset({"corp.internal"}))
 STATE = actual_of(an_actual_document())
 WALL = 1_767_500_100.0
 
@@ -43,7 +45,7 @@ def looks(stage: Stage, *scripts: dict[str, Script]) -> tuple[list[ActualState],
     seen: list[ActualState] = []
 
     async def main() -> None:
-        gather = Gather(stage.components)
+        gather = Gather(stage.components, rules=RULES)
         for one in scripts:
             for name in ("dns", "caddy", "wireguard"):
                 component = getattr(stage, name)
@@ -190,8 +192,11 @@ def test_being_cancelled_is_not_a_fault() -> None:
     [
         ("caddy", Route("evil", "localhost", "s", ("127.0.0.1:2019",))),
         ("caddy", Route("evil", "app.example.org", "s", ("10.200.3.1:53",))),
+        ("caddy", Route("evil", "web1.example.org", "s", ("10.200.1.5:80",))),
+        ("caddy", Route("evil", "*.example.org", "s", ("10.200.1.5:80",))),
         ("caddy", ALTERED),
         ("dns", Record("metadata.google.internal", ("10.200.3.2",))),
+        ("dns", Record("db.corp.internal", ("10.200.3.2",))),
         ("dns", Record("_unmarked._techulus.internal", ("192.0.2.1",))),
     ],
 )
