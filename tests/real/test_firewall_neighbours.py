@@ -286,8 +286,16 @@ def test_a_kernel_without_a_match(lab: Lab, tmp_path: Path) -> None:
     )
     wrapper.chmod(0o755)
     lab.path = f"{tmp_path}:{lab.path}"
-    with pytest.raises(LabError, match="no such match"):
-        lab.set_rules()
+    for _ in range(2):
+        with pytest.raises(LabError, match="no such match"):
+            lab.set_rules()
+    before = lab.iptables("-t", "mangle", "-S")
+    for change in ("", "-I TECHULUS-PREROUTING -j RETURN"):
+        if change:
+            lab.iptables("-t", "mangle", *change.split())
+        with pytest.raises(LabError, match="no such match"):
+            lab.set_rules()
+        assert lab.iptables("-t", "mangle", "-S") == before, "neither more rules nor others"
     assert lab.reached() == _FOREIGN
     for kind in ("tcp", "udp"):
         assert lab.peer.ask(kind, "10.200.7.2", _WEB) == "container"

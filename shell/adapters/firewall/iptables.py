@@ -77,17 +77,15 @@ def fault(server: Server) -> str | None:
 
 
 def allow(server: Server) -> None:
-    """Set our rules; chains that are right stay as they are. Raises AdapterError."""
+    """Set our rules; chains that are right stay as they are. Raises AdapterError, when one cannot be set after all others were."""
+    refused: list[AdapterError] = []
     for own in chains(server):
         _iptables(*own.table, "-N", own.name, quiet=True)
         if not _has(own, own.parent, own.jump):  # first: where a rule cannot be set, the others hold
             _iptables(*own.table, "-I", own.parent, "1", *own.jump)
-        stale = _count(own)
-        if stale != len(own.rules) or not all(_has(own, own.name, rule) for rule in own.rules):
-            for rule in own.rules:
-                _iptables(*own.table, "-A", own.name, *rule)
-            for _ in range(min(stale, _MOST_STALE)):  # last, so that there is no moment without rules
-                _iptables(*own.table, "-D", own.name, "1")
+        refused += _fill(own)
+    if refused:
+        raise refused[0]
 
 
 def withdraw(server: Server) -> None:
@@ -96,6 +94,27 @@ def withdraw(server: Server) -> None:
         _iptables(*own.table, "-D", own.parent, *own.jump, quiet=True)
         _iptables(*own.table, "-F", own.name, quiet=True)
         _iptables(*own.table, "-X", own.name, quiet=True)
+
+
+def _fill(own: OwnChain) -> list[AdapterError]:
+    """Give a chain its rules: what is missing is appended; when there are others as well, all are written anew.
+
+    Returns why rules cannot be set: a kernel may lack a match. The chain does not grow when that lasts.
+    """
+    missing = [rule for rule in own.rules if not _has(own, own.name, rule)]
+    stale = _count(own)
+    has_others = stale > len(own.rules) - len(missing)
+    refused = []
+    for rule in own.rules if has_others else missing:
+        try:
+            _iptables(*own.table, "-A", own.name, *rule)
+        except AdapterError as error:
+            if rule not in missing:  # it is among the stale ones, which therefore stay for now
+                raise
+            refused.append(error)
+    for _ in range(min(stale, _MOST_STALE) if has_others else 0):  # last, so that there is no moment without rules
+        _iptables(*own.table, "-D", own.name, "1")
+    return refused
 
 
 def _has(own: OwnChain, chain: str, rule: Words) -> bool:
