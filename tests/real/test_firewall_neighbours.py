@@ -237,6 +237,21 @@ def test_an_accept_of_somebody_elses_does_not_overrule(lab: Lab) -> None:
     assert lab.reached() == _FOREIGN
 
 
+@pytest.mark.parametrize("before", ["-F", "-D PREROUTING ! -i lo -j TECHULUS-PREROUTING"], ids=["boot", "flush"])
+def test_an_owners_accept_stays_in_front(lab: Lab, before: str) -> None:
+    """What docs/operating.md has an operator add for a link of their own counts, whoever comes first."""
+    lab.set_rules()
+    accept = ("PREROUTING", "-i", "eth0", "-d", "10.200.7.0/24", "-j", "ACCEPT")
+    lab.iptables("-t", "mangle", "-I", *accept)
+    let_in = _FOREIGN | {f"{what}/{kind}" for what in ("container", "resolver") for kind in ("tcp", "udp")}
+    assert lab.reached() == let_in
+    lab.iptables("-t", "mangle", *before.split())
+    if before == "-F":  # theirs are there before the agent's
+        lab.iptables("-t", "mangle", "-A", *accept)
+    lab.set_rules()
+    assert lab.reached() == let_in
+
+
 def test_ports_that_an_administrator_leads_to_a_container(lab: Lab) -> None:
     """L64: they are published, too; also by a chain whose priority is earlier than usual."""
     lab.set_rules()

@@ -25,12 +25,16 @@ Words: TypeAlias = tuple[str, ...]
 
 @dataclass(frozen=True, slots=True)
 class OwnChain:
-    """A chain of ours: what its rules do, the rules, and what a packet must be to enter it. The order of the rules does not matter."""
+    """A chain of ours: what its rules do, the rules, and what a packet must be to enter it. The order of the rules does not matter.
+
+    The jump into it stands in front of the rules that are there already, or, where others overrule it, behind them.
+    """
 
     name: str
     purpose: str
     rules: tuple[Words, ...]
     entry: Words = ()
+    is_overruled: bool = False
 
     @property
     def table(self) -> Words:
@@ -56,8 +60,9 @@ def chains(server: Server) -> tuple[OwnChain, ...]:
         found.append(OwnChain(FORWARD_CHAIN, "lets the mesh reach the containers", rules))
     if server.names:
         found.append(OwnChain(INPUT_CHAIN, "lets the containers ask for names", tuple(_name_rules(server))))
-    guard = tuple(_guard_rules(server))
-    found.append(OwnChain(PREROUTING_CHAIN, "keeps neighbours from the containers", guard, ("!", "-i", "lo")))
+    # Only drops, so that an accept in front of it is the word of this server's owner: it counts, also after a boot or a flush.
+    guard, purpose = tuple(_guard_rules(server)), "keeps neighbours from the containers"
+    found.append(OwnChain(PREROUTING_CHAIN, purpose, guard, ("!", "-i", "lo"), is_overruled=True))
     return tuple(found)
 
 
@@ -82,7 +87,7 @@ def allow(server: Server) -> None:
     for own in chains(server):
         _iptables(*own.table, "-N", own.name, quiet=True)
         if not _has(own, own.parent, own.jump):  # first: where a rule cannot be set, the others hold
-            _iptables(*own.table, "-I", own.parent, "1", *own.jump)
+            _iptables(*own.table, "-A" if own.is_overruled else "-I", own.parent, *own.jump)
         refused += _fill(own)
     if refused:
         raise refused[0]
