@@ -1,8 +1,11 @@
 """`shell.adapters.caddy.admin`: a connection that breaks under a request, as when Caddy opens its admin address anew or is just ending."""
 
+import os
+import pwd
 import socket
+import stat
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,8 +16,9 @@ from anyio.abc import SocketAttribute, SocketStream
 from structlog.testing import capture_logs
 
 from core.caddy_base import Base
-from shell.adapters.caddy import Caddy, CaddySettings
+from shell.adapters.caddy import Caddy, CaddySettings, process
 from shell.adapters.caddy.admin import Admin, ConnectionBrokeError, NobodyListensError
+from shell.failure import AdapterError
 from tests.lab.wait import PATIENCE_S
 
 ANSWER = b'HTTP/1.1 200 OK\r\nContent-Length: 2\r\nEtag: "e"\r\n\r\n{}'
@@ -109,6 +113,64 @@ def test_one_that_ends_while_it_is_read() -> None:
                 )
 
     anyio.run(main)
+
+
+@pytest.fixture
+def strict_umask() -> Iterator[None]:
+    """As the agent's unit has it."""
+    before = os.umask(0o077)
+    yield
+    os.umask(before)
+
+
+def access(folder: Path) -> tuple[int, int]:
+    """Owner and mode."""
+    return folder.stat().st_uid, stat.S_IMODE(folder.stat().st_mode)
+
+
+def make_folder(folder: Path, unit: str | None = None) -> None:
+    """Of an admin socket, as before Caddy's start and before each change."""
+    anyio.run(process.make_socket_folder, f"unix/{folder}/admin.sock", unit)
+
+
+@pytest.mark.usefixtures("strict_umask")
+def test_the_sockets_folder_is_private_and_can_be_reached(tmp_path: Path) -> None:
+    """L61: only Caddy's user opens it; the folders above, made with it, are closed to nobody."""
+    folder = tmp_path / "above/between/caddy"
+    make_folder(folder)
+    assert [access(one)[1] for one in (folder, *folder.parents[:2])] == [0o700, 0o755, 0o755]
+
+
+def test_the_agents_own_folder_is_put_right(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """L61: one that somebody has opened, or that is left of a run that was killed before it was its user's."""
+    folder, nobody = tmp_path / "caddy", pwd.getpwnam("nobody").pw_uid
+    monkeypatch.setattr(process, "_OWN_FOLDER", folder)
+    monkeypatch.setattr(process, "_SHOW_USER", ("sh", "-c", "echo nobody"))
+    folder.mkdir()
+    folder.chmod(0o755)
+    for unit, owner in ((None, os.geteuid()), ("caddy.service", nobody), ("caddy.service", nobody)):
+        make_folder(folder, unit)
+        assert access(folder) == (owner, 0o700)
+    make_folder(folder)
+    assert access(folder) == (os.geteuid(), 0o700)
+
+
+def test_a_systemd_that_is_away_holds_up_no_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """L16: the folder is there; where it is not, that is said."""
+    folder = tmp_path / "caddy"
+    monkeypatch.setattr(process, "_OWN_FOLDER", folder)
+    monkeypatch.setattr(process, "_SHOW_USER", ("false",))
+    with pytest.raises(AdapterError, match="ask who runs"):
+        make_folder(folder, "caddy.service")
+    folder.mkdir()
+    make_folder(folder, "caddy.service")
+
+
+def test_a_chosen_folder_that_is_there_stays_as_it_is(tmp_path: Path) -> None:
+    """L20: it is its owner's, who may have put more into it than a socket (`/run`)."""
+    tmp_path.chmod(0o755)
+    make_folder(tmp_path)
+    assert access(tmp_path) == (os.geteuid(), 0o755)
 
 
 def test_a_change_that_always_breaks_keeps_its_reason(tmp_path: Path) -> None:

@@ -6,8 +6,10 @@ a reused number deceives, and an agent adopts what an earlier one has started.
 
 import contextlib
 import os
+import pwd
 import shutil
 import signal
+import stat
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
@@ -23,6 +25,7 @@ from shell.failure import AdapterError
 
 _SYSTEMD: Final = Path("/run/systemd/system")
 _UNIT: Final = "caddy.service"
+_OWN_FOLDER: Final = Path("/run/techulus-caddy")  # of the admin socket, when no other is chosen
 _SHOW_USER: Final = ("systemctl", "show", "--property=User", "--value", "--")
 _UNIT_LIMIT_S: Final = 30.0
 _COMMAND_LIMIT_S: Final = 5.0
@@ -50,20 +53,37 @@ async def start_unit(unit: str) -> None:
 
 
 async def make_socket_folder(admin: str, unit: str | None) -> None:
-    """Make the folder of an admin socket (`unix//path`) where it is missing: open to the user that runs Caddy, and to root, alone.
+    """Make the folder of an admin socket (`unix//path`): open to the user that runs Caddy, and to root, alone. Raises AdapterError.
 
-    What everybody may reach through it is everything that Caddy may do. After a boot the unit makes it by itself.
+    What everybody may reach through it is everything that Caddy may do. The agent's own folder is put right where it is another's or open;
+    any other that is there already is its owner's, and may hold more than the socket (`/run`).
     """
     folder = Path(admin.removeprefix(UNIX)).parent
-    if not admin.startswith(UNIX) or folder.is_dir():
+    if not admin.startswith(UNIX) or (folder != _OWN_FOLDER and folder.is_dir()):
         return
-    user = "" if unit is None else await _run((*_SHOW_USER, unit), f"ask who runs {unit}", _COMMAND_LIMIT_S, None)
     try:
-        folder.mkdir(mode=0o700, parents=True)
-        if user.strip():
-            shutil.chown(folder, user.strip())
+        user = "" if unit is None else await _run((*_SHOW_USER, unit), f"ask who runs {unit}", _COMMAND_LIMIT_S, None)
+    except AdapterError:
+        if folder.is_dir():  # most likely it is right, and a Caddy that runs needs no systemd for new routes
+            return
+        raise
+    try:
+        _make_private(folder, pwd.getpwnam(user.strip()).pw_uid if user.strip() else os.geteuid())
     except (OSError, LookupError) as error:
         raise AdapterError(COMPONENT, f"make {folder}", str(error), "it is tried again") from error
+
+
+def _make_private(folder: Path, user: int) -> None:
+    for parent in reversed(folder.parents):
+        if not parent.exists():
+            parent.mkdir()
+            parent.chmod(0o755)  # Caddy's user has to pass, whatever the agent's umask is
+    folder.mkdir(mode=0o700, exist_ok=True)
+    found = folder.stat()
+    if found.st_uid != user:
+        os.chown(folder, user, -1)
+    if stat.S_IMODE(found.st_mode) != 0o700:
+        folder.chmod(0o700)
 
 
 @dataclass(frozen=True, slots=True)
