@@ -1,6 +1,6 @@
 """Builds a node from its options and identity: which components are managed here, and by what."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from core.build_plan import Settings
@@ -26,6 +26,9 @@ from shell.loops.public_address import Service as AddressService
 from shell.options import DEFAULT_CADDY_ADMIN, Options
 
 _MIB = 1024**2
+# Where the agent has put it before another place was chosen, and Caddy's own choice: that of one that nobody has configured yet, and a
+# person's.
+_USUAL_ADMINS = (DEFAULT_CADDY_ADMIN, "localhost:2019")
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,10 +160,8 @@ def _dns(options: Options, identity: Identity) -> Dnsmasq:
 def caddy(options: Options, control_plane: str) -> Caddy:
     """The adapter of a proxy's Caddy."""
     base = Base(control_plane, options.tls_issuer, access_log=str(options.caddy_access_log))
-    settings = CaddySettings(base, options.data_dir / "caddy", admin=options.caddy_admin, unit=systemd_unit())
-    # Caddy's own choice: where one that nobody has configured yet listens, and a person's.
-    is_default = options.caddy_admin == DEFAULT_CADDY_ADMIN
-    return Caddy(replace(settings, elsewhere=("localhost:2019",) if is_default else ()))
+    elsewhere = tuple(one for one in _USUAL_ADMINS if one != options.caddy_admin)
+    return Caddy(CaddySettings(base, options.data_dir / "caddy", options.caddy_admin, elsewhere, systemd_unit()))
 
 
 def _wireguard(options: Options, identity: Identity) -> WireGuard:

@@ -16,9 +16,11 @@ from anyio.abc import SocketAttribute, SocketStream
 from structlog.testing import capture_logs
 
 from core.caddy_base import Base
+from shell import node
 from shell.adapters.caddy import Caddy, CaddySettings, process
 from shell.adapters.caddy.admin import Admin, ConnectionBrokeError, NobodyListensError
 from shell.failure import AdapterError
+from shell.options import Options
 from tests.lab.wait import PATIENCE_S
 
 ANSWER = b'HTTP/1.1 200 OK\r\nContent-Length: 2\r\nEtag: "e"\r\n\r\n{}'
@@ -113,6 +115,24 @@ def test_one_that_ends_while_it_is_read() -> None:
                 )
 
     anyio.run(main)
+
+
+@pytest.mark.parametrize("usual", [0, 1], ids=["the agent's default", "Caddy's default"])
+def test_one_that_listens_where_it_usually_does_is_found(usual: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """L61: also once an operator has chosen another place; it is moved there by the next change."""
+
+    async def main() -> None:
+        async with breaking(0) as (admin, _):
+            monkeypatch.setattr(node, "_USUAL_ADMINS", (admin.address, "unix//nowhere/b.sock")[:: 1 - 2 * usual])
+            found = node.caddy(Options(caddy_admin="unix//nowhere/a.sock"), "http://127.0.0.1:1")
+            assert await found.fetch_admin() == (admin.address, ())
+
+    anyio.run(main)
+
+
+def test_the_usual_places_are_both_defaults() -> None:
+    """The agent's, and the one of Caddy's documentation."""
+    assert set(node._USUAL_ADMINS) == {Options().caddy_admin, "localhost:2019"}
 
 
 @pytest.fixture
