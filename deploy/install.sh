@@ -6,6 +6,7 @@
 #   /opt/techulus-agent/releases/<version>-<digest>   a virtual environment for each release; the two last ones are kept
 #   /opt/techulus-agent/{current,previous}            links to releases; /opt/techulus-agent/bin is current/bin
 #   /etc/systemd/system/techulus-agent.service, /etc/techulus/agent.env (0600), /etc/sysctl.d/60-techulus-agent.conf
+#   /etc/tmpfiles.d/techulus-agent.conf on a proxy, and a drop-in of Caddy's unit where nobody has configured Caddy
 #   /usr/local/bin/agent, its manual page and its completion
 # A release has a copy of this script (installer/), so that going back and uninstalling need no bundle.
 set -euo pipefail
@@ -158,7 +159,7 @@ make_release() {
     "${pip[@]}" --no-index --no-deps --force-reinstall "$wheel"
     echo "$needs" >"$release/.packages"
     mkdir "$release/installer"
-    cp "$here"/{install,uninstall,common}.sh "$here/$service" "$here/caddy-resume.conf" "$release/installer/"
+    cp "$here"/{install,uninstall,common}.sh "$here/$service" "$here"/{caddy-resume.conf,techulus-agent.tmpfiles} "$release/installer/"
     "$release/bin/agent" --version >/dev/null || fail "the new release does not start; the service was not touched"
     sync --file-system "$release"  # after a power cut a complete one is complete
     touch "$release/.complete"
@@ -224,7 +225,9 @@ environment() {
 write_files() {
     write_environment
     write_if_new "$sysctl" 0644 <<<'net.ipv4.ip_forward = 1'
-    if ! is_proxy || ! caddy_is_ours; then return; fi
+    is_proxy || return 0
+    write_if_new "$caddy_folder" 0644 <"$here/techulus-agent.tmpfiles"
+    caddy_is_ours || return 0
     [[ -e $caddy_drop_in ]] || caddy_starts_anew=yes
     # What Caddy remembers of the package's own page would have port 80 for ever.
     if [[ ! -e $caddy_drop_in ]] && grep -qsF '"/usr/share/caddy"' "$caddy_memory"; then rm -f "$caddy_memory"; fi

@@ -72,7 +72,7 @@ take_away() {
         systemctl --quiet disable "$service" 2>/dev/null || true
     fi
     [[ $purge == no ]] || remove_what_it_made "$data"
-    rm -rf "$top" "$unit" "$manual" "$completion" "$sysctl" "$caddy_drop_in"
+    rm -rf "$top" "$unit" "$manual" "$completion" "$sysctl" "$caddy_drop_in" "$caddy_folder"
     [[ $(readlink "$command") != "$top/bin/agent" ]] || rm -f "$command"
     rmdir --ignore-fail-on-non-empty "$(dirname "$caddy_drop_in")" 2>/dev/null || true
     systemd_runs && systemctl daemon-reload

@@ -37,11 +37,24 @@ def server(tmp_path: Path, bundle: Bundle) -> Overlay:
 def files(server: Overlay) -> dict[str, tuple[int, str]]:
     """Mode and content of what was installed beside the release."""
     found = {}
-    for name in ("etc/techulus", "etc/systemd/system", "etc/sysctl.d", "usr/local", "usr/share/bash-completion"):
+    for name in (
+        "etc/techulus",
+        "etc/systemd/system",
+        "etc/sysctl.d",
+        "etc/tmpfiles.d",
+        "usr/local",
+        "usr/share/bash-completion",
+    ):
         for path in sorted((server.upper / name).rglob("*")):
             content = str(path.readlink()) if path.is_symlink() else path.read_text() if path.is_file() else ""
             found[str(path.relative_to(server.upper))] = (path.lstat().st_mode & 0o777, content)
     return found
+
+
+def admin_folder_of_a_boot(server: Overlay) -> str:
+    """Owner and mode of the folder of Caddy's admin socket before any service has started."""
+    script = "rm -rf /run/techulus-caddy && systemd-tmpfiles --create techulus-agent.conf && stat -c '%U %a' /run/techulus-caddy"
+    return server.run("sh", "-c", script).strip()
 
 
 def test_install_twice_and_take_away(server: Overlay) -> None:
@@ -61,6 +74,7 @@ def test_install_twice_and_take_away(server: Overlay) -> None:
     unit = "/etc/systemd/system/techulus-agent.service"
     assert server.run("systemd-analyze", "verify", "--man=no", unit) == ""
     assert there["etc/systemd/system/multi-user.target.wants/techulus-agent.service"][1] == unit
+    assert admin_folder_of_a_boot(server) == "caddy 700"
     assert "--resume" in there["etc/systemd/system/caddy.service.d/techulus-agent.conf"][1]
 
     server.run(INSTALL, env={})  # what an earlier run was told stays
@@ -207,6 +221,7 @@ def test_the_debian_package(tmp_path: Path, bundle: Bundle, others_rules: list[s
     debian.run("dpkg", "--install", package)
     assert debian.run("agent", "--version").startswith("agent 0.")
     assert debian.run("systemd-analyze", "verify", "--man=no", "techulus-agent.service") == ""
+    assert admin_folder_of_a_boot(debian) == "caddy 700"
     environment = debian.upper / "etc/techulus/agent.env"
     assert environment.stat().st_mode & 0o777 == 0o600
     environment.write_text('TECHULUS_URL="https://control.example.org"\n')
