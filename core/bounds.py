@@ -14,7 +14,8 @@ ROUTES: Final = 20_000
 PEERS: Final = 4_096
 
 # Within one entry.
-ADDRESSES: Final = 10_000  # of one record or route
+NAME_ADDRESSES: Final = 512  # of one DNS name, in all of its records: dnsmasq compares each with all before it
+UPSTREAMS: Final = 10_000
 PORTS: Final = 1_024
 VOLUMES: Final = 1_024
 VARIABLES: Final = 10_000

@@ -114,7 +114,7 @@ def _bound_fault(entry: WireRoute) -> Fault | None:
     for field, text in (("id", entry.id), ("serviceId", entry.service_id)):
         if why := bounds.too_long(text, bounds.ID):
             return Fault(field, why)
-    why = bounds.too_many(entry.upstreams, bounds.ADDRESSES)
+    why = bounds.too_many(entry.upstreams, bounds.UPSTREAMS)
     return None if why is None else Fault("upstreams", why)
 
 

@@ -15,7 +15,7 @@ import msgspec
 from core import address, bounds
 from core.digest import Plain
 from core.local_rules import NO_RULES, LocalRules
-from core.rejection import Fault, Sifted, shown, sift
+from core.rejection import Fault, Sifted, shown, split
 from core.wire import MisshapenRecord, WireRecord
 
 ZONE = "internal"
@@ -34,14 +34,23 @@ class Record(msgspec.Struct, frozen=True, order=True, gc=False):
 def normalise_expected(entries: Sequence[WireRecord | MisshapenRecord], rules: LocalRules = NO_RULES) -> Sifted[Record]:
     """The records in canonical order, the held names and the rejected entries."""
 
-    def parse(entry: WireRecord | MisshapenRecord) -> Record | Fault:
+    keys = [*map(_key, entries)]
+    sizes = [1 if isinstance(one, MisshapenRecord) else max(1, len(one.ips)) for one in entries]
+    totals: dict[str, int] = {}
+    for key, size in zip(keys, sizes, strict=True):
+        totals[key] = totals.get(key, 0) + size
+
+    def parse(key: str, entry: WireRecord | MisshapenRecord) -> Record | Fault:
+        if totals[key] > bounds.NAME_ADDRESSES:
+            reason = f"the name has {totals[key]} addresses in all, and at most {bounds.NAME_ADDRESSES} are taken"
+            return Fault("ips", reason)
         found = _parse(entry)
         if isinstance(found, Record) and rules.is_of_this_network(found.name):
             return Fault("name", f"{shown(entry.name)} is among the names of this server or of its network")
         return found
 
-    sizes = [1 if isinstance(one, MisshapenRecord) else max(1, len(one.ips)) for one in entries]
-    sifted = sift("dns.records", entries, _key, parse, bounds.RECORD_ADDRESSES, unique=False, weights=sizes)
+    found = [*map(parse, keys, entries)]
+    sifted = split("dns.records", keys, found, bounds.RECORD_ADDRESSES, unique=False, weights=sizes)
     return Sifted(union(sifted.values), sifted.held, sifted.rejected)
 
 
@@ -65,7 +74,8 @@ def union(records: Iterable[Record]) -> tuple[Record, ...]:
 def could_be_expected(record: Record, rules: LocalRules = NO_RULES) -> bool:
     """Whether some expected state may have this record; one that is served and could not has come by another way, or before this rule."""
     is_services = not _is_others(record.name) and not rules.is_of_this_network(record.name)
-    return _is_under_zone(record.name) and is_services and all(map(address.is_ipv4, record.ips))
+    are_addresses = len(record.ips) <= bounds.NAME_ADDRESSES and all(map(address.is_ipv4, record.ips))
+    return _is_under_zone(record.name) and is_services and are_addresses
 
 
 def plain(record: Record) -> Plain:
@@ -89,8 +99,6 @@ def _parse(entry: WireRecord | MisshapenRecord) -> Record | Fault:
             "name",
             f"{shown(entry.name)} is a name of a cloud's or a container engine's",
         )
-    if fault := bounds.too_many(entry.ips, bounds.ADDRESSES):
-        return Fault("ips", fault)
     for number, text in enumerate(entry.ips):
         if not address.is_ipv4(text):
             return Fault(f"ips[{number}]", f"{shown(text)} is not an IPv4 address")

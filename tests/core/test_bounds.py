@@ -10,6 +10,7 @@ import pytest
 
 from core import bounds, plan, work_queue
 from core.caddy_config import decode
+from core.dns import Record, could_be_expected
 from core.memory import Memory, image_requests
 from core.state import ActualState, NodeType, parse_expected
 from tests import builders
@@ -57,11 +58,23 @@ def test_what_is_over_among_containers(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [one.path for one in state.rejected] == ["containers[0]"] and state.held.containers == {"d000004"}
 
 
-def test_one_name_with_too_many_addresses_takes_no_room_from_others() -> None:
-    """Each address becomes a line of a file, with its name."""
-    entries = [a_record_entry(name="a.internal", ips=["10.200.1.2"] * bounds.ADDRESSES) for _ in range(21)]
+@pytest.mark.parametrize("apart", [1, 2, bounds.NAME_ADDRESSES + 1])
+def test_one_name_with_too_many_addresses_takes_no_room_from_others(apart: int) -> None:
+    """However they are spread over records: dnsmasq, which has to look at each for each, would answer nobody meanwhile."""
+    ips = [f"10.200.{n // 250}.{n % 250 + 1}" for n in range(bounds.NAME_ADDRESSES + 1)]
+    entries = [a_record_entry(name=("a.internal", "A.internal.")[n % 2], ips=ips[n::apart]) for n in range(apart)]
     state = parsed("dns.records", [*entries, a_record_entry(name="web.internal")]).unwrap()
     assert [one.name for one in state.dns] == ["web.internal"] and state.held.dns == {"a.internal"}
+    why = f"the name has {len(ips)} addresses in all, and at most {bounds.NAME_ADDRESSES} are taken"
+    assert {one.reason for one in state.rejected} == {why} and len(state.rejected) == apart
+
+
+def test_a_name_with_as_many_addresses_as_are_taken() -> None:
+    """What is rejected is not taken for expected where it is served already."""
+    ips = tuple(sorted(f"10.200.{n // 250}.{n % 250 + 1}" for n in range(bounds.NAME_ADDRESSES + 1)))
+    state = parsed("dns.records", [a_record_entry(name="a.internal", ips=list(ips[1:]))]).unwrap()
+    assert state.dns == (Record("a.internal", ips[1:]),) and not state.rejected
+    assert could_be_expected(state.dns[0]) and not could_be_expected(Record("a.internal", ips))
 
 
 @pytest.mark.parametrize(
@@ -88,8 +101,8 @@ def test_one_name_with_too_many_addresses_takes_no_room_from_others() -> None:
             "healthCheck.cmd",
             {"healthCheck": builders.a_health_check_entry(cmd="x" * (bounds.COMMAND + 1))},
         ),
-        ("dns.records", a_record_entry, "ips", {"ips": ["10.200.1.2"] * (bounds.ADDRESSES + 1)}),
-        ("caddy.routes", a_route_entry, "upstreams", {"upstreams": ["10.200.1.2:80"] * (bounds.ADDRESSES + 1)}),
+        ("dns.records", a_record_entry, "ips", {"ips": ["10.200.1.2"] * (bounds.NAME_ADDRESSES + 1)}),
+        ("caddy.routes", a_route_entry, "upstreams", {"upstreams": ["10.200.1.2:80"] * (bounds.UPSTREAMS + 1)}),
         ("caddy.routes", a_route_entry, "id", {"id": "d" * (bounds.ID + 1)}),
         ("caddy.routes", a_route_entry, "serviceId", {"serviceId": "d" * (bounds.ID + 1)}),
         ("caddy.routes", a_route_entry, "domain", {"domain": "ü." * bounds.DOMAIN}),

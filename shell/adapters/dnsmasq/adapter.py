@@ -12,7 +12,7 @@ import contextlib
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -39,6 +39,7 @@ _FIRST_PAUSE_S: Final = 0.002
 _LONGEST_PAUSE_S: Final = 0.05
 # The marker proves the whole file; these prove that the file means what we think, and 64 take 20 ms.
 _SAMPLE: Final = 64
+_SHOWN: Final = 4  # addresses in a message, of each side
 _LARGEST_LOG_BYTES: Final = 1024 * 1024
 
 
@@ -249,7 +250,7 @@ class Dnsmasq:
         for record in records[:: max(1, len(records) // _SAMPLE)]:
             found = addresses(record.name, self._settings.loopback, self._settings.port, _QUERY_LIMIT_S)
             if found != set(record.ips):
-                raise _unread(f"it answers {sorted(found)} for {record.name}, and its file has {list(record.ips)}")
+                raise _unread(f"it answers {_few(found)} for {record.name}, and its file has {_few(record.ips)}")
 
     def _last_words(self) -> str:
         return files.last_line(Path(self._place.log_file))
@@ -260,6 +261,11 @@ class Dnsmasq:
         if log.exists() and log.stat().st_size > _LARGEST_LOG_BYTES:
             with log.open("wb"):
                 pass
+
+
+def _few(found: Collection[str]) -> str:
+    more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+    return (", ".join(sorted(found)[:_SHOWN]) or "nothing") + more
 
 
 def _unread(why: str) -> AdapterError:

@@ -16,6 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as settings_of_hypothesis
 
+from core import bounds
 from core.dns import Record
 from shell.adapters.dnsmasq import Dnsmasq, DnsmasqSettings
 from shell.failure import AdapterError
@@ -47,6 +48,14 @@ def test_names_are_answered_with_all_their_addresses(adapter: Dnsmasq) -> None:
     assert ask("WEB.Internal") == ("NOERROR", set(WEB.ips))
     for other in ("AAAA", "TXT", "MX", "HTTPS"):
         assert ask("web.internal", other) == ("NOERROR", set())
+
+
+def test_names_with_as_many_addresses_as_are_taken(adapter: Dnsmasq) -> None:
+    """L55: dnsmasq compares each address of a name with those before it, and answers nobody meanwhile."""
+    ips = tuple(sorted(f"10.200.{n // 250}.{n % 250 + 1}" for n in range(bounds.NAME_ADDRESSES)))
+    records = tuple(Record(f"n{n}.internal", ips) for n in range(10, 30))
+    anyio.run(adapter.apply, records)  # which has asked for each of them
+    assert anyio.run(adapter.fetch) == records
 
 
 def test_what_is_not_known_here_is_asked_outside_except_under_our_zone(
