@@ -5,6 +5,9 @@ from typing import Any, Final
 
 from core.printable import escape
 
+MOST_ENTRIES: Final = 100
+"""Lines of one list that comes from a document: no terminal keeps 20,000, which one mistake may be worth."""
+
 _GAP: Final = "  "
 
 
@@ -82,8 +85,10 @@ def _exchanges(document: dict[str, Any]) -> Iterator[str]:
 
 
 def _list(label: str, items: list[str]) -> Iterator[str]:
-    for number, item in enumerate(items):
+    for number, item in enumerate(items[:MOST_ENTRIES]):
         yield f"{label if number == 0 else '':<11} {item}"
+    if len(items) > MOST_ENTRIES:
+        yield f"{'':<11} and {len(items) - MOST_ENTRIES} more; `agent status --output json` has them all"
 
 
 def _words(action: dict[str, Any]) -> str:

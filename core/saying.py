@@ -42,7 +42,7 @@ def accepted(before: ExpectedState | None, expected: ExpectedState) -> tuple[Eff
         for one in news[:MOST_LINES]
     ]
     if len(news) > MOST_LINES:
-        facts = (("count", len(news) - MOST_LINES), ("then", "held; `agent status` has them all"))
+        facts = (("count", len(news) - MOST_LINES), ("then", "held; `agent status --output json` has them all"))
         notes.append(Note("warning", "more entries rejected", facts))
     return (Remember(), *notes)
 

@@ -221,6 +221,17 @@ def test_the_document_has_the_same_fields_always() -> None:
     assert fresh["poll"] is None
 
 
+def test_a_long_list_has_its_first_lines_and_says_how_many_more() -> None:
+    """L59: one mistake of the control plane's may be worth 20,000 entries; a script gets them all."""
+    most = overview_text.MOST_ENTRIES
+    rejected = tuple(Rejection(f"containers[{n}]", f"d{n}", "no") for n in range(most + 2))
+    server = Server(replace(want(), rejected=rejected))
+    server.run(15.0)
+    document, text = told(a_moment(server))
+    assert len(document["rejected"]) == most + 2
+    assert text.count("containers[") == most and "and 2 more; `agent status --output json` has them all" in text
+
+
 HOSTILE = "a\x1b[2J\n\r\x00\x9b\u202e\u2028b"
 
 
