@@ -6,6 +6,8 @@ It begins with one service that is as it should be, which must go on being serve
 import copy
 import json
 import os
+import signal
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -29,11 +31,15 @@ _PATIENCE_S: Final = 120
 class CapturedServer:
     """Runs while it is entered. The calling process is in a private network; `plane` is what its agent obeys.
 
-    Log and status are read as a person reads them.
+    Log and status are read as a person reads them. Its agent builds nothing, unless `options` say with what; `env` is added to the
+    agent's environment.
     """
 
-    def __init__(self, directory: Path, *options: str) -> None:
-        self._directory, self._options = directory, options
+    def __init__(
+        self, directory: Path, options: tuple[str, ...] = ("--no-builds",), env: Mapping[str, str] | None = None
+    ) -> None:
+        self._directory, self._options, self._env = directory, options, env or {}
+        self._agent: Child | None = None
         self._stack = ExitStack()
 
     def honest(self) -> dict[str, Any]:
@@ -82,6 +88,36 @@ class CapturedServer:
         found = (line for line in self.log.read_text().splitlines() if line.startswith("{"))
         return [json.loads(line) for line in found]
 
+    def words(self) -> str:
+        """The end of the agent's log."""
+        return self.log.read_text(errors="replace")[-3000:] if self.log.exists() else ""
+
+    def start_agent(self) -> None:
+        """Start it as it was started before. Returns at once."""
+        options = (
+            *("--url", self.plane.url, "--allow-http", "--data-dir", str(self.data_dir), "--proxy"),
+            *("--insecure-registry", self.registry.address, "--public-ip", self.server.address),
+            *("--tls-issuer", "internal", "--caddy-access-log", str(self.server.directory / "access.log")),
+            *("--log-format", "json", *self._options),
+        )
+        token = {"TECHULUS_TOKEN": self.plane.token(NUMBER), "TECHULUS_PUBLIC_IP_SERVICE": "none"}
+        self._agent = self.server.spawn((str(AGENT), *options), self.log, {**os.environ, **token, **self._env})
+
+    def is_running(self) -> bool:
+        """Whether its agent runs."""
+        return self._agent is not None and self._agent.running()
+
+    def stop_agent(self, limit_s: float) -> int:
+        """End it by SIGTERM; its exit status. LabError when it takes longer than that many seconds."""
+        assert self._agent is not None
+        self._agent.signal(signal.SIGTERM)
+        return self._agent.wait(limit_s)
+
+    def kill_agent(self) -> None:
+        """End it by SIGKILL. Fine when it does not run."""
+        if self._agent is not None:
+            self._agent.kill()
+
     def __enter__(self) -> Self:
         with ExitStack() as stack:
             switch = stack.enter_context(Switch(self._directory / "switch"))
@@ -93,28 +129,16 @@ class CapturedServer:
             self.server = stack.enter_context(LabServer(self._directory / "server", switch, NUMBER))
             self.server.trust_registry(registry.address)
             self.data_dir, self.log = self.server.directory / "agent", self.server.directory / "agent.log"
-            self._start(stack, registry)
+            self.registry = registry
+            stack.callback(self.kill_agent)
+            self.start_agent()
+            wait_for(lambda: self.is_served() or not self.is_running(), _PATIENCE_S, f"the service; {self.words()}")
+            assert self.is_running(), self.words()
             self._stack = stack.pop_all()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         self._stack.close()
-
-    def _start(self, stack: ExitStack, registry: Registry) -> None:
-        options = (
-            *("--url", self.plane.url, "--allow-http", "--data-dir", str(self.data_dir), "--proxy"),
-            *("--insecure-registry", registry.address, "--public-ip", self.server.address, "--no-builds"),
-            *("--tls-issuer", "internal", "--caddy-access-log", str(self.server.directory / "access.log")),
-            *("--log-format", "json", *self._options),
-        )
-        env = {**os.environ, "TECHULUS_TOKEN": self.plane.token(NUMBER), "TECHULUS_PUBLIC_IP_SERVICE": "none"}
-        child: Child = self.server.spawn((str(AGENT), *options), self.log, env)
-        stack.callback(child.kill)
-        wait_for(lambda: self.is_served() or not child.running(), _PATIENCE_S, f"the service; {self._words()}")
-        assert child.running(), self._words()
-
-    def _words(self) -> str:
-        return self.log.read_text(errors="replace")[-3000:] if self.log.exists() else ""
 
 
 def container(name: str, image: str, address: str | None, host_port: int, **changes: Any) -> dict[str, Any]:

@@ -5,6 +5,7 @@ bytes of one's own. Knows nothing of agents.
 """
 
 import json
+import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
@@ -121,6 +122,11 @@ class _Server(ThreadingHTTPServer):
     def __init__(self, plane: HostilePlane) -> None:
         self.plane = plane
         super().__init__((plane.host, plane.port), _Handler)
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Quiet about an agent that ends in the middle of an answer."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)  # type: ignore[arg-type]
 
 
 class _Handler(BaseHTTPRequestHandler):
