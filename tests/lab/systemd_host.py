@@ -148,10 +148,6 @@ class SystemdHost:
         self.run("podman", "tag", image.reference, reference)
         return reference
 
-    def route(self, address: str) -> None:
-        """Let the test reach one of its containers."""
-        run(("ip", "route", "replace", address, "via", self.address))
-
     def __enter__(self) -> Self:
         try:
             self._boot()
