@@ -126,7 +126,7 @@ class Rounds(RuleBasedStateMachine):
         match effect:
             case Fetch():
                 assert isinstance(self.state, Idle)
-                assert self.now - self.fetched_at >= 1.0
+                assert self.now >= self.fetched_at + 1.0
                 self.fetched_at = self.now
                 self.awaited.append(Fetch)
             case Look():
