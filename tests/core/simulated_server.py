@@ -165,7 +165,7 @@ class Server:
     def _check_fetch(self) -> None:
         polls = [when for when, effect in self.log[:-1] if isinstance(effect, Fetch)]
         assert not isinstance(self.state, Processing), "PROCESSING never polls"
-        assert not polls or self.now - polls[-1] >= 1.0, "a second between two polls"
+        assert not polls or self.now >= polls[-1] + 1.0, "a second between two polls"
 
     def _perform(self, action: Action, snapshot: ExpectedState) -> None:
         assert self._performing is None, "one writer"

@@ -22,7 +22,7 @@ def test_a_tick_with_nothing_to_do() -> None:
     assert [type(effect) for _, effect in server.log] == [Fetch, Look, Report]
     server.run(95.0)
     times = [when for when, _ in server.asked(Fetch)]
-    assert all(9.5 <= later - sooner <= 10.0 for sooner, later in itertools.pairwise(times))
+    assert all(sooner + 9.5 <= later <= sooner + 10.0 for sooner, later in itertools.pairwise(times))
     assert len(server.log) == 3 * len(times)
 
 
@@ -80,7 +80,7 @@ def test_an_attempt_is_made_when_its_time_has_come_and_not_with_the_poll_after_i
     for sooner, later, full in zip(times, times[1:], [10, 20, 40, 80], strict=False):
         assert 0.9 * full <= later - sooner - takes_s <= full + 0.3
     polls = [when for when, _ in server.asked(Fetch)]
-    assert all(later - sooner >= 9.5 for sooner, later in itertools.pairwise(polls))
+    assert all(later >= sooner + 9.5 for sooner, later in itertools.pairwise(polls))
 
 
 def test_a_retry_needs_nobody_to_answer() -> None:
