@@ -13,8 +13,11 @@ from cryptography.x509.oid import NameOID
 _LIFE = datetime.timedelta(days=1)
 
 
-def self_signed(folder: Path, host: str) -> tuple[Path, ssl.SSLContext]:
-    """A certificate for an address or a name that is its own authority: its file, and the context of a server that uses it."""
+def self_signed(folder: Path, host: str, age: datetime.timedelta = _LIFE) -> tuple[Path, ssl.SSLContext]:
+    """A certificate for an address or a name that is its own authority: its file, and the context of a server that uses it.
+
+    It is valid since `age`, and for another day.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "lab")])
@@ -25,7 +28,7 @@ def self_signed(folder: Path, host: str) -> tuple[Path, ssl.SSLContext]:
         .issuer_name(name)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - _LIFE)
+        .not_valid_before(now - age)
         .not_valid_after(now + _LIFE)
         .add_extension(x509.SubjectAlternativeName([_subject(host)]), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)

@@ -4,13 +4,17 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from contextlib import ExitStack
+from datetime import timedelta
 from pathlib import Path
 
 import psutil
 import pytest
 
 from tests.lab.agents_podman import page
+from tests.lab.certificates import self_signed
+from tests.lab.https_client import HttpsClient
 from tests.lab.images import custom_image, image
 from tests.lab.podman_store import PodmanStore
 from tests.lab.ports import free_port
@@ -246,3 +250,20 @@ def _traces(folder: Path) -> set[tuple[str, str]]:
 
 def _cgroups(container: str) -> list[Path]:
     return [folder for folder in Path("/sys/fs/cgroup").glob("*/libpod_parent/*") if container in folder.name]
+
+
+def test_a_certificate_of_this_very_second_is_taken(tmp_path: Path) -> None:
+    """Caddy's clock may be in the next second already."""
+    root, context = self_signed(tmp_path, "app.test", age=timedelta(seconds=-60))
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            with context.wrap_socket(listener.accept()[0], server_side=True) as stream:
+                stream.recv(4096)
+                stream.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nmade")
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        with HttpsClient(listener.getsockname()[1], "app.test", root) as client:
+            assert client.get().body == "made"
+        thread.join(PATIENCE_S)
