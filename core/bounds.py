@@ -9,13 +9,14 @@ from typing import Final
 
 # The lists of an expected state. The control plane numbers servers up to 255, and each of the others is one peer.
 CONTAINERS: Final = 100_000
-RECORD_ADDRESSES: Final = 200_000  # of all records together, at least one each: each becomes a line of a hosts file
-ROUTES: Final = 20_000
+RECORD_ADDRESSES: Final = (
+    50_000  # of all records together, at least one each: a line of a hosts file, which dnsmasq reads in half a second
+)
+ROUTE_UPSTREAMS: Final = 20_000  # of all routes together, at least one each
 PEERS: Final = 4_096
 
 # Within one entry.
 NAME_ADDRESSES: Final = 512  # of one DNS name, in all of its records: dnsmasq compares each with all before it
-UPSTREAMS: Final = 10_000
 PORTS: Final = 1_024
 VOLUMES: Final = 1_024
 VARIABLES: Final = 10_000
@@ -26,7 +27,6 @@ ID: Final = 65_536  # any that may be met; nothing slices one
 SHOWN_ID: Final = 1_024  # of a work item or a build, which is named wherever it is spoken of
 NAME: Final = 200  # of a container: a file is called like it, and a file's name has at most 255 bytes
 LABEL: Final = 10_000
-REFERENCE: Final = 1_024
 PATH: Final = 4_095  # linux/limits.h
 VOLUME: Final = 255
 COMMAND: Final = 131_071  # the longest word that Linux gives a program

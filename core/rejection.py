@@ -77,18 +77,10 @@ def sift(
     key: Callable[[W], str],
     parse: Callable[[W], V | Fault],
     most: int,
-    *,
-    unique: bool = True,
     weights: Sequence[int] | None = None,
 ) -> Sifted[V]:
-    """Split the entries of one list into good values and rejections.
-
-    With `unique`, two entries with one key that differ are both rejected, and identical ones collapse. Without it (DNS, where a name
-    may be listed twice), a key is held as soon as one of its entries is bad.
-
-    No more than `most` keys are taken, or so many that the `weights` of their entries are no more together; the others are rejected.
-    """
-    return split(name, list(map(key, entries)), list(map(parse, entries)), most, unique=unique, weights=weights)
+    """Split the entries of one list into good values and rejections; a key may be there once. The rest is as with `split`."""
+    return split(name, list(map(key, entries)), list(map(parse, entries)), most, weights=weights)
 
 
 def split(
@@ -100,9 +92,16 @@ def split(
     unique: bool = True,
     weights: Sequence[int] | None = None,
 ) -> Sifted[V]:
-    """The same for entries that have been parsed: the key of each, and what was found."""
+    """Good values and rejections of entries that have been parsed: the key of each, and what was found.
+
+    With `unique`, two entries with one key that differ are both rejected, and identical ones collapse. Without it (DNS, where a name
+    may be listed twice), a key is held as soon as one of its entries is bad.
+
+    No more than `most` keys are taken, or so many that the `weights` of their entries are no more together; the others are rejected.
+    """
     if over := _over(keys, most, weights):
-        fault = Fault("", f"the list has {sum(weights or [1] * len(keys))} entries, and at most {most} are taken")
+        what = "entries" if weights is None else "addresses"
+        fault = Fault("", f"the list has {sum(weights or [1] * len(keys))} {what}, and at most {most} are taken")
         found = [fault if k in over else one for k, one in zip(keys, found, strict=True)]
     held = {k for k, one in zip(keys, found, strict=True) if isinstance(one, Fault)}
     repeated = len(set(keys)) < len(keys)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.rejection import Fault, Rejection, has_control, id_fault, shown, sift
+from core.rejection import Fault, Rejection, has_control, id_fault, shown, sift, split
 from tests.strategies import ANY_TEXT
 
 Pair = tuple[str, str]
@@ -50,7 +50,8 @@ def test_unique_lists(
 
 def test_a_list_of_names_may_repeat_them() -> None:
     """Without `unique` a key may stand twice, and is held as soon as one of its entries is bad."""
-    found = sift("l", [("a", "1"), ("a", "2"), ("b", "1"), ("b", "bad")], key, parse, 100, unique=False)
+    entries = [("a", "1"), ("a", "2"), ("b", "1"), ("b", "bad")]
+    found = split("l", [*map(key, entries)], [*map(parse, entries)], 100, unique=False)
     assert (found.values, set(found.held)) == (("a1", "a2"), {"b"})
     assert found.rejected == (Rejection("l[3].field", "b", "is bad"),)
 

@@ -158,7 +158,7 @@ LOADS: Final[dict[str, Load]] = {
     ),
     "a build's output without end": Load(build, said("build ended", outcome="failed"), is_ended=False),
     "20,000 routes": Load(
-        listed("caddy.routes", route, bounds.ROUTES - 1), _UPDATED(kind="update_caddy")
+        listed("caddy.routes", route, bounds.ROUTE_UPSTREAMS - 1), _UPDATED(kind="update_caddy")
     ),  # last: Caddy takes them away slowly
 }
 

@@ -38,7 +38,8 @@ _THREADS: Final = 8
 _PULL_THREADS: Final = 32  # of their own: pulls wait for registries, and nothing else may wait for them
 _PULLS_OF_ONE_REGISTRY: Final = 8  # one that hangs leaves the others their turn
 _CHECK_THREADS: Final = 8  # of their own, too: health checks take as long as they may
-_LARGEST_ANSWER: Final = 64 * 1024**2  # a listing has 1 KiB per container
+# A listing has 1 KiB per container. All that a document can ask for fits in: 32 MiB of it, six bytes for each `<`, as Go writes them.
+_LARGEST_ANSWER: Final = 256 * 1024**2
 _LARGEST_PROGRESS: Final = 16 * 1024**2
 _LONGEST_WORDS: Final = 400
 _LONGEST_LINE: Final = 1024**2
