@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-# 50,000 records take 2 MB; whatever is larger was not written by us.
+# As many records as are taken are less, all with the longest names; whatever is larger was not written by us.
 MOST_BYTES = 16 * 1024 * 1024
 _READABLE_BY_ALL = 0o644
 _OPEN_TO_ALL = 0o755

@@ -18,7 +18,8 @@ from hypothesis import settings as settings_of_hypothesis
 
 from core import bounds
 from core.dns import Record
-from shell.adapters.dnsmasq import Dnsmasq, DnsmasqSettings
+from core.dnsmasq import render_hosts
+from shell.adapters.dnsmasq import Dnsmasq, DnsmasqSettings, files
 from shell.failure import AdapterError
 from tests.core.test_dnsmasq import TABLES
 from tests.lab.process import Child, run
@@ -56,6 +57,14 @@ def test_names_with_as_many_addresses_as_are_taken(adapter: Dnsmasq) -> None:
     records = tuple(Record(f"n{n}.internal", ips) for n in range(10, 30))
     anyio.run(adapter.apply, records)  # which has asked for each of them
     assert anyio.run(adapter.fetch) == records
+
+
+def test_all_records_that_are_taken_fit_into_what_is_read_of_their_file() -> None:
+    """Names as long as names may be: what is cut off would read as somebody else's file, for ever."""
+    longest = f"{'a' * 63}.{'b' * 63}.{'c' * 63}.{'d' * 52}.internal"
+    assert len(longest) == 253
+    line = render_hosts([Record(longest, ("10.200.255.254",))]).splitlines(keepends=True)[-1]
+    assert bounds.RECORD_ADDRESSES * len(line.replace("10.200.255.254", "255.255.255.255")) < files.MOST_BYTES - 4096
 
 
 def test_what_is_not_known_here_is_asked_outside_except_under_our_zone(
