@@ -293,6 +293,18 @@ def test_a_tunnel_that_somebody_else_manages(lab: Lab) -> None:
     assert lab.reached() == _FOREIGN | {"tunnel/tcp", "tunnel/udp"}
 
 
+def test_a_tunnel_of_another_name_than_was_told(lab: Lab) -> None:
+    """What comes through it is not dropped as a neighbour's; the guard comes with the link that was told."""
+    lab.tunnel, lab.unmanaged = "", "mesh0"
+    lab.set_rules()
+    assert lab.peer.ask("tcp", "10.200.7.2", _WEB) == "container"
+    for change in (("set", "wg0", "down"), ("set", "wg0", "name", "mesh0"), ("set", "mesh0", "up")):
+        lab.server.run("ip", "link", *change)
+    assert "keeps neighbours" in lab.fault()
+    lab.set_rules()
+    assert lab.reached() <= _FOREIGN | {"tunnel/tcp", "tunnel/udp"}
+
+
 def test_a_kernel_without_a_match(lab: Lab, tmp_path: Path) -> None:
     """L64: what can be set holds; what cannot is said, and tried again."""
     wrapper = tmp_path / "iptables"

@@ -6,6 +6,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,44 @@ def test_a_removed_rule_is_seen_and_put_right(words: tuple[str, ...], firewall: 
     now(firewall.apply)
     assert now(firewall.fetch).fault is None
     assert sorted(run(("iptables", "-S")).splitlines()) == sorted(rules.splitlines())
+
+
+def test_the_guard_comes_and_goes_with_a_tunnel_of_somebody_elses(
+    firewall: Firewall, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The name that was told may be wrong, and is said once; right rules are asked for again when the link comes."""
+    told = Firewall(replace(_SETTINGS, interface=None, unmanaged_tunnel="mesh0"))
+    now(told.apply)
+    assert [now(told.fetch).fault for _ in range(3)] == [None] * 3
+    assert "PREROUTING" not in run(("iptables", "-t", "mangle", "-S")).replace("-P PREROUTING", "")
+    assert capsys.readouterr().out.count("there is no link mesh0") == 1
+    run(("ip", "link", "add", "mesh0", "type", "bridge"))
+    try:
+        assert "keeps neighbours" in now(told.fetch).fault
+        now(told.apply)
+        assert now(told.fetch).fault is None
+    finally:
+        run(("ip", "link", "delete", "mesh0"))
+
+
+def test_a_rule_that_cannot_be_set_is_nobody_elses_fault(
+    firewall: Firewall, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kernel may lack a match: the reason stands where the rule is missed, and while it lasts a look starts nothing."""
+    (tmp_path / "iptables").write_text(
+        '#!/bin/sh\ncase "$*" in *"-A"*rpfilter*) echo no such match; exit 2 ;; esac\nexec /usr/sbin/iptables "$@"\n'
+    )
+    (tmp_path / "iptables").chmod(0o755)
+    with monkeypatch.context() as patch:
+        patch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+        with pytest.raises(AdapterError, match="no such match"):
+            now(firewall.apply)
+        assert now(firewall.fetch).fault == "a rule of the agent's cannot be set: no such match"
+        _processes.clear()
+        assert now(firewall.fetch).fault == "a rule of the agent's cannot be set: no such match"
+        assert not _processes
+    now(firewall.apply)
+    assert now(firewall.fetch).fault is None
 
 
 def test_our_rules_come_once_and_go(firewall: Firewall) -> None:

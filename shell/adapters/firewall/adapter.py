@@ -19,6 +19,7 @@ from core.firewall import Blocked, Server
 from core.nftables import Ruleset
 from shell.adapters.firewall import iptables, links, ruleset
 from shell.failure import AdapterError
+from shell.log import logger
 
 T = TypeVar("T")
 
@@ -72,6 +73,8 @@ class Firewall:
         self._checked_at = float("-inf")
         self._right: tuple[bytes, ...] | None = None
         self._before: tuple[object, Seen] | None = None
+        self._refused: str | None = None
+        self._lacks_tunnel = False
 
     async def fetch(self, *, runs: bool = False, publishes: bool = False) -> Seen:
         """What there is now, AdapterError when that is not known. Podman's rules are expected while a container `runs`; those for ports of
@@ -85,7 +88,7 @@ class Firewall:
 
     async def apply(self) -> None:
         """Set our rules. Raises AdapterError."""
-        await self._thread(lambda: iptables.allow(self._server))
+        await self._thread(self._apply)
 
     async def reload(self, container_id: str) -> None:
         """Have Podman set the rules of a container and of its network again. It gets its network anew, with the same addresses.
@@ -108,7 +111,16 @@ class Firewall:
 
         return await anyio.to_thread.run_sync(in_turn, abandon_on_cancel=True)
 
+    def _apply(self) -> None:
+        self._refused = None
+        try:
+            iptables.allow(self._server)
+        except AdapterError as error:
+            self._refused = f"a rule of the agent's cannot be set: {error.why}"
+            raise
+
     def _fetch(self, runs: bool, publishes: bool) -> Seen:
+        self._name_tunnel()
         generation = ruleset.generation()
         if generation is None or self._writes_elsewhere():
             return self._fetch_own()
@@ -118,7 +130,7 @@ class Firewall:
             read_at, rules = ruleset.read()
             seen = self._judged(rules, indexes, runs, publishes)
             self._before = ((read_at, runs, publishes, indexes), seen)
-            if seen.fault is not None:  # what is not right is asked for again until it is
+            if seen.fault is not None and self._refused is None:  # what is not right is asked for again until it is
                 self._before = None
             return seen
         return self._before[1]
@@ -153,15 +165,29 @@ class Firewall:
         fault = iptables.fault(self._server)
         if fault is None:
             self._right = found
-        return fault
+        return fault and (self._refused or fault)
 
     def _fetch_own(self) -> Seen:
         fault = None
         if time.monotonic() - self._checked_at > _LEGACY_EVERY_S:
             fault = iptables.fault(self._server)
+            fault = fault and (self._refused or fault)
             if fault is None:  # else it is asked again until it is put right
                 self._checked_at = time.monotonic()
         return Seen(fault, (), (), is_whole=False)
+
+    def _name_tunnel(self) -> None:
+        """Say it when it begins."""
+        lacks_tunnel = iptables.lacks_tunnel(self._server)
+        if lacks_tunnel and not self._lacks_tunnel:
+            why = (
+                f"there is no link {self._server.unmanaged_tunnel}, by which the mesh comes in (--wireguard-interface)"
+            )
+            then = "nothing keeps neighbours on this server's networks from its containers, until there is one"
+            logger().warning("containers not guarded", why=why, then=then)
+        if lacks_tunnel != self._lacks_tunnel:  # other rules are right
+            self._right, self._before, self._checked_at = None, None, float("-inf")
+        self._lacks_tunnel = lacks_tunnel
 
     def _writes_elsewhere(self) -> bool:
         if self._is_legacy is None:

@@ -11,6 +11,7 @@ from typing import Final, TypeAlias
 
 from core.firewall import FORWARD_CHAIN, INPUT_CHAIN, OWN_CHAINS, PREROUTING_CHAIN, Server
 from shell import children
+from shell.adapters.firewall import links
 from shell.failure import AdapterError
 
 COMPONENT: Final = "firewall"
@@ -53,7 +54,10 @@ class OwnChain:
 
 
 def chains(server: Server) -> tuple[OwnChain, ...]:
-    """Our chains, of what is managed here."""
+    """Our chains, of what is managed here.
+
+    Without the guard where the tunnel is another's and no link has the name that was told: what comes through it would be dropped.
+    """
     found = []
     if server.interface is not None:
         rules = tuple(_forward_rules(server.interface, server.network))
@@ -61,9 +65,15 @@ def chains(server: Server) -> tuple[OwnChain, ...]:
     if server.names:
         found.append(OwnChain(INPUT_CHAIN, "lets the containers ask for names", tuple(_name_rules(server))))
     # Only drops, so that an accept in front of it is the word of this server's owner: it counts, also after a boot or a flush.
-    guard, purpose = tuple(_guard_rules(server)), "keeps neighbours from the containers"
-    found.append(OwnChain(PREROUTING_CHAIN, purpose, guard, ("!", "-i", "lo"), is_overruled=True))
+    if not lacks_tunnel(server):
+        guard, purpose = tuple(_guard_rules(server)), "keeps neighbours from the containers"
+        found.append(OwnChain(PREROUTING_CHAIN, purpose, guard, ("!", "-i", "lo"), is_overruled=True))
     return tuple(found)
+
+
+def lacks_tunnel(server: Server) -> bool:
+    """Whether the tunnel is somebody else's and no link has its name."""
+    return server.unmanaged_tunnel is not None and server.unmanaged_tunnel not in links.indexes()
 
 
 def is_legacy() -> bool:
