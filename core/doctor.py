@@ -186,8 +186,9 @@ def caddy_admin(address: str, socket: str, mode: int | None, foreign: Iterable[s
         what = f"its admin API listens at {address}, where every program of this server reaches it"
         findings = [Finding("caddy admin", Level.WARNING, what, f"in its Caddyfile's global options: admin {socket}")]
     elif mode is not None and mode & 0o077:
-        path = address.removeprefix("unix/").rpartition("/")[0]
-        findings = [Finding("caddy admin", Level.WARNING, f"{path} has mode {mode:04o}", f"chmod 700 {path}")]
+        path, own = (one.removeprefix("unix/").rpartition("/")[0] for one in (address, socket))
+        todo = f"chmod 700 {path}" if path == own else f"give the socket a folder of its own: {socket}"
+        findings = [Finding("caddy admin", Level.WARNING, f"{path} has mode {mode:04o}", todo)]
     else:
         findings = [Finding("caddy admin", Level.OK, address)]
     others = tuple(foreign)

@@ -18,7 +18,7 @@ from core import doctor, podman
 from core.doctor import Finding, Level, Port, Socket
 from shell import identity, node, status_socket
 from shell.adapters import build_tools
-from shell.adapters.caddy.admin import UNIX
+from shell.adapters.caddy.admin import UNIX, NobodyListensError
 from shell.adapters.control_plane import ControlPlane, check_url
 from shell.adapters.firewall import Firewall
 from shell.adapters.podman import Podman, PodmanSettings
@@ -98,8 +98,10 @@ async def _caddy_admin(options: Options) -> list[Finding]:
     """Nothing of a Caddy that does not run yet."""
     try:
         address, foreign = await node.caddy(options, "").fetch_admin()
-    except (AdapterError, OSError):
+    except NobodyListensError:
         return []
+    except (AdapterError, OSError) as error:
+        return [Finding("caddy admin", Level.WARNING, f"not read: {error}", "see what answers there")]
     folder = Path(address.removeprefix(UNIX)).parent if address.startswith(UNIX) else None
     mode = None if folder is None else await anyio.to_thread.run_sync(_mode, folder)
     return doctor.caddy_admin(address, DEFAULT_CADDY_ADMIN, mode, foreign)

@@ -158,3 +158,13 @@ def test_who_reaches_caddys_admin_api(
     assert [one.level for one in found] == levels
     for one in found:
         assert (one.level is Level.OK) == (not one.todo)
+
+
+def test_nobody_is_told_to_close_a_folder_that_is_everybodys() -> None:
+    """`/run`, say: what else is in it would be cut off."""
+    own, theirs = (
+        doctor.caddy_admin(f"unix/{path}/admin.sock", "unix//run/x/admin.sock", 0o755, ())[0].todo
+        for path in ("/run/x", "/run")
+    )
+    assert own == "chmod 700 /run/x"
+    assert theirs == "give the socket a folder of its own: unix//run/x/admin.sock"

@@ -321,6 +321,21 @@ def test_an_admin_api_that_anybody_could_reach_is_moved(proxy: Proxy, tmp_path: 
     assert now.fetch() == (route("127.0.0.1:2"),) and not accepts(host, int(port))
 
 
+@pytest.mark.parametrize("obstacle", ["admin", "admin/admin.sock/directory"])
+def test_routes_do_not_wait_for_an_admin_api_that_cannot_be_moved(proxy: Proxy, tmp_path: Path, obstacle: str) -> None:
+    """L16: no folder for the socket can be made, or Caddy refuses to listen there; a Caddy that served before goes on to be updated."""
+    proxy.apply(route("127.0.0.1:1"))
+    if obstacle == "admin":
+        (tmp_path / obstacle).touch()
+    else:
+        (tmp_path / obstacle).mkdir(parents=True)
+    caddy, pids = moved_to(tmp_path / "admin/admin.sock", proxy).caddy, proxy.pids()
+    for wanted in (route("127.0.0.1:2"), route("127.0.0.1:2", "other.test")):
+        anyio.run(caddy.apply, (wanted,))
+        assert anyio.run(caddy.fetch) == (wanted,)
+    assert anyio.run(caddy.fetch_admin)[0] == proxy.settings.admin and proxy.pids() == pids
+
+
 def test_a_persons_admin_api_stays_where_it_is(proxy: Proxy, person: Person, tmp_path: Path) -> None:
     """L20: it is used there, and named by the doctor (L61)."""
     proxy.start(person.config(answer("a", "a.test")))

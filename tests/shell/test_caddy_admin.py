@@ -130,6 +130,31 @@ def test_one_that_listens_where_it_usually_does_is_found(usual: int, monkeypatch
     anyio.run(main)
 
 
+def test_somebody_else_at_caddys_usual_place_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Port 2019 is free for others once Caddy listens elsewhere: then nobody listens, and ours is started."""
+
+    async def not_caddy(stream: SocketStream) -> None:
+        async with stream:
+            await stream.receive()
+            await stream.send(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
+
+    async def main() -> None:
+        async with (
+            await anyio.create_tcp_listener(local_host="127.0.0.1") as listener,
+            anyio.create_task_group() as tasks,
+        ):
+            tasks.start_soon(listener.serve, not_caddy)
+            there = f"127.0.0.1:{listener.extra(SocketAttribute.local_port)}"
+            monkeypatch.setattr(node, "_USUAL_ADMINS", ("unix//nowhere/a.sock", there))
+            with pytest.raises(NobodyListensError):
+                await node.caddy(Options(caddy_admin="unix//nowhere/a.sock"), "http://127.0.0.1:1").fetch_admin()
+            with pytest.raises(AdapterError, match="answered 404"):  # where it was told to be, that is said
+                await node.caddy(Options(caddy_admin=there), "http://127.0.0.1:1").fetch_admin()
+            tasks.cancel_scope.cancel()
+
+    anyio.run(main)
+
+
 def test_the_usual_places_are_both_defaults() -> None:
     """The agent's, and the one of Caddy's documentation."""
     assert set(node._USUAL_ADMINS) == {Options().caddy_admin, "localhost:2019"}
@@ -173,6 +198,9 @@ def test_the_agents_own_folder_is_put_right(tmp_path: Path, monkeypatch: pytest.
         assert access(folder) == (owner, 0o700)
     make_folder(folder)
     assert access(folder) == (os.geteuid(), 0o700)
+    monkeypatch.setattr(process, "_SHOW_USER", ("sh", "-c", f"echo {nobody}"))  # a user may be given by number
+    make_folder(folder, "caddy.service")
+    assert access(folder) == (nobody, 0o700)
 
 
 def test_a_systemd_that_is_away_holds_up_no_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

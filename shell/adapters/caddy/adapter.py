@@ -17,7 +17,7 @@ from core import caddy_base, caddy_change, caddy_config
 from core.caddy import Route
 from core.caddy_base import Base
 from core.caddy_change import Operation
-from core.caddy_config import OLDEST_VERSION, Object, Version
+from core.caddy_config import OLDEST_VERSION, Object, Version, as_object
 from core.rejection import shown
 from shell.adapters.caddy import process, reuse_port
 from shell.adapters.caddy.admin import COMPONENT, Admin, Answer, ConnectionBrokeError, NobodyListensError
@@ -63,8 +63,15 @@ class _Snapshot:
     is_large: bool
 
 
+class _NotCaddyError(AdapterError):
+    """Something else answers at the admin address."""
+
+
 class Caddy:
-    """Our routes in the Caddy of this server. Remembers nothing but Caddy's version, and what it has said."""
+    """Our routes in the Caddy of this server.
+
+    Remembers nothing but Caddy's version, what it has said, and that Caddy could not be moved to where its admin API belongs.
+    """
 
     def __init__(self, settings: CaddySettings) -> None:
         self._settings = settings if settings.unit is not None else _self_contained(settings)
@@ -72,6 +79,7 @@ class Caddy:
         self._child = process.Child(settings.binary, settings.folder)
         self._version: Version | None = None
         self._not_migrated: str | None = None
+        self._stays = False
 
     async def fetch(self) -> tuple[Route, ...]:
         """The routes of ours that are served now, in canonical order.
@@ -95,13 +103,21 @@ class Caddy:
             operation = await beside_if(snapshot.is_large or len(routes) > LARGE_ENTRIES, following)
             if operation is None:
                 return
+            moves = self._moves(operation, snapshot)
             try:
+                await self._prepare(snapshot, moves=moves)
                 await self._send(operation, snapshot)
             except ConnectionBrokeError as error:
                 breaks += 1
                 if breaks == _BREAKS:
                     raise
                 logger().info("caddy broke the connection", why=error.why, then="looking again")
+            except AdapterError as error:
+                if not moves:
+                    raise
+                self._stays = True  # until the agent starts anew: routes do not wait for it
+                then = f"it stays at {snapshot.admin.address}, and routes are updated there"
+                logger().warning("caddy's admin API not moved", to=self._settings.admin, why=error.why, then=then)
         raise AdapterError(
             COMPONENT,
             f"serve {len(routes)} routes",
@@ -126,25 +142,29 @@ class Caddy:
         return snapshot.admin.address, caddy_change.foreign(snapshot.config, await self._base())
 
     async def _base(self) -> Base:
-        return replace(self._settings.base, version=await self.version(), admin=self._settings.admin)
+        admin = None if self._stays else self._settings.admin
+        return replace(self._settings.base, version=await self.version(), admin=admin)
 
     async def _snapshot(self) -> _Snapshot:
-        *others, last = self._admins
-        for admin in others:
-            with contextlib.suppress(NobodyListensError):
-                return await self._snapshot_at(admin)
-        return await self._snapshot_at(last)
+        chosen, *elsewhere = self._admins
+        try:
+            return await self._snapshot_at(chosen)
+        except NobodyListensError:
+            for admin in elsewhere:  # port 2019 may be another program's
+                with contextlib.suppress(NobodyListensError, _NotCaddyError):
+                    return await self._snapshot_at(admin)
+            raise
 
     async def _snapshot_at(self, admin: Admin) -> _Snapshot:
         answer = await admin.get("/config/")
+        if answer.etag is None:
+            why = f"what answers at {admin.address} names no ETag, so it is not Caddy: {_said(answer)}"
+            raise _NotCaddyError(COMPONENT, "read its configuration", why, "nothing is written to it")
         if answer.status != _OK:
             raise AdapterError(COMPONENT, "read its configuration", _said(answer))
         is_large = len(answer.body) > LARGE_BYTES
         decoded = await beside_if(is_large, partial(caddy_config.decode, answer.body))
         config = understood(decoded, COMPONENT, "read its configuration")
-        if answer.etag is None:
-            why = f"what answers at {admin.address} names no ETag, so it is not Caddy"
-            raise AdapterError(COMPONENT, "read its configuration", why, "nothing is written to it")
         return _Snapshot(config, answer.etag, admin, is_large)
 
     async def _snapshot_or_start(self, routes: tuple[Route, ...]) -> _Snapshot:
@@ -155,9 +175,24 @@ class Caddy:
             await self._start(routes)
         return await self._snapshot()
 
+    def _moves(self, operation: Operation, snapshot: _Snapshot) -> bool:
+        """Whether the request gives the admin API another address than the one that it goes to."""
+        listen = as_object(as_object(operation.body).get("admin")).get("listen")
+        return operation.path == "/config/" and listen == self._settings.admin != snapshot.admin.address
+
+    async def _prepare(self, snapshot: _Snapshot, *, moves: bool) -> None:
+        """The folder of the admin socket, before Caddy makes the socket in it; one that is in use is put right where that is easy."""
+        if not moves and snapshot.admin.address != self._settings.admin:
+            return
+        try:
+            await process.make_socket_folder(self._settings.admin, self._settings.unit)
+        except AdapterError as error:
+            if moves:
+                raise
+            logger().warning("folder of caddy's admin socket not checked", why=error.why, then="routes are updated")
+
     async def _send(self, operation: Operation, snapshot: _Snapshot) -> None:
         self._migrate_connections()
-        await process.make_socket_folder(self._settings.admin, self._settings.unit)
         body = caddy_config.encode(operation.body)
         answer = await snapshot.admin.send(operation.method, operation.path, body, snapshot.etag)
         if answer.status == _OK:

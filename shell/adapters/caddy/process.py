@@ -68,9 +68,16 @@ async def make_socket_folder(admin: str, unit: str | None) -> None:
             return
         raise
     try:
-        _make_private(folder, pwd.getpwnam(user.strip()).pw_uid if user.strip() else os.geteuid())
+        _make_private(folder, _uid(user.strip()))
     except (OSError, LookupError) as error:
         raise AdapterError(COMPONENT, f"make {folder}", str(error), "it is tried again") from error
+
+
+def _uid(user: str) -> int:
+    """Of a unit's user, who may be a number (systemd.exec(5)); without one it is root, as the agent. Raises LookupError."""
+    if not user or user.isdecimal():
+        return int(user or os.geteuid())
+    return pwd.getpwnam(user).pw_uid
 
 
 def _make_private(folder: Path, user: int) -> None:
