@@ -44,7 +44,7 @@ version=${wheel[0]##*/techulus_agent-}
 name=techulus-agent-${version%%-*}
 mkdir "$scratch/$name"
 mv "${wheel[0]}" "$scratch/$name/"
-cp deploy/{install,uninstall,common}.sh deploy/requirements-agent.lock deploy/techulus-agent.{service,tmpfiles} deploy/caddy-resume.conf "$scratch/$name/"
+cp deploy/{install,uninstall,common}.sh deploy/requirements-agent.lock deploy/techulus-agent.service deploy/caddy-{admin,resume}.conf "$scratch/$name/"
 "${pip[@]}" download --require-hashes --no-deps --requirement deploy/requirements-agent.lock --dest "$scratch/$name/wheels"
 tar --create --gzip --file "$dist/$name.tar.gz" --directory "$scratch" --sort=name --owner=0 --group=0 --numeric-owner "$name"
 echo "$dist/$name.tar.gz"

@@ -5,7 +5,8 @@ readonly etc=/etc/techulus
 readonly env_file=$etc/agent.env unit=/etc/systemd/system/$service sysctl=/etc/sysctl.d/60-techulus-agent.conf
 readonly command=/usr/local/bin/agent manual=/usr/local/share/man/man1/agent.1
 readonly completion=/usr/share/bash-completion/completions/agent
-readonly caddy_drop_in=/etc/systemd/system/caddy.service.d/techulus-agent.conf caddy_folder=/etc/tmpfiles.d/techulus-agent.conf
+readonly caddy_drop_in=/etc/systemd/system/caddy.service.d/techulus-agent.conf
+readonly caddy_admin=/etc/systemd/system/caddy.service.d/techulus-agent-admin.conf
 
 say() { echo "install: $*"; }
 fail() { echo "install: $*" >&2; exit 1; }

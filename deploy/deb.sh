@@ -27,7 +27,7 @@ grep --recursive --files-with-matches --binary-files=without-match --fixed-strin
 ! grep --recursive --quiet --fixed-strings "$root" "$root$where" || { echo "deb.sh: the package would name the folder it was made in" >&2; exit 1; }
 
 install -D --mode 644 "$parts/techulus-agent.service" "$root/lib/systemd/system/techulus-agent.service"
-install -D --mode 644 "$parts/techulus-agent.tmpfiles" "$root/usr/lib/tmpfiles.d/techulus-agent.conf"
+install -D --mode 644 "$parts/caddy-admin.conf" "$root/lib/systemd/system/caddy.service.d/techulus-agent-admin.conf"
 mkdir -p "$root"/usr/{bin,lib/sysctl.d,share/man/man1,share/bash-completion/completions,share/doc/techulus-agent}
 ln -s "$where/bin/agent" "$root/usr/bin/agent"
 echo 'net.ipv4.ip_forward = 1' >"$root/usr/lib/sysctl.d/60-techulus-agent.conf"

@@ -6,7 +6,7 @@
 #   /opt/techulus-agent/releases/<version>-<digest>   a virtual environment for each release; the two last ones are kept
 #   /opt/techulus-agent/{current,previous}            links to releases; /opt/techulus-agent/bin is current/bin
 #   /etc/systemd/system/techulus-agent.service, /etc/techulus/agent.env (0600), /etc/sysctl.d/60-techulus-agent.conf
-#   /etc/tmpfiles.d/techulus-agent.conf on a proxy, and a drop-in of Caddy's unit where nobody has configured Caddy
+#   a drop-in of Caddy's unit on a proxy, and another where nobody has configured Caddy
 #   /usr/local/bin/agent, its manual page and its completion
 # A release has a copy of this script (installer/), so that going back and uninstalling need no bundle.
 set -euo pipefail
@@ -159,7 +159,7 @@ make_release() {
     "${pip[@]}" --no-index --no-deps --force-reinstall "$wheel"
     echo "$needs" >"$release/.packages"
     mkdir "$release/installer"
-    cp "$here"/{install,uninstall,common}.sh "$here/$service" "$here"/{caddy-resume.conf,techulus-agent.tmpfiles} "$release/installer/"
+    cp "$here"/{install,uninstall,common}.sh "$here/$service" "$here"/caddy-{admin,resume}.conf "$release/installer/"
     "$release/bin/agent" --version >/dev/null || fail "the new release does not start; the service was not touched"
     sync --file-system "$release"  # after a power cut a complete one is complete
     touch "$release/.complete"
@@ -226,7 +226,7 @@ write_files() {
     write_environment
     write_if_new "$sysctl" 0644 <<<'net.ipv4.ip_forward = 1'
     is_proxy || return 0
-    write_if_new "$caddy_folder" 0644 <"$here/techulus-agent.tmpfiles"
+    write_if_new "$caddy_admin" 0644 <"$here/caddy-admin.conf"
     caddy_is_ours || return 0
     [[ -e $caddy_drop_in ]] || caddy_starts_anew=yes
     # What Caddy remembers of the package's own page would have port 80 for ever.
@@ -385,7 +385,7 @@ install_agent() {
 # A release of before the socket asks Caddy at localhost:2019, and would not find it. What Caddy serves stays.
 move_caddys_admin_back() {
     local socket=/run/techulus-caddy/admin.sock
-    [[ -S $socket ]] && ! grep -qsF RuntimeDirectory= "$1/installer/caddy-resume.conf" || return 0
+    [[ -S $socket && ! -e $1/installer/caddy-admin.conf ]] || return 0
     if systemd_runs; then systemctl stop "$service"; fi  # the agent that runs would move it again
     python3 - "$socket" <<'PYTHON' || say "Caddy's admin API could not be moved back to localhost:2019; restart Caddy without its memory if routes stay old"
 import socket, sys

@@ -72,7 +72,12 @@ take_away() {
         systemctl --quiet disable "$service" 2>/dev/null || true
     fi
     [[ $purge == no ]] || remove_what_it_made "$data"
-    rm -rf "$top" "$unit" "$manual" "$completion" "$sysctl" "$caddy_drop_in" "$caddy_folder"
+    rm -rf "$top" "$unit" "$manual" "$completion" "$sysctl" "$caddy_drop_in"
+    if grep -qs /run/techulus-caddy/ /etc/caddy/Caddyfile; then
+        say "$caddy_admin is kept: the admin socket that /etc/caddy/Caddyfile names is in its folder"
+    else
+        rm -f "$caddy_admin"
+    fi
     [[ $(readlink "$command") != "$top/bin/agent" ]] || rm -f "$command"
     rmdir --ignore-fail-on-non-empty "$(dirname "$caddy_drop_in")" 2>/dev/null || true
     systemd_runs && systemctl daemon-reload

@@ -19,6 +19,7 @@ from tests.lab.process import run
 pytestmark = [pytest.mark.real, pytest.mark.timeout(3600)]
 
 INSTALL = "/mnt/install.sh"
+ADMIN_FOLDER = "etc/systemd/system/caddy.service.d/techulus-agent-admin.conf"
 GIVEN = {
     "CONTROL_PLANE_URL": "https://control.example.org",
     "REGISTRATION_TOKEN": 'to"k\\en$x',
@@ -41,7 +42,6 @@ def files(server: Overlay) -> dict[str, tuple[int, str]]:
         "etc/techulus",
         "etc/systemd/system",
         "etc/sysctl.d",
-        "etc/tmpfiles.d",
         "usr/local",
         "usr/share/bash-completion",
     ):
@@ -49,12 +49,6 @@ def files(server: Overlay) -> dict[str, tuple[int, str]]:
             content = str(path.readlink()) if path.is_symlink() else path.read_text() if path.is_file() else ""
             found[str(path.relative_to(server.upper))] = (path.lstat().st_mode & 0o777, content)
     return found
-
-
-def admin_folder_of_a_boot(server: Overlay) -> str:
-    """Owner and mode of the folder of Caddy's admin socket before any service has started."""
-    script = "rm -rf /run/techulus-caddy && systemd-tmpfiles --create techulus-agent.conf && stat -c '%U %a' /run/techulus-caddy"
-    return server.run("sh", "-c", script).strip()
 
 
 def test_install_twice_and_take_away(server: Overlay) -> None:
@@ -74,7 +68,7 @@ def test_install_twice_and_take_away(server: Overlay) -> None:
     unit = "/etc/systemd/system/techulus-agent.service"
     assert server.run("systemd-analyze", "verify", "--man=no", unit) == ""
     assert there["etc/systemd/system/multi-user.target.wants/techulus-agent.service"][1] == unit
-    assert admin_folder_of_a_boot(server) == "caddy 700"
+    assert "RuntimeDirectory=techulus-caddy" in there[ADMIN_FOLDER][1]
     assert "--resume" in there["etc/systemd/system/caddy.service.d/techulus-agent.conf"][1]
 
     server.run(INSTALL, env={})  # what an earlier run was told stays
@@ -91,12 +85,16 @@ def test_install_twice_and_take_away(server: Overlay) -> None:
     assert server.run("agent", "--version").startswith("agent 0.")
     assert files(server) == there and server.ask("test", "-e", "/usr/sbin/policy-rc.d")[0] == 1
 
+    # A person's Caddy has its admin API there, too: it is to come up after the next reboot.
+    server.run("sh", "-c", "echo '{ admin unix//run/techulus-caddy/admin.sock }' >/etc/caddy/Caddyfile")
     said = server.run("/opt/techulus-agent/current/installer/install.sh", "--uninstall")
-    assert "are kept" in said
+    assert "are kept" in said and "is kept: the admin socket" in said
     left = {name for name, (_, content) in files(server).items() if content}
-    assert {name for name in left if "techulus" in name or "agent" in name} == {"etc/techulus/agent.env"}
+    assert {name for name in left if "techulus" in name or "agent" in name} == {"etc/techulus/agent.env", ADMIN_FOLDER}
     assert not list((server.upper / "opt").glob("techulus-agent/*"))
+    server.run("rm", "/etc/caddy/Caddyfile")
     server.run(INSTALL, "--uninstall", "--purge")
+    assert ADMIN_FOLDER not in files(server)
     assert not (server.upper / "etc/techulus").exists()
 
 
@@ -221,7 +219,9 @@ def test_the_debian_package(tmp_path: Path, bundle: Bundle, others_rules: list[s
     debian.run("dpkg", "--install", package)
     assert debian.run("agent", "--version").startswith("agent 0.")
     assert debian.run("systemd-analyze", "verify", "--man=no", "techulus-agent.service") == ""
-    assert admin_folder_of_a_boot(debian) == "caddy 700"
+    assert "RuntimeDirectory=techulus-caddy" in debian.run(
+        "cat", "/lib/systemd/system/caddy.service.d/techulus-agent-admin.conf"
+    )
     environment = debian.upper / "etc/techulus/agent.env"
     assert environment.stat().st_mode & 0o777 == 0o600
     environment.write_text('TECHULUS_URL="https://control.example.org"\n')

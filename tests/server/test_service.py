@@ -282,10 +282,10 @@ def test_caddys_admin_api_is_its_users_and_the_agents(
     wait_for(lambda: host.ask("sh", "-c", f"{ask}/id/techulus")[0] == 0, _PATIENCE_S, "the routes of before")
     assert caddys_admin(host) == closed
 
-    # As it was before there was a socket: the address, and a drop-in that makes no folder.
+    # As it was before there was a socket: the address, and nothing that makes a folder.
     body = '-X PATCH -H "Content-Type: application/json" -d \'{"listen":"localhost:2019"}\''
     host.run("sh", "-c", f"{ask}/config/admin {body}")
-    host.run("sed", "-i", "/RuntimeDirectory/d", "/etc/systemd/system/caddy.service.d/techulus-agent.conf")
+    host.run("rm", "/etc/systemd/system/caddy.service.d/techulus-agent-admin.conf")
     host.run("sh", "-c", "systemctl daemon-reload && systemctl restart caddy.service && rm -rf /run/techulus-caddy")
     wait_for(lambda: "TCP" in caddys_admin(host), _PATIENCE_S, "the old address")
     before = host.show("caddy.service", "MainPID")
@@ -296,7 +296,7 @@ def test_caddys_admin_api_is_its_users_and_the_agents(
     another(bundle, tmp_path, "7.0.0", {}).copy_to(host.mnt / "newer")
     host.run("/mnt/newer/install.sh")
     assert caddys_admin(host) == closed
-    host.run("sed", "-i", "/RuntimeDirectory/d", "/opt/techulus-agent/previous/installer/caddy-resume.conf")
+    host.run("rm", "/opt/techulus-agent/previous/installer/caddy-admin.conf")
     host.run("sh", "-c", "echo TECHULUS_CADDY_ADMIN=localhost:2019 >>/etc/techulus/agent.env")
     host.run("/mnt/newer/install.sh", "--rollback")
     assert "TCP" in caddys_admin(host) and host.show("caddy.service", "MainPID") == before
