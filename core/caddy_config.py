@@ -26,7 +26,7 @@ Version: TypeAlias = tuple[int, int]
 ROUTE_ID: Final = "techulus"
 OLDEST_VERSION: Final[Version] = (2, 6)
 ALTERED: Final = Route("(altered by hand)", "(altered by hand)", "", ("(altered by hand)",))
-"""Stands for whatever in our part of the configuration is not as we render it, so that it counts as drift."""
+"""Stands for whatever in our part of the configuration is not as we render it, so that it is written anew."""
 
 _STREAM_CLOSE_DELAY_SINCE: Final[Version] = (2, 7)
 _WILDCARD: Final = "*."

@@ -3,7 +3,7 @@
 The hosts file carries a *marker*: one name of our own, made of the digest of everything that a reload reads (records and upstream
 servers) and of an edition that differs for every writing. A reload takes all of the files or nothing, so one query for the marker proves
 which writing is loaded; and a file whose marker does not fit its records was changed by someone else. Such a marker stays visible as a
-record, which nobody expects, so that it counts as drift.
+record, which nobody expects, so that the file is written anew.
 
 Refuses to know where files are and whether anything runs.
 """

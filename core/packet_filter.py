@@ -100,7 +100,7 @@ class _Translation:
             run = _Run(self._ruleset, self._packet, rule)
             if run.translates():
                 return True
-            if run.verdict is None or not run.is_certain:
+            if run.verdict is None or not run.is_certain or run.verdict[0] == _CONTINUE:
                 continue
             code, target = run.verdict
             if code not in (_JUMP, _GOTO):

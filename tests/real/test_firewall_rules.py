@@ -236,6 +236,16 @@ def test_our_rules_are_set_beside_some_that_nobody_understands(
         now(firewall.fetch)
 
 
+@pytest.mark.parametrize("before", ["continue", "oifname eth0 continue", "oifname eth9 accept"])
+def test_masquerading_behind_rules_that_decide_nothing(firewall: Firewall, before: str) -> None:
+    """L54: the packet goes on to the next rule, and Podman's network is not set up again for nothing."""
+    chain = f"chain post {{ type nat hook postrouting priority srcnat; {before}; ip saddr 10.200.7.0/24 masquerade; }};"
+    run(("nft", f"table ip theirs {{ {chain} }}"))
+    assert now(partial(firewall.fetch, runs=True)).lost == ()
+    run(("nft", "flush chain ip theirs post; add rule ip theirs post accept"))
+    assert now(partial(firewall.fetch, runs=True)).lost == ("masquerading of 10.200.7.0/24",)
+
+
 def test_tables_of_before_nftables(firewall: Firewall, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where iptables writes to them, our rules are set and asked for all the same; of others nothing is said, and nothing is reloaded."""
     legacy = shutil.which("iptables-legacy")
