@@ -10,7 +10,7 @@ from typing import Final
 # The lists of an expected state. The control plane numbers servers up to 255, and each of the others is one peer.
 CONTAINERS: Final = 100_000
 RECORD_ADDRESSES: Final = (
-    50_000  # of all records together, at least one each: a line of a hosts file, which dnsmasq reads in half a second
+    100_000  # of all records together, at least one each: lines of a file that dnsmasq reads in a second
 )
 ROUTE_UPSTREAMS: Final = 20_000  # of all routes together, at least one each
 PEERS: Final = 4_096

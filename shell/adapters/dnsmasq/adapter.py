@@ -35,7 +35,7 @@ from shell.failure import AdapterError
 _QUERY_LIMIT_S: Final = 1.0
 _FIRST_QUERY_LIMIT_S: Final = 0.25
 _RELOAD_LIMIT_S: Final = 2.0
-_RELOAD_LIMIT_PER_ADDRESS_S: Final = 8e-5  # eight times what it takes on a machine with nothing else to do
+_RELOAD_LIMIT_PER_ADDRESS_S: Final = 4e-5  # four times what it takes on a machine with nothing else to do
 _FIRST_PAUSE_S: Final = 0.002
 _LONGEST_PAUSE_S: Final = 0.05
 # The marker proves the whole file; these prove that the file means what we think, and 64 take 20 ms.

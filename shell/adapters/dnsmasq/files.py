@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 # As many records as are taken are less, all with the longest names; whatever is larger was not written by us.
-MOST_BYTES = 16 * 1024 * 1024
+MOST_BYTES = 32 * 1024 * 1024
 _READABLE_BY_ALL = 0o644
 _OPEN_TO_ALL = 0o755
 
