@@ -2,8 +2,8 @@
 .PHONY: help setup demo lab test test-server check bench bench-check growth fuzz bundle deb
 
 BIN := .venv/bin
-# Two more than the smallest machine has processors: the tests of real components mostly wait for them.
-WORKERS ?= 4
+# Three more than the smallest machine has processors: the tests of real components mostly wait for them.
+WORKERS ?= 5
 
 help: ## List what one can do here.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
