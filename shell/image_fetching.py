@@ -266,9 +266,6 @@ class ImageFetching:
             logger().info("pull started", image=name)
             self._parts.spawn(self._tasks, "pulls", partial(self._watch, place), "places")
             found = await self._engine.pull(image, timeout_s=PULL_LIMIT_S, on_answer=place.answered.set)
-        except AdapterError as error:
-            logger().warning("pull failed", image=name, why=error.why)
-            raise
         finally:
             place.ended.set()
             self._under_way = {one: n - (one == name) for one, n in self._under_way.items() if n > (one == name)}

@@ -5,8 +5,11 @@ a collector.
 """
 
 import json
+import logging
 import re
 import sys
+import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -14,6 +17,7 @@ from typing import Any, Final, TextIO, cast
 
 from core.printable import escape
 from shell import light_imports
+from shell.figures import FIGURES
 
 with light_imports.without("rich"):
     import structlog
@@ -26,7 +30,41 @@ __all__ = ["bound_contextvars", "hide", "logger", "set_level", "set_up", "tap"]
 
 
 LONGEST_VALUE: Final = 10_000  # characters; a trace of the agent's own has 8,000
+LEFT_OUT: Final = "techulus_stderr_lines_left_out"
+WINDOW_S: Final = 10.0
+MOST_WARNINGS: Final = 20  # of one kind in a window; as of one document (L59)
+MOST_OTHERS: Final = 200
 _SHORT: Final = (bool, int, float, type(None))
+
+
+class _Limited:
+    """Of one kind of event so many lines in a window of ten seconds: what happens thousands of times at once has one cause (L59)."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._since = float("-inf")
+        self._counts: Counter[object] = Counter()
+
+    def __call__(self, _: object, method: str, event: EventDict) -> EventDict:
+        """The event, or one that stands for all that are left out. Raises DropEvent."""
+        now = self._clock()
+        if now - self._since >= WINDOW_S:
+            self._since = now
+            self._counts.clear()
+        name = event["event"]
+        self._counts[name] += 1
+        over = self._counts[name] - (MOST_WARNINGS if _level(method) >= logging.WARNING else MOST_OTHERS)
+        if over <= 0:
+            return event
+        FIGURES.add(LEFT_OUT)
+        if over > 1:
+            raise structlog.DropEvent
+        then = f"left out for {max(1, self._since + WINDOW_S - now):.0f} s and counted ({LEFT_OUT}_total)"
+        return {"event": "more lines like these", "of": name, "then": then}
+
+
+def _level(method: str) -> int:
+    return logging.getLevelNamesMapping().get(method.upper(), logging.ERROR)
 
 
 class _Steadfast:
@@ -48,6 +86,7 @@ def set_up(log_format: LogFormat = LogFormat.AUTO, level: LogLevel = LogLevel.IN
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
+            _Limited(),
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             _masked,

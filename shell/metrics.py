@@ -28,6 +28,7 @@ COUNTERS: Final = {
     "techulus_reports": ("Status reports.", ("outcome",)),
     "techulus_work_items": ("Work items that were done or refused.", ("outcome", "type")),
     "techulus_builds": ("Builds that have ended here.", ("outcome",)),
+    "techulus_stderr_lines_left_out": ("Lines of the agent's own log of a kind that came too often.", ()),
     "techulus_stderr_lines_lost": ("Lines of the agent's own log that standard error did not take.", ()),
     "techulus_loop_slow_turns": (
         "Turns of the event loop, and waits for others, that took more than half a second.",

@@ -8,6 +8,7 @@ import base64
 import json
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -20,6 +21,7 @@ import pytest
 from core import bounds
 from core.saying import MOST_LINES
 from shell import status_socket
+from shell.log import MOST_WARNINGS, WINDOW_S
 from tests.lab.agent import AGENT
 from tests.lab.build_tools import BuildTools
 from tests.lab.captured_server import NUMBER, CapturedServer, container
@@ -222,6 +224,7 @@ def test_nothing_waits_for_what_has_no_end(captured: CapturedServer, what: str, 
     plane.document = captured.honest()
     plane.answers.clear()
     load.give(captured)
+    begun_at = time.monotonic()
     begun, asked, reports = captured.log.stat().st_size, len(plane.requests), len(plane.reports)
 
     def lines() -> Lines:
@@ -246,3 +249,6 @@ def test_nothing_waits_for_what_has_no_end(captured: CapturedServer, what: str, 
     assert len(told) < _STATUS_LINES
     about = [one for one in lines() if one["event"] in ("entry rejected", "work item passed over")]
     assert len(about) <= MOST_LINES
+    kinds = Counter(one["event"] for one in lines() if one["level"] in ("warning", "error"))
+    windows = 2 + (time.monotonic() - begun_at) / WINDOW_S
+    assert all(count <= (MOST_WARNINGS + 1) * windows for count in kinds.values()), kinds

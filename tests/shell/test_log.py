@@ -4,6 +4,7 @@ import io
 import json
 import re
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -11,7 +12,8 @@ from pathlib import Path
 import pytest
 import structlog
 
-from shell import log
+from shell import log, metrics
+from shell.figures import FIGURES
 from shell.log_choices import LogFormat, LogLevel
 
 
@@ -49,6 +51,28 @@ def test_plain_text_is_a_line_for_each_event(monkeypatch: pytest.MonkeyPatch, lo
     assert 'event="pull done"' in first and "image=docker.io/library/nginx:1.27" in first
     assert r"two\nlines" in first
     assert "level=warning" in second and second.endswith("count=3")
+
+
+def test_one_kind_of_line_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """L59: thousands of images that cannot be had at once, say; other kinds are written meanwhile, and all again after ten seconds."""
+    now, stream = [0.0], io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stream)
+    monkeypatch.setattr(log._Limited.__init__, "__defaults__", (lambda: now[0],))
+    before = FIGURES.counts[log.LEFT_OUT, ()]
+    log.set_up(LogFormat.JSON)
+    for number in range(1000):
+        log.logger().error("image not fetched", number=number)
+        log.logger().info("pull started", number=number)
+    log.logger().warning("something else")
+    lines = [json.loads(line) for line in stream.getvalue().splitlines()]
+    kinds = Counter(one["event"] for one in lines)
+    assert kinds == {"image not fetched": 20, "pull started": 200, "more lines like these": 2, "something else": 1}
+    more = [one for one in lines if one["event"] == "more lines like these"]
+    assert [(one["of"], one["level"]) for one in more] == [("image not fetched", "error"), ("pull started", "info")]
+    assert FIGURES.counts[log.LEFT_OUT, ()] - before == 980 + 800 and log.LEFT_OUT in metrics.COUNTERS
+    now[0] = 10.0
+    log.logger().error("image not fetched", number=0)
+    assert '"image not fetched"' in stream.getvalue().splitlines()[-1]
 
 
 def test_a_stream_that_takes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
