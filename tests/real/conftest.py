@@ -3,12 +3,14 @@
 Every test process has a network of its own, so that tests may run side by side.
 """
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
+from shell.adapters.podman import Podman
 from tests.lab.agent import Agent, Plane
+from tests.lab.agents_podman import podman_on
 from tests.lab.podman_store import PodmanStore
 from tests.lab.private_network import enter_private_network
 from tests.lab.registry import Registry
@@ -44,6 +46,20 @@ def store(private_network: None, registry: Registry, tmp_path_factory: pytest.Te
     with PodmanStore(tmp_path_factory.mktemp("store")) as running:
         running.trust_registry(registry.address)
         yield running
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """The agent's."""
+    return "asyncio"
+
+
+@pytest.fixture
+async def podman(store: PodmanStore) -> AsyncIterator[Podman]:
+    """The agent's adapter of `store`."""
+    adapter = podman_on(store)
+    yield adapter
+    await adapter.aclose()
 
 
 @pytest.fixture

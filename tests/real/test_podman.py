@@ -2,7 +2,6 @@
 
 import json
 import stat
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -23,20 +22,8 @@ pytestmark = [pytest.mark.real, pytest.mark.anyio]
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 def web(store: PodmanStore) -> str:
     return store.load(image("web"))
-
-
-@pytest.fixture
-async def podman(store: PodmanStore) -> AsyncIterator[Podman]:
-    adapter = podman_on(store)
-    yield adapter
-    await adapter.aclose()
 
 
 def inspected(store: PodmanStore, name: str) -> dict[str, Any]:

@@ -28,11 +28,6 @@ _PATIENCE_S = 60
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 def netavark(store: PodmanStore) -> HaltingNetavark:
     return HaltingNetavark(store)
 

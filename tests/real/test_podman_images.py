@@ -26,11 +26,6 @@ LIMIT_S = 30
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 async def podman(store: PodmanStore, registry: Registry) -> AsyncIterator[Podman]:
     adapter = podman_on(store, registry.address)
     yield adapter

@@ -1,6 +1,5 @@
 """Containers that are in Podman's storage and not in its database, after its service was killed between the two writes."""
 
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -22,18 +21,6 @@ pytestmark = [pytest.mark.real, pytest.mark.anyio]
 
 _PATIENCE_S = 60
 _DATABASES = ("libpod/bolt_state.db", "db.sql")  # of Podman 4, and of 5
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
-async def podman(store: PodmanStore) -> AsyncIterator[Podman]:
-    adapter = podman_on(store)
-    yield adapter
-    await adapter.aclose()
 
 
 class Database:

@@ -2,7 +2,7 @@
 
 import os
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -30,18 +30,6 @@ from tests.lab.wait import PATIENCE_S, wait_for
 pytestmark = [pytest.mark.real, pytest.mark.anyio]
 
 _DATA = (Volume("data", "/data"),)
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
-async def podman(store: PodmanStore) -> AsyncIterator[Podman]:
-    adapter = podman_on(store)
-    yield adapter
-    await adapter.aclose()
 
 
 @pytest.fixture

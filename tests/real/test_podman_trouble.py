@@ -28,11 +28,6 @@ _CALLS = 200  # in turns of all eight threads they would take 75 s
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 async def podman(store: PodmanStore) -> AsyncIterator[Podman]:
     adapter = podman_on(store, read_limit_s=_LIMIT_S)
     yield adapter
