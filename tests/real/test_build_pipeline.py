@@ -29,12 +29,6 @@ SECRETS = {"NPM_TOKEN": "sup3r-secret-of-npm", "RAILPACK_NODE_VERSION": "22", "L
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    """As in the agent."""
-    return "asyncio"
-
-
-@pytest.fixture
 def git(private_network: None, tmp_path: Path) -> Iterator[GitServer]:
     """Repositories for those who know the token."""
     with GitServer(tmp_path / "git", TOKEN) as server:
