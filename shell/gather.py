@@ -6,6 +6,7 @@ serves a name or a route which the agent would take from nobody, as it may have 
 """
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TypeVar
 
 import anyio
@@ -78,7 +79,8 @@ class Gather:
         found = () if served is None else await served.fetch()
         if found == self._dns_before:  # the usual case, and judged before
             return found
-        self._dns_before = tuple(one for one in found if dns.could_be_expected(one, self._rules))
+        judged = partial(_only, lambda one: dns.could_be_expected(one, self._rules), found)
+        self._dns_before = await beside_if(len(found) > LARGE_ENTRIES, judged)
         if self._dns_before != found:
             raise _planted("dnsmasq", next(one.name for one in found if not dns.could_be_expected(one, self._rules)))
         return found
@@ -88,7 +90,8 @@ class Gather:
         found = () if served is None else await served.fetch()
         if found == self._caddy_before:
             return found
-        self._caddy_before = tuple(one for one in found if caddy.could_be_expected(one, self._rules))
+        judged = partial(_only, lambda one: caddy.could_be_expected(one, self._rules), found)
+        self._caddy_before = await beside_if(len(found) > LARGE_ENTRIES, judged)
         if self._caddy_before != found:
             raise _planted("caddy", next(one.domain for one in found if not caddy.could_be_expected(one, self._rules)))
         return found
@@ -129,6 +132,10 @@ def _start(tasks: anyio.abc.TaskGroup, read: Callable[[], Awaitable[T]]) -> list
 
     tasks.start_soon(run)
     return box
+
+
+def _only(could_be: Callable[[T], bool], found: tuple[T, ...]) -> tuple[T, ...]:
+    return tuple(one for one in found if could_be(one))
 
 
 def _planted(component: str, what: str) -> AdapterError:

@@ -99,14 +99,16 @@ class Caddy:
         breaks = 0
         for _ in range(_ROUNDS):
             snapshot = await self._snapshot_or_start(routes)
+            is_large = snapshot.is_large or len(routes) > LARGE_ENTRIES
             following = partial(caddy_change.next_operation, snapshot.config, routes, await self._base())
-            operation = await beside_if(snapshot.is_large or len(routes) > LARGE_ENTRIES, following)
+            operation = await beside_if(is_large, following)
             if operation is None:
                 return
+            body = await beside_if(is_large, partial(caddy_config.encode, operation.body))
             moves = self._moves(operation, snapshot)
             try:
                 await self._prepare(snapshot, moves=moves)
-                await self._send(operation, snapshot)
+                await self._send(operation, body, snapshot)
             except ConnectionBrokeError as error:
                 breaks += 1
                 if breaks == _BREAKS:
@@ -191,9 +193,8 @@ class Caddy:
                 raise
             logger().warning("folder of caddy's admin socket not checked", why=error.why, then="routes are updated")
 
-    async def _send(self, operation: Operation, snapshot: _Snapshot) -> None:
+    async def _send(self, operation: Operation, body: bytes, snapshot: _Snapshot) -> None:
         self._migrate_connections()
-        body = caddy_config.encode(operation.body)
         answer = await snapshot.admin.send(operation.method, operation.path, body, snapshot.etag)
         if answer.status == _OK:
             logger().info("caddy configured", request=f"{operation.method} {operation.path}")
@@ -228,7 +229,9 @@ class Caddy:
             # share its ports.
             await anyio.to_thread.run_sync(self._child.end)
             await self._refuse_taken_port()
-            await self._child.start(await self._first_config(routes))
+            base = await self._base()
+            first = await beside_if(len(routes) > LARGE_ENTRIES, partial(self._first_config, routes, base))
+            await self._child.start(first)
         logger().info("caddy started", by=unit or "agent")
         if not await self._is_up_within(_UP_LIMIT_S):
             words = "" if unit is not None or await self._found() else self._child.last_words()
@@ -253,8 +256,7 @@ class Caddy:
                 return False
         return False
 
-    async def _first_config(self, routes: tuple[Route, ...]) -> bytes:
-        base = await self._base()
+    def _first_config(self, routes: tuple[Route, ...], base: Base) -> bytes:
         admin: Object = {"admin": {"listen": self._settings.admin, "config": {"persist": False}}}
         return caddy_config.encode(caddy_change.with_routes(caddy_base.with_base(admin, base), routes, base))
 
