@@ -98,7 +98,6 @@ class Daemon:
         self._builder = assembly.builder(node, self._is_paused, self.parts)
         self._images = ImageLedger(node.data_dir, time.time)
         self._deployment_images = DeploymentImages(node.data_dir, self.parts)
-        self._kept_for: ExpectedState | None = None
         self._checks_health = not _SYSTEMD.is_dir()
         self._expected = Expected(node)
         self._gather = Gather(node.components, self.parts, node.rules)
@@ -133,8 +132,8 @@ class Daemon:
         self._ever_up.keep(state.memory.ever_up)
         self._watching(state, effects)
         in_force = state.memory.in_force
-        if in_force is not None and in_force is not self._kept_for and any(isinstance(one, Report) for one in effects):
-            self._kept_for = in_force  # a report follows from a look that listed all containers
+        if in_force is not None and any(isinstance(one, Report) for one in effects):
+            # A report follows from a look that listed all containers.
             self._deployment_images.look(in_force, self._gather.containers)
         if not self._is_ready and any(isinstance(one, Report) for one in effects):
             self._is_ready = True

@@ -40,6 +40,7 @@ class DeploymentImages:
         self.file = StateFile(data_dir / NAME, _FORMAT)
         found = self.file.load()
         self.known: dict[DeploymentId, KeptImage] = {} if found is None else found.images
+        self._looked_at: tuple[ExpectedState, frozenset[DeploymentId | None]] | None = None
 
     def of(self, deployment_id: DeploymentId, wanted: Image) -> KeptImage | None:
         """The image of a deployment; None before its first start."""
@@ -67,7 +68,11 @@ class DeploymentImages:
             raise AdapterError("agent", what, error.strerror or str(error), "tried again") from error
 
     def look(self, expected: ExpectedState, there: tuple[ActualContainer, ...]) -> None:
-        """After a look at the server that listed all containers."""
+        """After a look at the server that listed all containers. Costs next to nothing while the same deployments are wanted and seen."""
+        seen = frozenset(one.deployment_id for one in there)
+        if self._looked_at is not None and expected is self._looked_at[0] and seen == self._looked_at[1]:
+            return
+        self._looked_at = expected, seen
         after = deployment_images.after_look(self.known, expected, there)
         if after != self.known:
             self.known = after

@@ -243,6 +243,23 @@ def test_what_is_left_alone_is_said_and_left_alone(tmp_path: Path, node_type: No
     assert scenery.stage.journal == []
 
 
+def test_what_is_kept_of_a_deployment_goes_with_it(tmp_path: Path) -> None:
+    """Bounded: its image is known while it is wanted or its container is there, and no longer, though the document stays as it is then."""
+    scenery = Scenery(tmp_path, wanting("a", "b", "c"))
+    kept: list[set[str]] = []
+
+    async def scene() -> None:
+        for document in (wanting("a", "b", "c"), wanting("b", "c")):
+            scenery.change(document)
+            await anyio.sleep(30)
+            kept.append({*json.loads((tmp_path / "deployment-images.json").read_bytes())["images"]})
+        send()
+
+    play(scenery, scene)
+    assert [len(one) for one in kept] == [3, 2] and kept[1] < kept[0]
+    assert sorted(one.name for one in scenery.stage.podman.there.values()) == ["b", "c"]
+
+
 def test_an_unchanged_document_is_not_parsed_again(tmp_path: Path) -> None:
     """The very same value comes back; another document is another value, and a bad one spoils nothing."""
     scenery = Scenery(tmp_path, wanting("a"))
