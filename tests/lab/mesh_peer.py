@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from core import signing
+from shell.adapters.wireguard.userspace import listens
 from tests.lab.agent import Plane
 from tests.lab.lease import Group, Lease
 from tests.lab.process import Child, run
@@ -85,7 +86,9 @@ class MeshPeer:
         self._device = device = Child(("wireguard-go", "-f", self._interface), log, environment)
         self._lease.remember(Group(device.identity))
         wait_for(
-            lambda: socket.exists() or not device.running(), PATIENCE_S, f"{self._interface}; {device.last_words()}"
+            lambda: listens(self._interface) or not device.running(),
+            PATIENCE_S,
+            f"{self._interface}; {device.last_words()}",
         )
         key = self._folder / f"{self._interface}.key"
         key.write_text(base64.b64encode(self._key.private_bytes_raw()).decode())

@@ -17,7 +17,7 @@ from typing import Final
 import psutil
 
 from shell.adapters.wireguard.failures import COMPONENT
-from shell.adapters.wireguard.userspace import SOCKETS
+from shell.adapters.wireguard.userspace import SOCKETS, listens
 from shell.failure import AdapterError
 from shell.log import logger
 
@@ -54,7 +54,7 @@ def start(binary: str, interface: str, log: Path) -> None:
     # Whoever waits for it keeps it from staying behind as a zombie when it ends before the agent does.
     threading.Thread(target=child.wait, name=f"end of {binary}", daemon=True).start()
     deadline = time.monotonic() + _START_S
-    while not (SOCKETS / f"{interface}.sock").exists():
+    while not listens(interface):
         if child.poll() is not None or time.monotonic() > deadline:
             words = " ".join(log.read_text(errors="replace").split())[-_LONGEST_WORDS:]
             raise AdapterError(COMPONENT, what, words or "it ended at once", "tried again")

@@ -1,5 +1,6 @@
 """The userspace WireGuard, over its socket. Its process is found, started and ended in `process`."""
 
+import contextlib
 import socket
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,6 +15,15 @@ from shell.failure import understood
 SOCKETS: Final = Path("/var/run/wireguard")
 _LIMIT_S: Final = 3.0
 _LARGEST: Final = 4 * 1024**2
+
+
+def listens(interface: str) -> bool:
+    """Whether a wireguard-go takes connections for this interface. Its socket is there a moment before, and wg(8) would remove that."""
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.settimeout(_LIMIT_S)
+        connection.connect(str(SOCKETS / f"{interface}.sock"))
+        return True
+    return False
 
 
 class Userspace:

@@ -4,12 +4,13 @@ Its socket stays in the network where it was started, so that both ends reach ea
 """
 
 import base64
+from functools import partial
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from core.wireguard import Peer
-from shell.adapters.wireguard.userspace import SOCKETS
+from shell.adapters.wireguard.userspace import SOCKETS, listens
 from tests.lab.lease import Group, Lease
 from tests.lab.process import Child
 from tests.lab.wait import PATIENCE_S, wait_for
@@ -27,7 +28,7 @@ class FarEnd:
         self._process = Child(("wireguard-go", "-f", self.name), folder / "far.log")
         for child in (self._network, self._process):
             lease.remember(Group(child.identity))
-        wait_for((SOCKETS / f"{self.name}.sock").exists, PATIENCE_S, f"wireguard-go; {self._process.last_words()}")
+        wait_for(partial(listens, self.name), PATIENCE_S, f"wireguard-go; {self._process.last_words()}")
         secret = folder / "far.key"
         command("sh", "-c", f"umask 077; wg genkey > '{secret}'")
         own = X25519PrivateKey.from_private_bytes(near.settings.private_key).public_key().public_bytes_raw()

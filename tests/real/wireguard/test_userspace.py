@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ import pytest
 
 from core.wireguard import canonical_peers
 from shell.adapters.wireguard import process
+from shell.adapters.wireguard.userspace import SOCKETS, listens
 from shell.failure import AdapterError
 from tests.lab.lease import Group, Lease
 from tests.lab.process import Child, children_of
@@ -69,6 +71,21 @@ def served_by(tunnel: Tunnel) -> int:
 def test_userspace(check: Callable[[Tunnel], None], tunnel: Tunnel) -> None:
     """The check's own sentence says what."""
     check(tunnel)
+
+
+def test_a_socket_is_there_before_anybody_listens(tunnel: Tunnel) -> None:
+    """What asks in between is refused, and wg(8) takes the socket away and says that the protocol is not supported."""
+    path = SOCKETS / f"{tunnel.name}.sock"
+    path.parent.mkdir(exist_ok=True)
+    with socket.socket(socket.AF_UNIX) as made:
+        assert not listens(tunnel.name)
+        made.bind(str(path))
+        try:
+            assert path.exists() and not listens(tunnel.name)
+            made.listen()
+            assert listens(tunnel.name)
+        finally:
+            path.unlink()
 
 
 def test_two_servers_reach_each_other(tunnel: Tunnel, far: FarEnd) -> None:
