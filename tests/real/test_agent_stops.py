@@ -67,6 +67,9 @@ def test_others_go_on_and_the_agent_ends_within_a_stop(
         assert processes_of(container_id)
         assert agent.stop() == 0
         assert processes_of(container_id)
+    agent.start()
+    wait_for(lambda: not processes_of(container_id), _PATIENCE_S, "the orphan to end, since nobody ends it any more")
+    wait_for(lambda: container_id not in store.cli("ps", "-aq", "--no-trunc"), _PATIENCE_S, "its removal")
 
 
 def test_a_process_that_is_gone_unseen(plane: Plane, agent: Agent, store: PodmanStore, registry: Registry) -> None:

@@ -15,6 +15,7 @@ from shell.adapters.podman import Podman
 from shell.failure import AdapterError
 from tests.builders import an_image
 from tests.lab.agents_podman import create, listed, made, page, podman_on, wanted
+from tests.lab.container_processes import processes_of
 from tests.lab.images import image
 from tests.lab.podman_store import PodmanStore
 from tests.lab.wait import PATIENCE_S, wait_for
@@ -134,7 +135,7 @@ async def test_many_calls_to_a_service_that_hangs(podman: Podman, store: PodmanS
 
 
 async def test_the_service_dies_while_a_container_is_being_stopped(podman: Podman, store: PodmanStore) -> None:
-    """Said at once; the same again afterwards ends well."""
+    """Said at once; the same again afterwards ends well, and with the container's process (L47)."""
     container_id = await made(podman, wanted(store, store.load(image("stubborn"))))
     failures: list[AdapterError] = []
 
@@ -160,7 +161,7 @@ async def test_the_service_dies_while_a_container_is_being_stopped(podman: Podma
     store.start()
     assert [one.state for one in await listed(podman)] in (["stopping"], ["running"])
     await podman.stop_and_remove(container_id, grace_s=0.5)
-    assert await listed(podman) == ()
+    assert await listed(podman) == () and processes_of(container_id) == []
 
 
 async def test_a_crash_between_creation_and_start(podman: Podman, store: PodmanStore) -> None:

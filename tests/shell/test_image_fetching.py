@@ -230,6 +230,19 @@ def test_three_at_a_time_in_the_order_asked_for(tmp_path: Path) -> None:
     assert [when for _, _, when in stage.answers] == pytest.approx([10, 12, 12, 20, 22, 22, 30])
 
 
+@pytest.mark.parametrize("places", [1, 2, 5])
+def test_as_many_at_a_time_as_the_operator_says(tmp_path: Path, places: int) -> None:
+    """`--pull-concurrency`."""
+
+    async def scene(stage: Stage) -> None:
+        stage.podman.scripts["layers"] = taking(10)
+        stage.ask(*names(7))
+        await anyio.sleep(HEAD_START_S + 1)
+        assert len(stage.pulled) == places
+
+    play(tmp_path, scene, FetchSettings(concurrency=places))
+
+
 def test_others_wait_for_the_first_no_longer_than_it_lasts(tmp_path: Path) -> None:
     """A small image, or one that fails at once."""
 
