@@ -16,7 +16,8 @@ from anyio.abc import SocketAttribute, SocketStream
 from structlog.testing import capture_logs
 
 from core.caddy_base import Base
-from shell import node
+from core.doctor import Level
+from shell import examination, node
 from shell.adapters.caddy import Caddy, CaddySettings, process
 from shell.adapters.caddy.admin import Admin, ConnectionBrokeError, NobodyListensError
 from shell.failure import AdapterError
@@ -126,6 +127,48 @@ def test_one_that_listens_where_it_usually_does_is_found(usual: int, monkeypatch
             monkeypatch.setattr(node, "_USUAL_ADMINS", (admin.address, "unix//nowhere/b.sock")[:: 1 - 2 * usual])
             found = node.caddy(Options(caddy_admin="unix//nowhere/a.sock"), "http://127.0.0.1:1")
             assert await found.fetch_admin() == (admin.address, ())
+
+    anyio.run(main)
+
+
+@pytest.mark.parametrize("is_proxy", [True, False])
+def test_doctor_names_an_address_that_everybody_reaches(is_proxy: bool) -> None:
+    """L61: a person's Caddy keeps it, and its owner reads what to write where."""
+
+    async def main() -> None:
+        async with breaking(0) as (admin, _):
+            options = Options(caddy_admin=admin.address)
+            found = [one async for one in examination._components(options, is_proxy=is_proxy)]
+            named = [one for one in found if one.check == "caddy admin"]
+            assert [one.level for one in named] == [Level.WARNING] * is_proxy
+            assert all(admin.address in one.found and "unix//run/techulus-caddy" in one.todo for one in named)
+
+    anyio.run(main)
+
+
+@pytest.mark.parametrize(("answer", "says"), [(None, None), (b"HTTP/1.1 403 No\r\nContent-Length: 0\r\n\r\n", "403")])
+def test_doctor_and_a_caddy_that_cannot_be_read(
+    answer: bytes | None, says: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that does not run is no fault; one that answers something else is said."""
+    monkeypatch.setattr(node, "_USUAL_ADMINS", ())
+
+    async def serve(stream: SocketStream) -> None:
+        async with stream:
+            await stream.receive()
+            await stream.send(answer or b"")
+
+    async def main() -> None:
+        async with (
+            await anyio.create_tcp_listener(local_host="127.0.0.1") as listener,
+            anyio.create_task_group() as tasks,
+        ):
+            tasks.start_soon(listener.serve, serve)
+            there = f"127.0.0.1:{listener.extra(SocketAttribute.local_port)}"
+            options = Options(caddy_admin="unix//nowhere/a.sock" if answer is None else there)
+            found = [one.found for one in await examination._caddy_admin(options)]
+            assert found == [] if says is None else says in found[0]
+            tasks.cancel_scope.cancel()
 
     anyio.run(main)
 
