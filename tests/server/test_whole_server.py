@@ -25,6 +25,7 @@ SUBNET, PEER_SUBNET = 7, 8
 IMAGES = (image("web"), image("health"), image("env"))
 _PATIENCE_S = 600
 _INSTALL_S = 1200
+_STUCK = "sleep 1000"
 
 
 def reference(one: Image) -> str:
@@ -33,14 +34,16 @@ def reference(one: Image) -> str:
 
 
 def services() -> dict[str, object]:
-    """Three: one public, one with a health check."""
+    """Four: one public, one with a health check, one with a check that does not end."""
     # The processor is emulated: a check takes seconds there, which is neither too long for Podman nor all that the server does.
     check = {"cmd": "test -f /www/health", "interval": 30, "timeout": 120, "retries": 3, "start_period": 1}
+    stuck = {"cmd": _STUCK, "interval": 60, "timeout": 20, "retries": 1, "start_period": 1}
     web, health, env = (reference(one) for one in IMAGES)
     return {
         "web": {"image": web, "servers": ["one"], "ports": [{"container": 80, "domain": "app.test"}]},
         "checked": {"image": health, "servers": ["one"], "health_check": check},
         "env": {"image": env, "servers": ["one"]},
+        "stuck": {"image": web, "servers": ["one"], "health_check": stuck},
     }
 
 
@@ -78,6 +81,13 @@ def containers(server: VmServer) -> list[str]:
     return sorted(line for line in said.splitlines() if len(line.split()) > 2 and not line.startswith("Error"))
 
 
+def kill_unseen(server: VmServer, there: list[str]) -> str:
+    """End the process of the first of these and its monitor, so that Podman goes on to say `Up`; its name."""
+    name = there[0].split()[0]
+    server.run(f"kill -9 $(podman inspect --format '{{{{.State.ConmonPid}}}} {{{{.State.Pid}}}}' {name})")
+    return name
+
+
 def is_answered(url: str) -> bool:
     """Whether a container answers through the tunnel."""
     try:
@@ -98,7 +108,7 @@ def is_public(server: VmServer, root: Path) -> bool:
 
 
 def test_a_proxy_from_its_installation_to_its_end(bundle: Bundle, tmp_path: Path) -> None:
-    """L5, L16, L25, L29: registers, serves, comes back without its control plane, is upgraded unnoticed, and is taken away."""
+    """L5, L16, L25, L29, L48, L51: registers, serves, comes back without its control plane, is upgraded unnoticed, and is taken away."""
     with Plane(tmp_path / "plane") as plane, MeshPeer(plane, tmp_path, PEER_SUBNET, HOST) as peer:
         plane.want(services())
         with VmServer(tmp_path / "machine", disk(tmp_path, bundle)) as server:
@@ -107,7 +117,7 @@ def test_a_proxy_from_its_installation_to_its_end(bundle: Bundle, tmp_path: Path
                 server.run(
                     f"podman load --quiet --input /root/{one.name}.tar && podman tag {one.reference} {reference(one)}"
                 )
-            wait_for(lambda: len(containers(server)) == 3, _PATIENCE_S, "three containers")
+            wait_for(lambda: len(containers(server)) == 4, _PATIENCE_S, "four containers")
             peer.learn()
             addresses = {one["service"]: one["ipAddress"] for one in plane.lab("deployments")}
             through_tunnel = f"http://{addresses['env']}/"
@@ -117,6 +127,16 @@ def test_a_proxy_from_its_installation_to_its_end(bundle: Bundle, tmp_path: Path
                 "systemctl list-timers --all; systemctl cat '*.timer' --no-pager | cat; "
                 "grep -rh ExecStart /run/systemd/transient || true"
             ), "by Podman's own timers"
+            wait_for(
+                lambda: "(unhealthy)" in server.run("podman ps"),
+                _PATIENCE_S,
+                "a check that does not end to have failed",
+            )
+            assert int(server.ask(f"pgrep --count --full --exact '{_STUCK}'")[1]) <= 1
+            there = containers(server)
+            killed = kill_unseen(server, there)
+            wait_for(lambda: len({*containers(server)} & {*there}) == 3, _PATIENCE_S, f"{killed} in a new process")
+            wait_for(lambda: len(containers(server)) == 4, _PATIENCE_S, "four containers again")
             wait_for(lambda: is_public(server, tmp_path / "root.crt"), _PATIENCE_S, "the public answer")
             assert "wireguard" in server.run("lsmod") and server.ask("pgrep wireguard-go")[0] == 1
             assert server.run("stat --file-system --format %T /sys/fs/cgroup").strip() == "cgroup2fs"
@@ -125,7 +145,7 @@ def test_a_proxy_from_its_installation_to_its_end(bundle: Bundle, tmp_path: Path
             # What Podman and Caddy wrote within the last half minute, they do not insist on having on the disk.
             server.run("sync")
             server.cut_power()
-            wait_for(lambda: len(containers(server)) == 3, _PATIENCE_S, "the containers again")
+            wait_for(lambda: len(containers(server)) == 4, _PATIENCE_S, "the containers again")
             wait_for(lambda: is_answered(through_tunnel), _PATIENCE_S, "the tunnel again")
             wait_for(lambda: is_public(server, tmp_path / "root.crt"), _PATIENCE_S, "the public answer again")
             assert "last good" in server.run(f"journalctl --boot --unit {UNIT}")
