@@ -22,7 +22,7 @@ from tests.fuzz.mutation import inputs, pumped
 FOUND: Final = Path(__file__).parent / "found"
 SLOW_S: Final = 0.02  # an input that takes longer is doubled, to see how that grows
 GROWTH: Final = 3.0  # for a doubling; what is quadratic has 4
-_PUMPED: Final = 50  # one input of so many
+PUMPED: Final = 50  # one input of so many of each parser
 _TIMES: Final = 2_000
 
 
@@ -75,11 +75,12 @@ def fuzz(parsers: list[str], seed: int, count: int | None, seconds: float | None
     for number in itertools.count():
         if number == count or (end is not None and time.monotonic() > end):
             return number
-        name = parsers[number % len(parsers)]
+        turn, index = divmod(number, len(parsers))
+        name = parsers[index]
         raw = next(streams[name])
         try:
             feed(name, raw)
-            if number % _PUMPED == 0:
+            if (turn + index) % PUMPED == 0:  # the parsers in turn, whatever their number is
                 check_growth(name, raw, random)
         except Exception:
             print(f"{name}: input {number} of seed {seed}; an input that is kept: {keep(name, raw)}", file=sys.stderr)
