@@ -19,6 +19,7 @@ from core.caddy_base import Base
 from core.doctor import Level
 from shell import examination, node
 from shell.adapters.caddy import Caddy, CaddySettings, process
+from shell.adapters.caddy import admin as admin_module
 from shell.adapters.caddy.admin import Admin, ConnectionBrokeError, NobodyListensError
 from shell.failure import AdapterError
 from shell.options import Options
@@ -76,6 +77,23 @@ def test_a_read_is_not_tried_for_ever() -> None:
             with pytest.raises(ConnectionBrokeError, match="the connection broke"):
                 await admin.get("/config/")
             assert server.heard == [b"GET"] * 3
+
+    anyio.run(main)
+
+
+@pytest.mark.parametrize("most", [1, 2])
+def test_an_answer_is_read_up_to_its_bound(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """L58: a longer one is a failure of its own, and is not asked for again."""
+    monkeypatch.setattr(admin_module, "_LONGEST_ANSWER_BYTES", most)
+
+    async def main() -> None:
+        async with breaking(0) as (admin, server):
+            if most == len(b"{}"):
+                assert (await admin.get("/config/")).body == b"{}"
+            else:
+                with pytest.raises(AdapterError, match="the answer is longer than 1 bytes"):
+                    await admin.get("/config/")
+            assert server.heard == [b"GET"]
 
     anyio.run(main)
 
