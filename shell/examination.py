@@ -155,7 +155,7 @@ async def _control_plane(options: Options) -> Finding:
     if known is None:
         return Finding("control plane", Level.WARNING, "its address is not known", "give it with --url")
     try:
-        plane = ControlPlane(check_url(known, allow_http=True), ca_file=options.ca_file, timeout_s=_ASK_S)
+        plane = ControlPlane(check_url(known, allow_http=options.allow_http), ca_file=options.ca_file, timeout_s=_ASK_S)
     except CommandError as error:
         return Finding("control plane", Level.FAILED, str(error), "put the option or the variable right")
     try:

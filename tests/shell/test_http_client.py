@@ -54,7 +54,7 @@ def imported(path: Path) -> Iterator[str]:
 
 
 def test_there_is_one_client() -> None:
-    """L58: no second way out of the house. Podman's and Caddy's adapters stay on this machine, with their own bounds."""
+    """L58: no second way out of the house. Podman's and Caddy's adapters have bounds of their own."""
     for path in (ROOT / "shell").rglob("*.py"):
         name = str(path.relative_to(ROOT))
         allowed = next((allowed for start, allowed in OWN_WAY.items() if name.startswith(start)), set())
@@ -245,10 +245,10 @@ def test_a_bundle_with_comments_is_read(tmp_path: Path) -> None:
     assert len(trusted(bundle).get_ca_certs()) == len(trusted(None).get_ca_certs()) + 2
 
 
-def doctor(tmp_path: Path, *options: str) -> dict[str, str]:
+def doctor(tmp_path: Path, *options: str, url: str = "https://plane.company.test") -> dict[str, str]:
     """What `agent doctor` finds of the control plane, with the environment of this moment."""
     argv = [str(AGENT), "doctor", "--output", "json", "--data-dir", str(tmp_path / "none"), "--no-builds", *options]
-    argv += ["--podman-socket", str(tmp_path / "none.sock"), "--url", "https://plane.company.test"]
+    argv += ["--podman-socket", str(tmp_path / "none.sock"), "--url", url]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
     checks: list[dict[str, str]] = json.loads(done.stdout)["checks"]
     return next(one for one in checks if one["check"] == "control plane")
@@ -260,6 +260,17 @@ def test_doctor_goes_the_way_of_the_agent(company: Company, tmp_path: Path) -> N
     assert (found["level"], found["todo"]) == ("ok", "")
     assert f"answers through the proxy {company.proxy.address}" in found["found"]
     assert "CERTIFICATE_VERIFY_FAILED" in doctor(tmp_path)["found"]
+
+
+@pytest.mark.parametrize(("options", "level"), [((), "failed"), (("--allow-http",), "warning")])
+def test_doctor_refuses_the_address_that_the_agent_refuses(
+    options: tuple[str, ...], level: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Plain HTTP to another machine; with the option all that is wrong is that nobody answers there."""
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    found = doctor(tmp_path, *options, url="http://plane.nowhere.test")
+    assert found["level"] == level
+    assert ("would send secrets in the clear" in found["found"]) == (level == "failed")
 
 
 def test_doctor_knows_the_proxy_of_the_service(
