@@ -7,12 +7,14 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from returns.pipeline import is_successful
 
-from core import bounds, caddy_change, plan, work_queue
+from core import bounds, caddy_change, plan, protocol, work_queue
 from core.caddy_base import Base
 from core.caddy_config import decode, encode
 from core.dns import Record, could_be_expected
 from core.memory import Memory, image_requests
+from core.protocol import ClaimedBuild, Message, PendingBuilds, WorkItem
 from core.state import ActualState, NodeType, parse_expected
 from tests import builders
 from tests.builders import a_container_entry, a_peer_entry, a_record_entry, a_route_entry, an_expected_document
@@ -80,6 +82,11 @@ def test_a_name_with_as_many_addresses_as_are_taken() -> None:
     assert could_be_expected(state.dns[0]) and not could_be_expected(Record("a.internal", ips))
 
 
+def _volume(name: str = "data", **changes: str) -> dict[str, Any]:
+    path = builders.a_volume_entry()["hostPath"].removesuffix("data")
+    return builders.a_volume_entry(name=name, hostPath=path + name, **changes)
+
+
 @pytest.mark.parametrize(
     ("path", "good", "field", "spoiled"),
     [
@@ -104,6 +111,13 @@ def test_a_name_with_as_many_addresses_as_are_taken() -> None:
             "healthCheck.cmd",
             {"healthCheck": builders.a_health_check_entry(cmd="x" * (bounds.COMMAND + 1))},
         ),
+        ("containers", a_container_entry, "volumes[0].name", {"volumes": [_volume(name="d" * (bounds.VOLUME + 1))]}),
+        (
+            "containers",
+            a_container_entry,
+            "volumes[0].containerPath",
+            {"volumes": [_volume(containerPath="/" + "d" * bounds.PATH)]},
+        ),
         ("dns.records", a_record_entry, "ips", {"ips": ["10.200.1.2"] * (bounds.NAME_ADDRESSES + 1)}),
         ("caddy.routes", a_route_entry, "id", {"id": "d" * (bounds.ID + 1)}),
         ("caddy.routes", a_route_entry, "serviceId", {"serviceId": "d" * (bounds.ID + 1)}),
@@ -124,6 +138,40 @@ def test_an_entry_over_a_bound_is_rejected_alone(path: str, good: Any, field: st
     assert [one.path for one in state.rejected] == [f"{path}[0].{field}"]
     assert len(state.rejected[0].reason) < 200
     assert not parsed(path, [good()]).unwrap().rejected
+
+
+def test_the_longest_names_of_a_volume_are_taken() -> None:
+    """A file may be called so, and be so deep."""
+    volume = _volume(name="d" * bounds.VOLUME, containerPath="/" + "d" * (bounds.PATH - 1))
+    assert not parsed("containers", [a_container_entry(volumes=[volume])]).unwrap().rejected
+
+
+_BUILD = {"id": "b", "commitSha": "HEAD", "branch": "main", "serviceId": "s", "projectId": "p"}
+_CLAIM = {"cloneUrl": "https://h/a.git", "imageUri": "r/p/s:1", "secrets": {}}
+
+
+@pytest.mark.parametrize(
+    ("kind", "message", "path"),
+    [
+        (WorkItem, lambda name: {"id": name, "type": "stop", "payload": ""}, "id"),
+        (PendingBuilds, lambda name: {"build": {**_BUILD, "id": name}}, "build.id"),
+        (ClaimedBuild, lambda name: {**_CLAIM, "build": {**_BUILD, "id": name}}, "build.id"),
+    ],
+)
+def test_an_id_over_its_bound(kind: type[Message], message: Callable[[str], Any], path: str) -> None:
+    """It is named wherever its item or its build is spoken of; the reason does not repeat it."""
+    longest, longer = (json.dumps(message("d" * (bounds.SHOWN_ID + more))).encode() for more in (0, 1))
+    assert is_successful(protocol.parse(longest, kind))
+    why = protocol.parse(longer, kind).failure()
+    assert why.startswith(f"{path}: ") and len(why) < 200
+
+
+def test_an_item_with_an_id_over_its_bound() -> None:
+    """It cannot be acknowledged, and takes no other with it."""
+    ids = ["d" * (bounds.SHOWN_ID + 1), "d" * bounds.SHOWN_ID]
+    items = [{"id": name, "type": "stop", "payload": ""} for name in ids]
+    pending = work_queue.parse(json.dumps({"items": items}).encode()).unwrap()
+    assert pending.ids == {ids[1]} and len(pending.nameless) == 1
 
 
 def test_the_upstreams_of_all_routes_are_counted_together() -> None:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from returns.pipeline import is_successful
 
-from core import work
+from core import bounds, work
 from core.containers import ContainerId, DeploymentId
 from core.protocol import WorkItem
 from core.work import (
@@ -41,6 +41,12 @@ def item(kind: str, payload: object, created_at: str = "2026-01-01T00:00:00Z", n
         ("restart", {"deploymentId": "d", "containerId": "c"}, Restart(DeploymentId("d"))),
         ("stop", {"deploymentId": "d", "containerId": None}, Stop(DeploymentId("d"))),
         ("force_cleanup", {"serviceId": "s", "containerIds": ["c"]}, ForceCleanup("s", frozenset({ContainerId("c")}))),
+        pytest.param(
+            "force_cleanup",
+            {"serviceId": "s", "containerIds": ["c"] * bounds.WORK_CONTAINERS},
+            ForceCleanup("s", frozenset({ContainerId("c")})),
+            id="as many containers as are taken",
+        ),
         ("cleanup_volumes", {"serviceId": "s"}, CleanupVolumes("s")),
         ("deploy", "whatever", WakeUp("deploy")),
         ("update_wireguard", {"peers": []}, WakeUp("update_wireguard")),
@@ -60,6 +66,11 @@ def test_a_good_item(kind: str, payload: object, task: work.Task) -> None:
         ("stop", {"deploymentId": ""}),
         ("stop", {"deploymentId": 5}),
         ("force_cleanup", {"serviceId": "s"}),
+        pytest.param(
+            "force_cleanup",
+            {"serviceId": "s", "containerIds": ["c"] * (bounds.WORK_CONTAINERS + 1)},
+            id="too many containers",
+        ),
         ("cleanup_volumes", {"serviceId": "../etc"}),
         ("cleanup_volumes", {"serviceId": "a/b"}),
         ("cleanup_volumes", {"serviceId": "."}),

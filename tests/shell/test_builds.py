@@ -9,6 +9,7 @@ import anyio
 import anyio.to_thread
 import pytest
 
+from core import bounds
 from core.build_plan import Stage
 from core.secrets import EncryptionKey, encrypt
 from shell.building import pipeline
@@ -31,6 +32,7 @@ from tests.shell.builds_desk import (
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("quick")]
 
 anyio_backend, quick = builds_desk.anyio_backend, builds_desk.quick
+_MANY = {f"S{number}": "%" for number in range(bounds.SECRETS + 1)}
 
 
 async def test_a_build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,6 +81,15 @@ async def test_a_claim_without_an_answer(tmp_path: Path, answer: Any) -> None:
     [
         ({"secrets": {"X": "%%%"}}, "the secret 'X' cannot be read"),
         ({"secrets": {"X": encrypt(EncryptionKey(bytes(32)), "v", bytes(12))}}, "the secret 'X' cannot be read"),
+        pytest.param({"secrets": _MANY}, "the build has 1001 secrets with 1001 characters", id="too many secrets"),
+        pytest.param(
+            {"secrets": {"X": "%" * (bounds.SECRETS_TEXT + 1)}},
+            "the build has 1 secrets with 262145 characters",
+            id="too long a secret",
+        ),
+        pytest.param(
+            {"secrets": {"X": "%" * bounds.SECRETS_TEXT}}, "the secret 'X' cannot be read", id="the longest secret"
+        ),
         ({"cloneUrl": "ssh://git.example/a.git"}, "scheme is 'ssh'"),
         ({"build": {**DETAILS, "commitSha": "-x"}}, "is not a commit"),
         ({"build": {**DETAILS, "id": "other"}}, "another build's"),
