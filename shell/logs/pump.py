@@ -217,7 +217,7 @@ class Pump:
     async def _hand_over(self) -> None:
         content, lines = b"".join(self._content), self._lines
         self._content, self._size, self._lines = [], 0, 0
-        entry = self.sender.offer(content, lines)
+        entry = await self.sender.offer(content, lines)
         earlier = self._on_its_way.waiting if self._on_its_way is not None else ()  # that one is safe before this is
         self._on_its_way = _Handed(entry, self._reached(), self._complete(), (*earlier, *self._answered))
         self._answered = []

@@ -1,18 +1,26 @@
 """Batches to the log store, one at a time, in order. A batch is safe when the store has taken it or the disk has it.
 
+The spool is used in threads, one use at a time: a disk that is slow or hangs holds up the logs and nothing else.
+
 A store that is slow, away or broken holds nobody up: what comes meanwhile waits on disk. A batch that is refused is split until the lines
 at fault are found; those are left out, and counted.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final
+from functools import partial
+from typing import Final, ParamSpec, TypeVar
 
 import anyio
+import anyio.to_thread
 
 from shell.adapters.victorialogs import LogsError, Store, send_each
 from shell.log import logger
 from shell.logs.spool import Batch, Spool
 from shell.parts import Turned, no_turn
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 FIRST_PAUSE_S: Final = 1.0
 LONGEST_PAUSE_S: Final = 30.0
@@ -48,21 +56,18 @@ class Sender:
         self._store = store
         self._number = spool.last_number
         self._in_memory: Entry | None = None
+        self._turn = anyio.Lock()  # held by whoever uses the spool or changes `_in_memory`
         self._wake = anyio.Event()
         self._ending = anyio.Event()
         self._ended = anyio.Event()
         self._complaint: str | None = None
         self._refusal: str | None = None
 
-    def offer(self, content: bytes, lines: int) -> Entry:
+    async def offer(self, content: bytes, lines: int) -> Entry:
         """Have whole lines sent. What is handed over while another batch is on its way goes to the disk, and so does that one."""
         self._number += 1
         entry = Entry(Batch(self._number, lines, content))
-        if self._in_memory is None and not len(self.spool):
-            self._in_memory = entry
-            self._wake.set()
-        else:
-            self._try_to_keep(entry)
+        await self._take(entry)
         return entry
 
     async def insist(self, entry: Entry) -> None:
@@ -70,32 +75,28 @@ class Sender:
         while entry is not self._in_memory and not entry.safe.is_set():
             with anyio.move_on_after(_TRY_AGAIN_S):
                 await entry.safe.wait()
-            if self._in_memory is None and not len(self.spool):  # the store has taken what was before it
-                self._in_memory = entry
-                self._wake.set()
-            else:
-                self._try_to_keep(entry)
+            await self._take(entry)
 
     async def run(self, turned: Turned = no_turn) -> None:
         """Send until `end`."""
         pause_s = FIRST_PAUSE_S
         while not self._ending.is_set():
-            entry = self._in_memory or self._oldest()
+            self._wake = anyio.Event()  # set by whatever comes from here on
+            entry = await self._next()
             if entry is None:
                 turned()
-                self._wake = anyio.Event()
                 await self._wake.wait()
                 continue
             try:
                 await self._send(entry.batch.content, entry.batch.lines)
             except LogsError as error:
-                self._put_aside(entry, error)
+                await self._put_aside(entry, error)
                 with anyio.move_on_after(pause_s):
                     await self._ending.wait()
                 pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
             else:
                 pause_s = FIRST_PAUSE_S
-                self._settle(entry)
+                await self._settle(entry)
             turned()
         self._ended.set()
 
@@ -105,9 +106,20 @@ class Sender:
         self._wake.set()
         await self._ended.wait()
 
-    def _oldest(self) -> Entry | None:
-        batch = self.spool.oldest()
-        return None if batch is None else Entry(batch, is_kept=True)
+    async def _take(self, entry: Entry) -> None:
+        async with self._turn:
+            if self._in_memory is None and not len(self.spool):  # the store has taken what was before it
+                self._in_memory = entry
+                self._wake.set()
+            else:
+                await self._try_to_keep(entry)
+
+    async def _next(self) -> Entry | None:
+        async with self._turn:
+            if self._in_memory is not None or not len(self.spool):
+                return self._in_memory
+            batch = await _in_a_thread(self.spool.oldest)
+            return None if batch is None else Entry(batch, is_kept=True)
 
     async def _send(self, content: bytes, lines: int) -> None:
         before = self.counts.refused
@@ -125,36 +137,38 @@ class Sender:
             self._refusal = error.why
             logger().warning("log line refused", why=error.why, bytes=len(line), then="it is left out", ship=False)
 
-    def _put_aside(self, entry: Entry, error: LogsError) -> None:
+    async def _put_aside(self, entry: Entry, error: LogsError) -> None:
         """The store cannot take it now: it waits on disk."""
         self._complain("logs not sent", error.why, "they wait on disk and are sent later")
-        if self._in_memory is not entry:
-            return
-        self._try_to_keep(entry)
-        if entry.is_kept:
-            self._in_memory = None
+        async with self._turn:
+            if self._in_memory is not entry:
+                return
+            await self._try_to_keep(entry)
+            if entry.is_kept:
+                self._in_memory = None
 
-    def _settle(self, entry: Entry) -> None:
-        if entry.is_kept:
-            self.spool.remove(entry.batch)
-        if self._in_memory is entry:
-            self._in_memory = None
-        entry.safe.set()
+    async def _settle(self, entry: Entry) -> None:
+        async with self._turn:
+            if entry.is_kept:
+                await _in_a_thread(self.spool.remove, entry.batch)
+            if self._in_memory is entry:
+                self._in_memory = None
+            entry.safe.set()
         if self._complaint is not None and not len(self.spool):
             self._complaint = None
             logger().info("logs go out again", ship=False)
 
-    def _try_to_keep(self, entry: Entry) -> None:
+    async def _try_to_keep(self, entry: Entry) -> None:
         try:
-            self._keep_in_order(entry)
+            await self._keep_in_order(entry)
         except OSError as error:
             self._complain("logs not kept", str(error), "reading waits until the store or the disk takes them")
 
-    def _keep_in_order(self, entry: Entry) -> None:
+    async def _keep_in_order(self, entry: Entry) -> None:
         """Put it on disk, and before it the one that is being sent: a crash must not lose the older of the two."""
         for one in (self._in_memory, entry):
             if one is not None and not one.is_kept:
-                dropped = self.spool.add(one.batch)
+                dropped = await _in_a_thread(self.spool.add, one.batch)
                 one.is_kept = True
                 one.safe.set()
                 self.counts.spooled += one.batch.lines
@@ -167,3 +181,8 @@ class Sender:
         if self._complaint != why:
             self._complaint = why
             logger().warning(event, why=why, then=then, ship=False)
+
+
+async def _in_a_thread(use: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    # Left behind when the agent ends: a disk that hangs must not hold up a stop.
+    return await anyio.to_thread.run_sync(partial(use, *args, **kwargs), abandon_on_cancel=True)

@@ -1,12 +1,12 @@
 """Batches that wait on disk until the log store takes them: bounded, oldest first, oldest dropped first when there is no room."""
 
-import os
+import threading
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from shell import state_file
+from shell import files, state_file
 
 _SUFFIX: Final = ".batch"
 _BLOCK: Final = 4096
@@ -22,11 +22,15 @@ class Batch:
 
 
 class Spool:
-    """A folder of batches. What was here before is still here; a file that a crash has cut short is left out."""
+    """A folder of batches. What was here before is still here; a file that a crash has cut short is left out.
+
+    `add`, `oldest` and `remove` block, and may be called from any thread. What `add` has returned from survives a power cut.
+    """
 
     def __init__(self, folder: Path, limit_bytes: int) -> None:
         self._folder = folder
         self._limit_bytes = limit_bytes
+        self._use = threading.Lock()
         state_file.make_folder(folder)
         for unfinished in folder.glob("*.new"):
             with suppress(OSError):
@@ -46,31 +50,30 @@ class Spool:
     def add(self, batch: Batch) -> int:
         """Keep a batch; how many lines had to be dropped for it. Raises OSError when the disk does not take it."""
         name = f"{batch.number:016d}-{batch.lines}{_SUFFIX}"
-        fresh = self._folder / f"{name}.new"
-        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(batch.content)
-        fresh.rename(self._folder / name)
-        self._note(name, len(batch.content))
-        dropped = 0
-        while self.size_bytes > self._limit_bytes and len(self._sizes) > 1:
-            oldest = min(self._sizes)
-            dropped += _parts(oldest)[1]
-            self._forget(oldest)
-        return dropped
+        with self._use:
+            files.write_atomic(self._folder / name, batch.content)
+            self._note(name, len(batch.content))
+            dropped = 0
+            while self.size_bytes > self._limit_bytes and len(self._sizes) > 1:
+                oldest = min(self._sizes)
+                dropped += _parts(oldest)[1]
+                self._forget(oldest)
+            return dropped
 
     def oldest(self) -> Batch | None:
         """The batch that has waited longest; it stays until it is removed."""
-        while self._sizes:
-            name = min(self._sizes)
-            with suppress(OSError):
-                return Batch(*_parts(name), state_file.read(self._folder / name))
-            self._forget(name)
-        return None
+        with self._use:
+            while self._sizes:
+                name = min(self._sizes)
+                with suppress(OSError):
+                    return Batch(*_parts(name), state_file.read(self._folder / name))
+                self._forget(name)
+            return None
 
     def remove(self, batch: Batch) -> None:
         """It is stored. Fine when it is not here."""
-        self._forget(f"{batch.number:016d}-{batch.lines}{_SUFFIX}")
+        with self._use:
+            self._forget(f"{batch.number:016d}-{batch.lines}{_SUFFIX}")
 
     def _note(self, name: str, size_bytes: int) -> None:
         self._drop(name)

@@ -1,15 +1,20 @@
 """`shell.logs.sender` and its spool: in order, bounded, safe before it is said to be."""
 
+import os
+import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import anyio
+import pytest
 from structlog.testing import capture_logs
 
 from shell.adapters.victorialogs import LogsError
 from shell.logs.sender import Sender
 from shell.logs.spool import Batch, Spool
+from tests.lab.wait import PATIENCE_S
 from tests.shell import virtual_time
 
 MIB = 1024**2
@@ -60,9 +65,9 @@ def lines(*numbers: int) -> list[bytes]:
     return [b"line %d" % number for number in numbers]
 
 
-def offer(sender: Sender, *numbers: int) -> None:
+async def offer(sender: Sender, *numbers: int) -> None:
     """Hand over one batch of them."""
-    sender.offer(b"".join(line + b"\n" for line in lines(*numbers)), len(numbers))
+    await sender.offer(b"".join(line + b"\n" for line in lines(*numbers)), len(numbers))
 
 
 def test_a_batch_is_sent_at_once(tmp_path: Path) -> None:
@@ -70,7 +75,7 @@ def test_a_batch_is_sent_at_once(tmp_path: Path) -> None:
     store = Store(takes_s=0.1)
 
     async def scene(sender: Sender) -> None:
-        entry = sender.offer(b"line 1\n", 1)
+        entry = await sender.offer(b"line 1\n", 1)
         assert not entry.safe.is_set()
         await anyio.sleep(0.2)
         assert entry.safe.is_set()
@@ -85,10 +90,10 @@ def test_what_comes_while_one_is_on_its_way(tmp_path: Path) -> None:
     store = Store(takes_s=5)
 
     async def scene(sender: Sender) -> None:
-        first = sender.offer(b"line 1\n", 1)
+        first = await sender.offer(b"line 1\n", 1)
         await anyio.sleep(1)
-        offer(sender, 2)
-        offer(sender, 3)
+        await offer(sender, 2)
+        await offer(sender, 3)
         assert first.safe.is_set()
         assert len(sender.spool) == 3
         await anyio.sleep(30)
@@ -104,7 +109,7 @@ def test_a_store_that_is_away(tmp_path: Path) -> None:
 
     async def scene(sender: Sender) -> None:
         for number in range(5):
-            offer(sender, number)
+            await offer(sender, number)
             await anyio.sleep(100)
         assert store.tries < 25
         store.away = False
@@ -120,15 +125,15 @@ def test_a_crash_while_it_is_away(tmp_path: Path) -> None:
     """The next run sends what waits, before what is new."""
 
     async def away(sender: Sender) -> None:
-        offer(sender, 1, 2)
+        await offer(sender, 1, 2)
         await anyio.sleep(10)
-        offer(sender, 3)
+        await offer(sender, 3)
 
     play(tmp_path / "s", Store(away=True), away)
     store = Store()
 
     async def back(sender: Sender) -> None:
-        offer(sender, 4)
+        await offer(sender, 4)
         await anyio.sleep(1)
 
     play(tmp_path / "s", store, back)
@@ -140,7 +145,7 @@ def test_a_bad_line_is_found(tmp_path: Path) -> None:
     store = Store(bad=b"line 37\n")
 
     async def scene(sender: Sender) -> None:
-        offer(sender, *range(100))
+        await offer(sender, *range(100))
         await anyio.sleep(1)
 
     sender, said = play(tmp_path / "s", store, scene)
@@ -155,10 +160,10 @@ def test_what_refuses_everything(tmp_path: Path) -> None:
     store = Store(is_none=True)
 
     async def scene(sender: Sender) -> None:
-        offer(sender, *range(1000))
+        await offer(sender, *range(1000))
         await anyio.sleep(100)
         assert store.tries < 12 * 8
-        offer(sender, 1000)
+        await offer(sender, 1000)
         await anyio.sleep(100)
         store.is_none = False
         await anyio.sleep(40)
@@ -188,7 +193,7 @@ def test_the_spool_is_bounded(tmp_path: Path) -> None:
 
     async def scene(sender: Sender) -> None:
         for number in range(10):
-            sender.offer(b"%d" % number + b"x" * 999 + b"\n", 1)
+            await sender.offer(b"%d" % number + b"x" * 999 + b"\n", 1)
             await anyio.sleep(60)
         assert sender.spool.size_bytes <= 20_000
         store.away = False
@@ -206,11 +211,11 @@ def test_neither_store_nor_disk(tmp_path: Path) -> None:
     folder = tmp_path / "s"
 
     async def scene(sender: Sender) -> None:
-        offer(sender, 1)
+        await offer(sender, 1)
         folder.rmdir()
         folder.write_text("")
         await anyio.sleep(5)
-        entry = sender.offer(b"line 2\n", 1)
+        entry = await sender.offer(b"line 2\n", 1)
         with anyio.move_on_after(60) as limit:
             await sender.insist(entry)
         assert limit.cancelled_caught
@@ -235,7 +240,7 @@ def test_a_full_disk_and_a_store_that_is_well(tmp_path: Path) -> None:
         folder.rmdir()
         folder.write_text("")
         for number in range(5):
-            await sender.insist(sender.offer(b"line %d\n" % number, 1))
+            await sender.insist(await sender.offer(b"line %d\n" % number, 1))
         await anyio.sleep(2)
 
     sender, _ = play(folder, store, scene)
@@ -260,3 +265,57 @@ def test_a_spool_after_a_crash(tmp_path: Path) -> None:
             (tmp_path / "odd.batch").unlink()
             again = Spool(tmp_path, MIB)
     assert b"x\n" in found
+
+
+def test_a_disk_that_hangs_holds_up_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """L60: adding, reading and removing a batch happen in threads, so that the event loop goes on; in order all the same."""
+    store, hangs, threads = Store(away=True), threading.Event(), set()
+    add, oldest, remove = Spool.add, Spool.oldest, Spool.remove
+
+    def used(method: Callable[..., Any]) -> Callable[..., Any]:
+        def use(*args: Any) -> Any:
+            threads.add((method.__name__, threading.current_thread() is threading.main_thread()))
+            assert hangs.wait(PATIENCE_S)
+            return method(*args)
+
+        return use
+
+    for method in (add, oldest, remove):
+        monkeypatch.setattr(Spool, method.__name__, used(method))
+
+    async def main() -> None:
+        sender = Sender(store, Spool(tmp_path / "s", MIB))
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(sender.run)
+            await offer(sender, 1)
+            tasks.start_soon(offer, sender, 2)
+            while not threads:  # noqa: ASYNC110  # a thread tells nobody
+                await anyio.sleep(0.01)
+            await anyio.sleep(0.05)  # the loop still turns, although the disk does not
+            assert len(sender.spool) == 0
+            hangs.set()
+            store.away = False
+            with anyio.fail_after(PATIENCE_S):
+                while len(store.got) < 2 or len(sender.spool):  # noqa: ASYNC110  # the store tells nobody
+                    await anyio.sleep(0.01)
+            tasks.cancel_scope.cancel()
+
+    with capture_logs():
+        anyio.run(main)
+    assert threads == {("add", False), ("oldest", False), ("remove", False)}
+    assert store.got == lines(1, 2)
+
+
+def test_what_waits_survives_a_power_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """L60: a position is kept once a batch is safe, so the batch and its name are on the disk before."""
+    synced: list[str] = []
+    fsync = os.fsync
+
+    def noted(descriptor: int) -> None:
+        synced.append(Path(f"/proc/self/fd/{descriptor}").readlink().name)
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    Spool(tmp_path / "s", MIB).add(Batch(1, 1, b"line 1\n"))
+    first, second = synced
+    assert (first.startswith(".0000000000000001-1.batch."), second) == (True, "s")
