@@ -1,7 +1,7 @@
 """Puts together what the daemon's loops work with, from the node's parts."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -30,7 +30,7 @@ from shell.node import Node
 from shell.parts import PartError, Parts
 
 
-def builder(node: Node, paused: Callable[[], bool], parts: Parts) -> Builder | None:
+def builder(node: Node, paused: Callable[[], Awaitable[bool]], parts: Parts) -> Builder | None:
     """What builds here; None on a node that builds nothing."""
     if node.workshop is None:
         return None
@@ -86,7 +86,7 @@ def firewall(
     gather: Gather,
     in_force: Callable[[], ExpectedState | None],
     lock: anyio.Lock,
-    is_paused: Callable[[], bool],
+    is_paused: Callable[[], Awaitable[bool]],
 ) -> FirewallLoop | None:
     """What keeps the containers' traffic passing this server's firewall; None on a node without one."""
     if node.firewall is None:

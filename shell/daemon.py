@@ -95,7 +95,7 @@ class Daemon:
         self._work: Exchange | None = None
         service = node.public_address if node.public_ip is None else None
         self._address = None if service is None else PublicAddress(service)
-        self._builder = assembly.builder(node, self._is_paused, self.parts)
+        self._builder = assembly.builder(node, self._pause.is_paused, self.parts)
         self._images = ImageLedger(node.data_dir, time.time)
         self._deployment_images = DeploymentImages(node.data_dir, self.parts)
         self._checks_health = not _SYSTEMD.is_dir()
@@ -103,7 +103,7 @@ class Daemon:
         self._gather = Gather(node.components, self.parts, node.rules)
         self._logs = assembly.logs(node, self._gather, self._in_force, self.parts) if ledger is not None else None
         self._state_files = self._all_state_files()
-        self._firewall = assembly.firewall(node, self._gather, self._in_force, self._turns.lock, self._is_paused)
+        self._firewall = assembly.firewall(node, self._gather, self._in_force, self._turns.lock, self._pause.is_paused)
         self._watching, self._observe = Watching(FIGURES), observe
         self.reconcile = Reconcile(memory, self._observed, self.parts)
         self._reports = Reports(
@@ -198,7 +198,7 @@ class Daemon:
                     post=self._reports.post,
                     deliver=self._reports.deliver,
                     remember=self._remember,
-                    pause=self._pause,
+                    pause=self._pause.in_force,
                 )
             )
             tasks.cancel_scope.cancel()
@@ -281,16 +281,14 @@ class Daemon:
             self._images.needed(in_force)
         await self._expected.remember()
 
-    def _is_paused(self) -> bool:
-        return self._pause() is not None
-
     def _public_ip(self) -> str | None:
         return self._node.public_ip or (None if self._address is None else self._address.value)
 
-    def _withheld(self, action: Action) -> str | None:
+    async def _withheld(self, action: Action) -> str | None:
+        is_paused = await self._pause.is_paused()  # first: what is asked below must hold when the change begins
         if self._looked_in != self._turns.epoch:
             return "a work item has changed this server since it was looked at"
-        return "the agent is paused" if self._pause() is not None else self.reconcile.withheld(action)
+        return "the agent is paused" if is_paused else self.reconcile.withheld(action)
 
     def _ear(self) -> event_loop.Ear:
         return event_loop.Ear(
@@ -316,7 +314,7 @@ class Daemon:
             turns=self._turns,
             wake=self.reconcile.wake,
             wall_clock=time.time,
-            paused=self._is_paused,
+            paused=self._pause.is_paused,
             expected=self._expected.deployments,
             heard=self._heard_of_work,
             beat=lambda: self._pulse.beat("work queue", _WORK_LIMIT_S),

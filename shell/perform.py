@@ -4,11 +4,12 @@ Everything that can fail or take long without touching what runs comes first: th
 else changes this server, is a container stopped.
 """
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Final, assert_never
 
 import anyio
+import anyio.lowlevel
 
 from core.action import (
     Action,
@@ -37,6 +38,10 @@ class _WithheldError(Exception):
     """Something came between the choice of an action and its turn."""
 
 
+async def _never_withheld(action: Action) -> None:
+    await anyio.lowlevel.checkpoint()
+
+
 class Perform:
     """Makes changes to this server while it holds the writer.
 
@@ -50,7 +55,7 @@ class Perform:
         image_id: Callable[[DeploymentId, Image], str],
         key: EncryptionKey | None,
         writer: anyio.Lock,
-        withheld: Callable[[Action], str | None] = lambda action: None,
+        withheld: Callable[[Action], Awaitable[str | None]] = _never_withheld,
     ) -> None:
         self._components = components
         self._image_id = image_id
@@ -89,7 +94,7 @@ class Perform:
     async def _turn(self, action: Action) -> AsyncIterator[None]:
         """Nobody else changes this server within."""
         async with self._writer:
-            if (why := self._withheld(action)) is not None:
+            if (why := await self._withheld(action)) is not None:
                 raise _WithheldError(why)
             yield
 

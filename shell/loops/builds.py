@@ -4,7 +4,7 @@ A claim has no lease: whatever happens, the control plane hears how the build en
 """
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from enum import Enum
@@ -32,6 +32,7 @@ from shell.failure import AdapterError
 from shell.figures import FIGURES
 from shell.log import logger
 from shell.parts import PartError, Parts, Turned, no_turn, once
+from shell.pausing import never_paused
 
 POLL_S: Final = 30.0
 CANCEL_POLL_S: Final = 4.0
@@ -68,7 +69,7 @@ class Builder:
     logs: Path
     encryption_key: EncryptionKey | None
     wall_clock: Callable[[], float]
-    paused: Callable[[], bool] = lambda: False
+    paused: Callable[[], Awaitable[bool]] = never_paused
     concurrency: int = 1
     now: dict[str, Build] = field(default_factory=dict)
     ending: set[str] = field(default_factory=set)
@@ -106,7 +107,7 @@ async def _work(builder: Builder, turned: Turned) -> None:
     complaint: str | None = None
     while True:
         built = False
-        if not builder.paused():
+        if not await builder.paused():
             try:
                 built = await _once(builder)
                 complaint = None

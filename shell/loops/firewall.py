@@ -56,7 +56,7 @@ class Ports:
     list_containers: Callable[[], Awaitable[tuple[ActualContainer, ...]]]
     expected: Callable[[], ExpectedState | None]
     lock: anyio.Lock
-    is_paused: Callable[[], bool]
+    is_paused: Callable[[], Awaitable[bool]]
 
 
 class FirewallLoop:
@@ -105,14 +105,14 @@ class FirewallLoop:
     async def _turn(self) -> None:
         ports = self._ports
         self._seen = await self._fetch(ports.containers())
-        if self._seen.fault is not None and self._is_due(_OWN) and not ports.is_paused():
+        if self._seen.fault is not None and self._is_due(_OWN) and not await ports.is_paused():
             async with ports.lock:
-                if not ports.is_paused():  # a person may have paused while another change was waited for
+                if not await ports.is_paused():  # a person may have paused while another change was waited for
                     await self._set_own(self._seen.fault)
             self._seen = await self._fetch(ports.containers())
-        if self._is_due(_PODMANS) and not ports.is_paused():
+        if self._is_due(_PODMANS) and not await ports.is_paused():
             async with ports.lock:
-                if not ports.is_paused():
+                if not await ports.is_paused():
                     await self._set_podmans()
         self._name(self._seen.blocked)
 

@@ -56,6 +56,7 @@ from shell.failure import AdapterError
 from shell.gather import NotListedError
 from shell.log import logger
 from shell.parts import FIRST_PAUSE_S, LONGEST_PAUSE_S, PartError, Parts
+from shell.pausing import no_pause
 
 _QUEUE = 1024  # events that wait; more than ever arise at once, and a bound all the same
 
@@ -76,7 +77,7 @@ class World:
     post: Callable[[tuple[Entry, ...]], None]
     deliver: Callable[[tuple[Entry, ...]], Awaitable[None]]
     remember: Callable[[], Awaitable[None]]
-    pause: Callable[[], Pause | None] = lambda: None
+    pause: Callable[[], Awaitable[Pause | None]] = no_pause
 
 
 class Reconcile:
@@ -173,7 +174,7 @@ class Reconcile:
 
     async def _next_event(self, world: World) -> Event:
         with contextlib.suppress(PartError), self._parts.contained("state machine", "pause"):
-            if (pause := world.pause()) != self._state.memory.paused:
+            if (pause := await world.pause()) != self._state.memory.paused:
                 return PauseSeen(pause)
         wake_at = phases.wake_at(self._state)
         wait_s = math.inf if wake_at is None else max(0.0, wake_at - anyio.current_time())

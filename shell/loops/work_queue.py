@@ -27,6 +27,7 @@ from shell.figures import FIGURES
 from shell.ledger import Ledger
 from shell.log import bound_contextvars, logger
 from shell.parts import PartError, Parts, Turned, no_turn
+from shell.pausing import never_paused
 from shell.turns import Turns
 
 POLL_S: Final = 5.0
@@ -67,7 +68,7 @@ class Hands:
     turns: Turns
     wake: Callable[[frozenset[DeploymentId]], Awaitable[None]]
     wall_clock: Callable[[], float]
-    paused: Callable[[], bool] = lambda: False
+    paused: Callable[[], Awaitable[bool]] = never_paused
     heard: Callable[[str | None], None] = lambda failure: None
     expected: Callable[[float], frozenset[DeploymentId] | None] = lambda since: None
     complaints: dict[str, str] = field(default_factory=dict)
@@ -81,7 +82,7 @@ async def run(hands: Hands, turned: Turned = no_turn) -> None:
     """Ask for work every few seconds. While the agent is paused, items wait where they are."""
     while True:
         hands.beat()
-        if not hands.paused():
+        if not await hands.paused():
             try:
                 await once(hands)
                 hands.heard(None)
@@ -119,7 +120,7 @@ async def _each(hands: Hands, pending: Pending) -> None:
         heard = await _guarded(hands, bad.id, partial(_refuse, hands, bad.id, bad.why, heard)) and heard
     for item in pending.items:
         hands.beat()
-        if hands.paused():
+        if await hands.paused():
             return
         hands.seen.setdefault(item.id, anyio.current_time())
         heard = await _guarded(hands, item.id, partial(_item, hands, item, heard)) and heard

@@ -157,7 +157,11 @@ async def test_a_folder_that_makes_no_sense_goes(tmp_path: Path) -> None:
 async def test_a_paused_agent_claims_nothing(tmp_path: Path) -> None:
     """The build waits for another agent, or for the end of the pause."""
     desk = Desk()
-    builder = replace(a_builder(tmp_path, desk), paused=lambda: True)
+
+    async def paused() -> bool:
+        return True
+
+    builder = replace(a_builder(tmp_path, desk), paused=paused)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(builds.run, builder)
         await anyio.sleep(0.2)

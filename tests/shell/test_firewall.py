@@ -49,6 +49,9 @@ class StandIn:
             raise self.failure
         return self.seen if runs else replace(self.seen, lost=())
 
+    async def paused(self) -> bool:
+        return self.is_paused
+
     async def apply(self) -> None:
         self._note("apply")
         if self.helps:
@@ -83,7 +86,7 @@ def play(server: StandIn, scene: Callable[[FirewallLoop], Awaitable[None]]) -> l
                 list_containers=server.list_containers,
                 expected=lambda: server.expected,
                 lock=server.lock,
-                is_paused=lambda: server.is_paused,
+                is_paused=server.paused,
             )
         )
         async with anyio.create_task_group() as tasks:
@@ -287,7 +290,7 @@ def test_nothing_is_set_where_a_person_has_paused_while_another_change_was_waite
                     list_containers=server.list_containers,
                     expected=lambda: server.expected,
                     lock=server.lock,
-                    is_paused=lambda: server.is_paused,
+                    is_paused=server.paused,
                 )
             )
             tasks.start_soon(loop.run)

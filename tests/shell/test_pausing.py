@@ -1,14 +1,18 @@
 """`shell.pausing`: the pause on disk."""
 
 import stat
+import threading
 from pathlib import Path
 
+import anyio
 import pytest
 
 from core import overview
 from core.pause import Pause
+from shell import state_file
 from shell.failure import CommandError
 from shell.pausing import NAME, PauseFile
+from tests.lab.wait import PATIENCE_S
 from tests.shell import hostile
 
 
@@ -129,3 +133,31 @@ def test_whatever_lies_there_pauses_until_somebody_says_so(tmp_path: Path, spoil
     assert pause() is first
     assert pause.clear()
     assert pause() is None
+
+
+def test_a_disk_that_hangs_holds_up_no_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """L60: the daemon has the file read in a thread; several loops that ask at once hear the same."""
+    PauseFile(tmp_path, Clock()).save(Pause(1000.0, None, "disk"))
+    pause, hangs, read = PauseFile(tmp_path, Clock()), threading.Event(), state_file.read
+    answers: list[Pause | None] = []
+
+    def slow(path: Path) -> bytes:
+        assert hangs.wait(PATIENCE_S)
+        return read(path)
+
+    monkeypatch.setattr(state_file, "read", slow)
+
+    async def ask() -> None:
+        answers.append(await pause.in_force())
+
+    async def main() -> None:
+        async with anyio.create_task_group() as tasks:
+            for _ in range(3):
+                tasks.start_soon(ask)
+            await anyio.sleep(0.1)
+            assert answers == [], "nobody goes on before it is known"
+            hangs.set()
+
+    anyio.run(main)
+    assert answers == [Pause(1000.0, None, "disk")] * 3
+    assert anyio.run(pause.is_paused)

@@ -262,8 +262,11 @@ def test_a_change_that_may_no_longer_be_made(action: Action) -> None:
     """Paused, or asked to stop, while it waited for its turn: nothing is touched."""
     stage = a_stage(there=action is not DEPLOY)
 
+    async def paused(_: Action) -> str:
+        return "the agent is paused"
+
     async def main() -> Outcome:
-        return await Perform(stage.components, image_id_of, KEY, anyio.Lock(), lambda _: "the agent is paused")(action)
+        return await Perform(stage.components, image_id_of, KEY, anyio.Lock(), paused)(action)
 
     assert virtual_time.run(main) == Withheld("the agent is paused")
     assert stage.journal == []

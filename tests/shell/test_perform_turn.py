@@ -1,6 +1,6 @@
 """`shell.perform` beside the work queue: one change at a time, nothing held longer than a change, and each change says why it was made."""
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 import anyio
@@ -18,6 +18,7 @@ from tests.shell.test_perform import DEPLOY, GONE, HERE, KEY, MADE, NETWORK, ORP
 START = Start(WANTED.deployment_id, HERE, WANTED.name, NotRunning("exited"))
 DNS = UpdateDns((Record("web.internal", ("10.200.3.2",)),), CouldNotBeRead())
 
+Ask = Callable[[Action], Awaitable[str | None]]
 Other = Callable[[anyio.Lock], Coroutine[Any, Any, None]]
 
 
@@ -25,8 +26,13 @@ async def nobody(writer: anyio.Lock) -> None:
     """Nothing else wants to change this server."""
 
 
+async def never_withheld(action: Action) -> str | None:
+    """Nothing has come in between."""
+    return None
+
+
 def beside(
-    stage: Stage, action: Action, other: Other = nobody, withheld: Callable[[Action], str | None] = lambda action: None
+    stage: Stage, action: Action, other: Other = nobody, withheld: Ask = never_withheld
 ) -> tuple[Outcome, float]:
     """The outcome of an action and how long it took, while somebody else does something with the writer."""
 
@@ -89,7 +95,10 @@ def test_whether_it_may_be_begun_is_asked_when_its_turn_has_come(action: Action)
             await anyio.sleep(30)
             overtaken.append("a work item has just removed this deployment")
 
-    outcome, _ = beside(stage, action, working, lambda asked: overtaken[0] if overtaken and asked == action else None)
+    async def withheld(asked: Action) -> str | None:
+        return overtaken[0] if overtaken and asked == action else None
+
+    outcome, _ = beside(stage, action, working, withheld)
     assert outcome == Withheld("a work item has just removed this deployment")
     assert stage.journal == []
 

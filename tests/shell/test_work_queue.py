@@ -206,7 +206,11 @@ def test_a_disk_that_takes_nothing(tmp_path: Path) -> None:
 def test_pausing_in_the_middle(tmp_path: Path) -> None:
     """The item in hand is finished; the rest waits."""
     bench = a_bench(tmp_path, RESTART, STOP)
-    bench.hands = replace(bench.hands, paused=lambda: bool(bench.podman.journal))
+
+    async def paused() -> bool:
+        return bool(bench.podman.journal)
+
+    bench.hands = replace(bench.hands, paused=paused)
     rounds(bench, 3)
     assert bench.queue.heard == [("r", None)]
 
