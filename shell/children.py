@@ -38,7 +38,7 @@ class Child:
 
 
 Output = Callable[[bytes], Awaitable[None]]
-Started = Callable[[int], None]
+Started = Callable[[int], Awaitable[None]]
 
 
 def environment(added: Mapping[str, str]) -> dict[str, str]:
@@ -51,7 +51,7 @@ def environment(added: Mapping[str, str]) -> dict[str, str]:
     return {"LC_ALL": "C.UTF-8", **passed, **added}
 
 
-async def run(child: Child, output: Output, started: Started = lambda pid: None) -> int:
+async def run(child: Child, output: Output, started: Started | None = None) -> int:
     """Run to the end and give the exit status (negative: the signal). Both streams go to `output`, in their order.
 
     What `output` raises ends the command.
@@ -76,8 +76,9 @@ async def run(child: Child, output: Output, started: Started = lambda pid: None)
         raise AdapterError(name, "run", error.strerror or str(error)) from error
     except ValueError as error:  # a NUL in a word or a variable
         raise AdapterError(name, "run", str(error)) from error
-    started(process.pid)
     try:
+        if started is not None:
+            await started(process.pid)
         with anyio.fail_after(child.limit_s):
             return await _to_the_end(process, output)
     except TimeoutError as error:

@@ -11,18 +11,44 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+import anyio.to_thread
 from returns.pipeline import is_successful
 
 from core import build_record
 from core.build_plan import DOCKERFILE, RAILPACK_PLAN, SECRETS, Found
 from core.build_record import Record
 from core.build_source import CHECKOUT
-from shell import children, files, state_file
+from shell import children
 from shell.log import logger
+from shell.state_file import Format, StateFile
 
 _RECORD: Final = "build.json"
 _SESSION: Final = "session"
 _PREFIX: Final = "build-"
+
+
+def _decoded(raw: bytes) -> Record:
+    found = build_record.parse(raw)
+    if not is_successful(found):
+        raise ValueError(found.failure())
+    return found.unwrap()
+
+
+_RECORD_FORMAT: Final = Format(
+    "record of a build",
+    _decoded,
+    build_record.render,
+    lost="how that build ended is not reported",
+    unwritten="a crash leaves that build without a report",
+)
+_SESSION_FORMAT: Final[Format[str]] = Format(
+    "session of a build's command",
+    bytes.decode,
+    str.encode,
+    lost="what that build has left running is not ended",
+    unwritten="after a crash the command goes on",
+    is_synced=False,  # after a power cut there is no session
+)
 
 
 class Workplace:
@@ -35,7 +61,7 @@ class Workplace:
     def remember(self, record: Record) -> None:
         """Write the record, durably. Raises OSError."""
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        files.write_atomic(self.folder / _RECORD, build_record.render(record))
+        StateFile(self.folder / _RECORD, _RECORD_FORMAT).write(record)
 
     def prepare(self, git_config: str) -> None:
         """Make the folders and Git's configuration. Raises OSError."""
@@ -52,10 +78,11 @@ class Workplace:
         """The registry's credentials where `buildctl` looks for them. Raises OSError."""
         self._write("docker/config.json", auth_file.read_bytes())
 
-    def note_child(self, pid: int) -> None:
+    async def note_child(self, pid: int) -> None:
         """Remember the session of the command that runs now, so that it can be ended after a crash."""
+        file = StateFile(self.folder / _SESSION, _SESSION_FORMAT)
         with suppress(OSError):
-            self._write(_SESSION, children.mark_of(pid).encode())
+            await anyio.to_thread.run_sync(file.write, children.mark_of(pid))
 
     def look(self) -> Found:
         """What is in the checkout. A Dockerfile counts when it is a file of the repository. Raises OSError."""
@@ -105,13 +132,8 @@ def left_over(top: Path) -> Iterator[tuple[Path, Record | None]]:
     """The folders that builds have left here, with their records (None for one that makes no sense); what still runs there is ended."""
     for folder in sorted(top.glob(f"{_PREFIX}*")):
         with suppress(OSError, ValueError):
-            children.end_left_over(state_file.read(folder / _SESSION).decode("utf-8", "replace"))
-        try:
-            found = build_record.parse(state_file.read(folder / _RECORD))
-        except OSError:
-            yield folder, None
-            continue
-        yield folder, found.unwrap() if is_successful(found) else None
+            children.end_left_over(StateFile(folder / _SESSION, _SESSION_FORMAT).load() or "")
+        yield folder, StateFile(folder / _RECORD, _RECORD_FORMAT).load()
 
 
 def _is_inside(path: Path, top: Path) -> bool:

@@ -66,7 +66,7 @@ async def test_a_time_limit_ends_the_group(tmp_path: Path) -> None:
     """L13: grandchildren too, also those that do not listen."""
     text = "trap '' TERM; (trap '' TERM; sleep 600) & echo $! >pid; mv pid child; sleep 600"
 
-    def begun(pid: int) -> None:  # before its time begins to run
+    async def begun(pid: int) -> None:  # before its time begins to run
         wait_for((tmp_path / "child").exists, PATIENCE_S, "the grandchild")
 
     async def hear(chunk: bytes) -> None:
@@ -144,8 +144,11 @@ async def test_a_slow_listener_hears_the_last_words(tmp_path: Path, monkeypatch:
             await anyio.sleep(0.5)
         heard.extend(chunk)
 
+    async def begun(pid: int) -> None:
+        pids.append(pid)
+
     text = "echo first; while [ ! -e go ]; do sleep 0.01; done; yes again | head -c 30000; echo last; exit 3"
-    assert await run(shell(text, tmp_path), hear, pids.append) == 3
+    assert await run(shell(text, tmp_path), hear, begun) == 3
     assert heard.splitlines()[0] == b"first"
     assert heard.splitlines()[-1] == b"last"
 

@@ -1,6 +1,7 @@
 """All state files of the agent, as `agent run` meets them: whatever lies there, only the identity and a newer version stop the start."""
 
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Final
 
 import anyio
 import pytest
+from structlog.testing import capture_logs
 
 from core.protocol import RegistrationRequest
 from shell import identity, opening
@@ -152,11 +154,15 @@ def test_a_newer_version_is_one_clear_line(data_dir: Path, name: str, content: o
 @pytest.mark.parametrize("spoil", hostile.CONTENTS)
 @pytest.mark.parametrize("name", ["build.json", "session"])
 def test_what_a_build_has_left(tmp_path: Path, name: str, spoil: str) -> None:
-    """L60: a record that cannot be used is a build of which nothing is known."""
+    """L60: a record that cannot be used is a build of which nothing is known; one line says so."""
     folder = tmp_path / "build-1"
     folder.mkdir()
     hostile.CONTENTS[spoil](folder / name)
-    assert list(left_over(tmp_path)) == [(folder, None)]
+    with capture_logs() as said:
+        assert list(left_over(tmp_path)) == [(folder, None)]
+    if name == "build.json":
+        assert [(one["event"], one["path"]) for one in said] == [("state file not usable", str(folder / name))]
+        assert os.path.lexists(folder / f"{name}.corrupt-1")
 
 
 @pytest.mark.parametrize("spoil", hostile.CONTENTS)

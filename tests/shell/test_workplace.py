@@ -1,12 +1,16 @@
 """`shell.building.workplace`: one build's folder, and what may lie in a repository."""
 
+import os
 import stat
+import threading
 from pathlib import Path
 
+import anyio
 import pytest
 
 from core.build_plan import Found
 from core.build_record import Record
+from shell import files
 from shell.building.workplace import Workplace, left_over
 
 
@@ -68,3 +72,21 @@ def test_clearing_keeps_the_record(place: Workplace) -> None:
     place.remove()
     place.remove()
     assert list(left_over(place.folder.parent)) == []
+
+
+def test_what_is_kept_of_a_build_is_written_whole_and_in_a_thread(
+    place: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """L60: the session of a command too, which needs no `fsync`: it means nothing after a boot."""
+    written: list[tuple[str, bool, bool]] = []
+    write_atomic = files.write_atomic
+
+    def noted(path: Path, content: bytes, *, is_synced: bool = True) -> None:
+        written.append((path.name, is_synced, threading.current_thread() is threading.main_thread()))
+        write_atomic(path, content, is_synced=is_synced)
+
+    monkeypatch.setattr(files, "write_atomic", noted)
+    anyio.run(place.note_child, os.getpid())
+    place.remember(Record("b"))
+    assert written == [("session", False, False), ("build.json", True, True)]
+    assert (place.folder / "session").read_text().split()[1] == str(os.getpid())
