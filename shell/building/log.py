@@ -1,10 +1,12 @@
-"""Build logs: each line goes to a file at once, and from the file to the log store, so that nothing is lost while that is away.
+"""Build logs: each line goes to a file at once, and from the file to the log store, so that nothing is lost while that is away. All of it
+in threads: a disk that hangs holds up no loop.
 
 A file that is shipped whole and whose build has ended is removed; without a log store the newest files stay, for a person.
 """
 
 import hashlib
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
@@ -41,7 +43,10 @@ _OFFSET_FORMAT: Final[Format[int]] = Format(
 
 
 class BuildLog:
-    """The log of one build, written line by line. A disk that takes nothing costs lines, never the build."""
+    """The log of one build. A disk that takes nothing costs lines, never the build.
+
+    `say` is for the event loop, on which `run` has what was said written in a thread. `write` and `end` block.
+    """
 
     def __init__(self, folder: Path, build_id: str, service_id: str, project_id: str) -> None:
         self._path = folder / f"{hashlib.sha256(build_id.encode()).hexdigest()[:24]}{_OPEN}"
@@ -49,25 +54,45 @@ class BuildLog:
         self._last_ns = 0
         self._written = 0
         self._file: BinaryIO | None = None
-        with suppress(OSError):
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._file = self._path.open("ab", buffering=0)
+        self._waiting: deque[bytes] = deque()
+        self._has_more = anyio.Event()
 
     def say(self, text: str) -> None:
         """One more line."""
-        if self._file is None or self._written > _LARGEST_LOG:
+        if self._written > _LARGEST_LOG:
             return
         if self._written + len(text) > _LARGEST_LOG:
             text = f"the log is longer than {_LARGEST_LOG // 1024**2} MiB; the rest is left out"
             self._written = _LARGEST_LOG + 1
         self._last_ns = log_lines.next_time(time.time_ns(), self._last_ns)
         line = log_lines.build_line(text, self._last_ns, **self._fields) + b"\n"
+        self._written += len(line)
+        self._waiting.append(line)
+        self._has_more.set()
+
+    async def run(self) -> None:
+        """Write what is said, for ever."""
+        while True:
+            await self._has_more.wait()
+            self._has_more = anyio.Event()
+            await anyio.to_thread.run_sync(self.write)
+
+    def write(self) -> None:
+        """Write what has been said and is not written."""
+        lines: list[bytes] = []
+        while self._waiting:  # more may be said meanwhile
+            lines.append(self._waiting.popleft())
+        if not lines:
+            return
         with suppress(OSError):
-            self._file.write(line)
-            self._written += len(line)
+            if self._file is None:
+                self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                self._file = self._path.open("ab", buffering=0)
+            self._file.write(b"".join(lines))
 
     def end(self) -> None:
-        """The build has ended: nothing more will be written."""
+        """The build has ended: what has been said is written, and nothing more will be."""
+        self.write()
         if self._file is None:
             return
         self._file.close()
@@ -100,7 +125,7 @@ async def ship(
     while True:
         await sleep(pause_s)
         try:
-            found = _files(folder)
+            found = await anyio.to_thread.run_sync(_files, folder)
             reached = {path: offset for path, offset in reached.items() if path in found}
             for path in found:
                 await _ship_file(path, store, reached, refusals)
@@ -146,7 +171,9 @@ def tidy(folder: Path) -> None:
 
 async def _ship_file(path: Path, store: Store, reached: dict[Path, int], refusals: _Refusals) -> None:
     """Send what is new. What this process has `reached` is kept beside the file, too, for the next one, when the disk takes it."""
-    has_ended = path.with_suffix(_ENDED).exists()  # looked at first: what is written before it is read below
+    has_ended = await anyio.to_thread.run_sync(
+        path.with_suffix(_ENDED).exists
+    )  # looked at first: what is written before it is read below
     offset = reached[path] if path in reached else await anyio.to_thread.run_sync(_read_offset, path)
     while batch := await anyio.to_thread.run_sync(_read_batch, path, offset):
         await send_each(store, batch, refusals.hear)
@@ -154,7 +181,7 @@ async def _ship_file(path: Path, store: Store, reached: dict[Path, int], refusal
         reached[path] = offset
         await anyio.to_thread.run_sync(_offset_file(path).write, offset)
     if has_ended:
-        _remove(path)
+        await anyio.to_thread.run_sync(_remove, path)
 
 
 def _read_batch(path: Path, offset: int) -> bytes:

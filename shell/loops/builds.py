@@ -91,7 +91,7 @@ class _CancelledError(Exception):
 
 async def run(builder: Builder, turned: Turned = no_turn) -> None:
     """First say how builds ended that a crash has interrupted; then build what is offered."""
-    close_left_over(builder.logs)
+    await anyio.to_thread.run_sync(close_left_over, builder.logs)
     found = await anyio.to_thread.run_sync(lambda: [*left_over(builder.workshop.top)])
     await caches.drop_working_containers(builder.workshop)
     turned()
@@ -178,7 +178,8 @@ async def _build(builder: Builder, place: Workplace, claim: ClaimedBuild) -> Rec
     try:
         outcome = await _outcome(builder, claim, log)
     finally:
-        log.end()
+        with anyio.CancelScope(shield=True):
+            await anyio.to_thread.run_sync(log.end)
     ended = "cancelled" if outcome is None else outcome.outcome
     said.info("build ended", outcome=ended)
     FIGURES.add("techulus_builds", outcome=ended)
@@ -228,6 +229,7 @@ async def _watched(builder: Builder, job: Job, log: BuildLog) -> None:
     failure: BuildError | _CancelledError | None = None
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(watch, tasks.cancel_scope)
+        tasks.start_soon(log.run)
         try:
             await pipeline.build(builder.workshop, job, Listener(stage, log.say))
         except (BuildError, _CancelledError) as error:

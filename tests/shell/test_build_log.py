@@ -2,12 +2,14 @@
 
 import gzip
 import json
+import threading
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.to_thread
 import pytest
 from structlog.testing import capture_logs
 
@@ -17,6 +19,7 @@ from shell.building.log import BuildLog
 from shell.failure import CommandError
 from tests.lab.odd_server import OddServer, answer
 from tests.lab.small_disk import fill, fill_inodes, small_disk
+from tests.lab.wait import PATIENCE_S, wait_for
 
 pytestmark = pytest.mark.anyio
 
@@ -30,13 +33,22 @@ def anyio_backend() -> str:
 Open = Callable[..., BuildLog]
 
 
+class Written(BuildLog):
+    """Has each line in the file before the next one is said."""
+
+    def say(self, text: str) -> None:
+        """One more line."""
+        super().say(text)
+        self.write()
+
+
 @pytest.fixture
 def opened() -> Iterator[Open]:
     """Opens logs, and closes those that a test leaves open as a crash would."""
     made: list[BuildLog] = []
 
     def open_log(folder: Path, build_id: str = "b") -> BuildLog:
-        made.append(BuildLog(folder, build_id, "s", "p"))
+        made.append(Written(folder, build_id, "s", "p"))
         return made[-1]
 
     yield open_log
@@ -176,6 +188,38 @@ async def test_a_log_without_end(tmp_path: Path, opened: Open, monkeypatch: pyte
     (path,) = left(tmp_path, "*.jsonl")
     assert path.stat().st_size < 11_000
     assert "the rest is left out" in path.read_text().splitlines()[-1]
+
+
+async def test_lines_are_written_in_a_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """L60: in order and soon; what is said while the disk hangs holds up nobody and is written afterwards."""
+    made, hangs, threads = BuildLog(tmp_path, "b", "s", "p"), threading.Event(), []
+    write = made.write
+
+    def slow() -> None:
+        threads.append(threading.current_thread() is threading.main_thread())
+        assert hangs.wait(PATIENCE_S)
+        write()
+
+    monkeypatch.setattr(made, "write", slow)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(made.run)
+        for number in range(10):
+            made.say(f"line {number}")
+            await anyio.sleep(0.01)
+        hangs.set()
+        await anyio.to_thread.run_sync(
+            lambda: wait_for(lambda: b"line 9" in _content(tmp_path), PATIENCE_S, "the last line")
+        )
+        tasks.cancel_scope.cancel()
+    made.say("last")
+    await anyio.to_thread.run_sync(made.end)
+    said = [json.loads(line)["_msg"] for line in _content(tmp_path).splitlines()]
+    assert said == [*[f"line {number}" for number in range(10)], "last"]
+    assert not any(threads)
+
+
+def _content(folder: Path) -> bytes:
+    return b"".join(path.read_bytes() for path in left(folder, "*.jsonl"))
 
 
 def test_a_disk_that_takes_nothing(tmp_path: Path, opened: Open) -> None:
