@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from core.wireguard import canonical_peers
 from shell.adapters.wireguard import process
@@ -23,6 +24,7 @@ from tests.real.wireguard.checks import CHECKS, ENDPOINT_COLUMN
 from tests.real.wireguard.far import ADDRESS, FarEnd, Ping
 from tests.real.wireguard.tunnel import ADDRESS as OWN_ADDRESS
 from tests.real.wireguard.tunnel import Tunnel, command, key, peer, same
+from tests.shell import hostile
 
 pytestmark = pytest.mark.real
 
@@ -86,6 +88,38 @@ def test_a_socket_is_there_before_anybody_listens(tunnel: Tunnel) -> None:
             assert listens(tunnel.name)
         finally:
             path.unlink()
+
+
+@pytest.mark.parametrize("spoil", hostile.CONTENTS)
+def test_whatever_lies_in_the_place_of_the_endpoints(tunnel: Tunnel, spoil: str) -> None:
+    """L60: it is moved aside with one line, the interface's own endpoints count as given, and the next update is kept."""
+    one, two = peer(1), peer(2)
+    tunnel.apply(one)
+    path = tunnel.settings.state_dir / "endpoints.json"
+    path.unlink()
+    hostile.CONTENTS[spoil](path)
+    again = tunnel.again()
+    with capture_logs() as said:
+        same(again.fetch(), (one,))
+        again.apply(two)
+        same(again.fetch(), canonical_peers((one, two)))
+    same([(line["event"], line["path"]) for line in said], [("state file not usable", str(path))])
+    assert os.path.lexists(path.with_name("endpoints.json.corrupt-1"))
+    assert two.public_key in path.read_text()
+
+
+def test_endpoints_of_a_newer_agent_stay(tunnel: Tunnel) -> None:
+    """L60: one clear error from reading and from changing, and no other; the file and the peers stay as they are."""
+    one = peer(1)
+    tunnel.apply(one)
+    path = tunnel.settings.state_dir / "endpoints.json"
+    content = '{"version": 99, "endpoints": []}'
+    path.write_text(content)
+    before = tunnel.dump()
+    for work in (tunnel.fetch, partial(tunnel.apply, peer(2))):
+        with pytest.raises(AdapterError, match=r"endpoints\.json is of version 99, written by a newer agent"):
+            work()
+    same((path.read_text(), tunnel.dump()), (content, before))
 
 
 def test_two_servers_reach_each_other(tunnel: Tunnel, far: FarEnd) -> None:
