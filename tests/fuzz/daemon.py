@@ -6,6 +6,7 @@ what it was after the first tenth, which fills every cache.
 """
 
 import argparse
+import ctypes
 import gc
 import itertools
 import json
@@ -30,15 +31,19 @@ from shell.figures import FIGURES
 from shell.ledger import Ledger
 from shell.log_choices import LogFormat, LogLevel
 from shell.parts import METRIC, PARTS
+from tests.builders import a_container_entry, an_expected_document
 from tests.fuzz import mutation
 from tests.shell import virtual_time
 from tests.shell.scenery import Making, Plane, Scenery, wanting
 
 SLOW_S: Final = 0.5
-MEMORY_BYTES: Final = 5 * 1024**2
+MEMORY_BYTES: Final = 32 * 1024**2  # a large document leaves gaps in the memory, up to 23 MiB in 3,000 documents
 _PARSER: Final = "state.parse_expected_after"
 _KEPT: Final = 100  # of what the stand-ins write down
 _GOOD: Final = 50  # one document of so many is the control plane's own
+_LARGE: Final = 200  # one of so many is taken apart in a thread (`shell.beside`)
+_FIRST_LARGE: Final = 20  # in the first tenth also of a short run
+_LARGE_BYTES: Final = (1024**2, 4 * 1024**2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,21 +122,33 @@ class _Hostile(Plane):
 _WORK_BYTES: Final = 2_000
 
 
+def _documents(random: Random, longest: int) -> Iterator[bytes]:
+    """Hostile ones of at most so many bytes, good ones among them, and large ones of either kind, of which the first is the largest."""
+    good = json.dumps(wanting("a", "b", "c")).encode()
+    one_of_each = json.dumps(an_expected_document([a_container_entry(ipAddress=None, ports=[])])).encode()
+    for number, raw in enumerate(mutation.inputs(_PARSER, random), start=1):
+        if number == _FIRST_LARGE:
+            yield mutation.enlarged(one_of_each, _LARGE_BYTES[-1])
+        elif number % _LARGE == _FIRST_LARGE:
+            yield mutation.enlarged(random.choice((one_of_each, raw[:longest])), random.randint(*_LARGE_BYTES))
+        else:
+            yield good if number % _GOOD == 0 else raw[:longest]
+
+
 def run(count: int, seed: int = 1, longest: int = 64 * 1024) -> Outcome:
-    """Have the daemon poll so many documents of at most so many bytes."""
+    """Have the daemon poll so many documents of at most so many bytes, but for the large ones."""
     random = Random(seed)
     asked = itertools.count(1)
     enough = anyio.Event()
     memory: list[int] = []
-    good = json.dumps(wanting("a", "b", "c")).encode()
 
     def documents() -> Iterator[bytes]:
-        for number, raw in zip(asked, mutation.inputs(_PARSER, random), strict=False):
+        for number, raw in zip(asked, _documents(random, longest), strict=False):
             if number in (max(1, count // 10), count):
                 memory.append(_resident_bytes())
             if number >= count:
                 enough.set()
-            yield good if number % _GOOD == 0 else raw[:longest]
+            yield raw
 
     clock = _Watched()
     with tempfile.TemporaryDirectory() as folder:
@@ -164,6 +181,7 @@ def _forget(scenery: Scenery) -> None:
 
 def _resident_bytes() -> int:
     gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
 
 

@@ -1,5 +1,6 @@
 """Inputs from a seed: what `benchmarks.families` makes in small, changed in ways that have broken parsers before."""
 
+import base64
 import json
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -104,6 +105,14 @@ VALUES: Final[tuple[Any, ...]] = (
     *([], {}, [[]], [None], {"": None}, {"a": {"a": {}}}, [0] * 3_000, {str(number): number for number in range(300)}),
 )
 
+# The lists of an expected state, and what tells their entries apart.
+_LISTS: Final = (("containers",), ("dns", "records"), ("caddy", "routes"), ("wireguard", "peers"))
+_KEYS: Final[dict[str, Callable[[str, int], str]]] = {
+    **dict.fromkeys(("deploymentId", "id", "name", "domain"), lambda key, number: f"x{number}-{key}"),
+    "publicKey": lambda _, number: base64.b64encode(number.to_bytes(32, "big")).decode(),
+    "allowedIps": lambda _, number: f"10.100.{number >> 8 & 255}.{number & 255}/32",
+}
+
 
 @cache
 def seeds(parser: str) -> tuple[bytes, ...]:
@@ -125,6 +134,26 @@ def pumped(raw: bytes, random: Random) -> Callable[[int], bytes]:
     """The input with a part of it repeated so many times."""
     first, last = _span(raw, random, 64)
     return lambda times: raw[:first] + raw[first:last] * times + raw[last:]
+
+
+def enlarged(raw: bytes, size: int) -> bytes:
+    """About so many bytes: an expected state with copies of its entries under other keys; of anything else the same bytes repeated."""
+    times = size // max(1, len(raw))
+    try:
+        document = json.loads(raw)
+        for path in _LISTS:
+            entries: Any = document
+            for name in path:
+                entries = entries[name]
+            entries += [_copy(one, number) for one in [*entries] for number in range(times)]
+    except (ValueError, RecursionError, LookupError, TypeError, AttributeError):
+        return raw * times
+    return json.dumps(document, separators=(",", ":")).encode()
+
+
+def _copy(entry: dict[str, Any], number: int) -> dict[str, Any]:
+    changed = {name: _KEYS[name](text, number) for name, text in entry.items() if name in _KEYS}
+    return {**entry, **changed}
 
 
 def _span(raw: bytes, random: Random, longest: int = 10_000) -> tuple[int, int]:
