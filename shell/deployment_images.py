@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Final
 
+import anyio.lowlevel
 import msgspec
 
 from core import deployment_images
@@ -39,8 +40,11 @@ class DeploymentImages:
         self._parts = Parts() if parts is None else parts
         self.file = StateFile(data_dir / NAME, _FORMAT)
         found = self.file.load()
-        self.known: dict[DeploymentId, KeptImage] = {} if found is None else found.images
         self._looked_at: tuple[ExpectedState, frozenset[DeploymentId | None]] | None = None
+        self.known: dict[DeploymentId, KeptImage] = (
+            {} if found is None else found.images
+        )  # another one with each change
+        self._new: dict[DeploymentId, KeptImage] = {}
 
     def of(self, deployment_id: DeploymentId, wanted: Image) -> KeptImage | None:
         """The image of a deployment; None before its first start."""
@@ -57,7 +61,10 @@ class DeploymentImages:
 
     async def keep(self, deployment_id: DeploymentId, one: KeptImage) -> None:
         """Returns once it is on the disk. Raises AdapterError: a deployment whose image is not kept must not begin."""
-        self.known = {**self.known, deployment_id: one}
+        self._new[deployment_id] = one
+        await anyio.lowlevel.checkpoint()
+        if self._new:  # one copy for all that are kept together: hundreds may wait for one image
+            self.known, self._new = {**self.known, **self._new}, {}
         try:
             with self._parts.contained("state files", NAME, (OSError,)):
                 await self.file.save(_File(VERSION, self.known))

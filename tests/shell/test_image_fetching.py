@@ -1,6 +1,7 @@
 """`shell.image_fetching`: a deployment is one image, its registry is asked once, and one image that stays away holds up no other."""
 
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -328,6 +329,24 @@ def test_an_engine_that_does_not_know_its_images(tmp_path: Path, call: str) -> N
     stage = play(tmp_path, scene)
     assert stage.pulled == [str(REDIS)]
     assert [failure is None for failure in stage.failures.values()] == [False, True]
+
+
+def test_images_that_are_kept_together_cost_one_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """L57: one pull may answer hundreds of deployments in one turn of the loop, and a hundred thousand may be kept already."""
+    kept = DeploymentImages(tmp_path)
+    saved: list[dict[DeploymentId, KeptImage]] = []
+
+    async def save(value: Any) -> None:
+        saved.append(value.images)
+
+    async def main() -> None:
+        async with anyio.create_task_group() as tasks:
+            for number in range(256):
+                tasks.start_soon(kept.keep, DeploymentId(f"d{number}"), KeptImage(str(NGINX), "i", SHA))
+
+    monkeypatch.setattr(kept.file, "save", save)
+    anyio.run(main)
+    assert (len(saved), len({id(one) for one in saved}), len(kept.known)) == (256, 1, 256)
 
 
 def test_a_disk_that_takes_nothing_begins_no_deployment(tmp_path: Path) -> None:
