@@ -7,7 +7,7 @@ complete: a function of the core that takes text is here, or says there why not.
 import base64
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from typing import Final
+from typing import Final, cast
 
 from returns.pipeline import is_successful
 
@@ -62,6 +62,9 @@ from core.protocol import BuildStatus, ClaimedBuild, PendingBuilds, Registration
 from core.secrets import EncryptionKey
 from core.state import ActualState, NodeType
 from shell import environment_file
+from shell.adapters.podman import service
+from shell.adapters.podman.library import APIClient
+from shell.local_plane import documents
 
 NOW_S: Final = 1_767_540_000.0
 SUBNET: Final = 3
@@ -142,7 +145,8 @@ def _caddy(raw: bytes) -> object:
     config = decoded.unwrap()
     operation = caddy_change.next_operation(config, _ROUTES, _BASE)
     sent = b"" if operation is None else caddy_config.encode(operation.body)
-    return caddy_change.read(config, _BASE), sent, caddy_base.routes_of(config, "techulus")
+    other = caddy_change.foreign(config, _BASE)
+    return caddy_change.read(config, _BASE), sent, other, caddy_base.routes_of(config, "techulus")
 
 
 def _work(raw: bytes) -> object:
@@ -250,6 +254,33 @@ def _decrypted(raw: bytes) -> object:
     return secrets.decrypt(_KEY, plain(raw)), secrets.decrypt(_KEY, base64.b64encode(raw).decode())
 
 
+class _Pull:
+    """An API client, and its answer: the progress of a pull."""
+
+    def __init__(self, raw: bytes) -> None:
+        self._raw = raw
+
+    def post(self, *_: object, **__: object) -> "_Pull":
+        return self
+
+    def raise_for_status(self) -> None:
+        """It is a good one."""
+
+    def iter_content(self, size: int) -> Iterator[bytes]:
+        return (self._raw[at : at + size] for at in range(0, len(self._raw), size))
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+def _pulled(raw: bytes) -> object:
+    """The errors are those that `service.Service` makes its own."""
+    try:
+        return service.pull_image(cast(APIClient, _Pull(raw)), {}, {}, lambda: None)
+    except (OSError, ValueError, RecursionError) as error:
+        return str(error)
+
+
 def _masked(raw: bytes) -> object:
     """A text that repeats a secret."""
     return secrets.mask(plain(raw), (plain(raw[:_SECRET_BYTES]), *_SECRETS))
@@ -284,6 +315,7 @@ PARSERS: Final[Mapping[str, Callable[[bytes], object]]] = {
     "dnsmasq.parse_hosts": lambda raw: dnsmasq.parse_hosts(plain(raw)),
     "dnsmasq.parse_resolv_conf": lambda raw: dnsmasq.parse_resolv_conf(plain(raw)),
     "doctor.version": lambda raw: doctor.version(text(raw)),
+    "documents.loaded_object": documents.loaded_object,
     "environment_file.parse": lambda raw: _understood(lambda: environment_file.parse(plain(raw))),
     "http_proxy.from_environment": _proxies,
     "image.parse": lambda raw: image.parse(plain(raw)),
@@ -331,6 +363,7 @@ PARSERS: Final[Mapping[str, Callable[[bytes], object]]] = {
     "secrets.decrypt": _decrypted,
     "secrets.mask": _masked,
     "secrets.parse_key": lambda raw: secrets.parse_key(text(raw)),
+    "service.pull_image": _pulled,
     "state.parse_actual": _actual,
     "state.parse_expected_after": _expected,
     "wireguard.is_key": lambda raw: wireguard.is_key(text(raw)),

@@ -10,11 +10,14 @@ from benchmarks.families import FAMILIES, Family
 from benchmarks.growth import measure
 from benchmarks.parsers import PARSERS
 
-CORE = Path(__file__).parents[2] / "core"
+ROOT = Path(__file__).parents[2]
+CORE, SHELL = ROOT / "core", ROOT / "shell"
+TAKEN = {"str", "bytes", "Json", "Object"}  # what a parameter that is walked has in its annotation
 SMALLEST, LARGEST = 4_000, 8_000
+LISTED = {name.partition(",")[0] for name in PARSERS}
 ROUGHLY = 3.0  # what takes a moment scatters; what is quadratic has 4
 
-# Functions that take text and are fed by others of the core or by options, with what was checked already.
+# Functions that take text or JSON values and are fed by others of the core or by options, with what was checked already.
 INNER = {
     "access_log": (),
     "address": ("is_in_container_network",),  # beside `is_container`
@@ -22,7 +25,10 @@ INNER = {
     "build_output": ("Tail.add",),  # beside `Lines.feed`
     "build_plan": ("secrets_hash",),  # beside `make`
     "build_source": ("git_config", "git_environment", "commit_fault"),
-    "caddy_base": ("routes_of",),  # beside `caddy_config.decode`
+    # These three beside `caddy_config.decode`.
+    "caddy_base": ("routes_of", "with_base", "tls_server", "servers", "merged", "automation"),
+    "caddy_change": ("read", "next_operation", "with_routes", "foreign"),
+    "caddy_config": ("encode", "parse", "as_object", "array", "text", "id_of", "is_ours"),
     "containers": ("is_ours", "deployment_of"),  # beside `podman_answers`
     "damage": ("Damage.refused",),
     "digest": ("difference",),
@@ -57,9 +63,30 @@ INNER = {
     "work": ("decide",),  # beside `parse`
 }  # fmt: skip
 
+# Functions of the shell that take bytes and parse none, or hand them to what is listed.
+HANDED_ON = {
+    "adapters/caddy/admin": ("Admin.send",),  # a request's body
+    "adapters/caddy/process": ("Child.start",),  # the configuration that it starts with
+    "adapters/control_plane": ("ControlPlane.post_status",),  # a report
+    "adapters/firewall/ruleset": ("send",),  # a request to the kernel
+    "adapters/podman/service": ("Service.follow",),  # lines to `podman_events.parse`
+    "adapters/victorialogs": ("Store.send", "VictoriaLogs.send", "send_each"),  # lines of ours
+    "adapters/wireguard/kernel": ("Kernel.configure",),  # a key of ours
+    "adapters/wireguard/userspace": ("Userspace.configure",),
+    "commands/looking": ("complete",),  # to `state.parse_expected`
+    "expected_state": ("Expected.meaning",),  # to `state.parse_expected_after`
+    "files": ("write_atomic",),
+    "http_client": ("HttpClient.exchange",),  # a request's body
+    "identity": ("register",),  # the answer to `protocol.parse`
+    "local_plane/signature": ("caller",),  # a body to a signature
+    "logs/pump": ("Form.feed",),  # to `container_log.Assembler.feed`
+    "logs/sender": ("Sender.offer",),  # lines of ours
+    "loops/logs": ("Access.feed",),  # to `access_log.AccessLog.feed`
+}
 
-def takes_text(node: ast.FunctionDef) -> bool:
-    """Whether a parameter is a text or has some."""
+
+def takes(node: ast.FunctionDef | ast.AsyncFunctionDef, kinds: set[str]) -> bool:
+    """Whether a parameter is one of these, or has some."""
     arguments = (*node.args.args, *node.args.kwonlyargs)
     names = {
         inner.id
@@ -68,24 +95,51 @@ def takes_text(node: ast.FunctionDef) -> bool:
         for inner in ast.walk(one.annotation)
         if isinstance(inner, ast.Name)
     }
-    return bool(names & {"str", "bytes"})
+    return bool(names & kinds)
 
 
-def functions(body: list[ast.stmt], prefix: str = "") -> Iterator[str]:
-    """The public functions and methods that take text."""
+def functions(body: list[ast.stmt], kinds: set[str], prefix: str = "") -> Iterator[str]:
+    """The public functions and methods that take one of these."""
     for node in body:
         if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
-            yield from functions(node.body, f"{node.name}.")
-        if isinstance(node, ast.FunctionDef) and not node.name.startswith("_") and takes_text(node):
+            yield from functions(node.body, kinds, f"{node.name}.")
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) or node.name.startswith("_"):
+            continue
+        if takes(node, kinds):
             yield prefix + node.name
 
 
 @pytest.mark.parametrize("path", sorted(CORE.glob("*.py")), ids=lambda path: path.stem)
 def test_the_list_of_parsers_is_complete(path: Path) -> None:
-    """L55: a new function that takes text is fed and measured, or has a reason here."""
-    listed = {name.partition(",")[0] for name in PARSERS}
-    for name in functions(ast.parse(path.read_text()).body):
-        assert (f"{path.stem}.{name}" in listed) != (name in INNER.get(path.stem, ())), name
+    """L55: a new function that takes text or JSON values is fed and measured, or has a reason here."""
+    for name in functions(ast.parse(path.read_text()).body, TAKEN):
+        assert (f"{path.stem}.{name}" in LISTED) != (name in INNER.get(path.stem, ())), name
+
+
+def test_the_shell_parses_no_bytes_that_are_not_listed() -> None:
+    """L55: what comes from outside as bytes goes to a parser that is fed and measured; no reason is of a function that is gone."""
+    found: dict[str, set[str]] = {}
+    for path in SHELL.rglob("*.py"):
+        names = functions(ast.parse(path.read_text()).body, {"bytes"})
+        if left := {name for name in names if f"{path.stem}.{name}" not in LISTED}:
+            found[str(path.relative_to(SHELL).with_suffix(""))] = left
+    assert found == {where: set(names) for where, names in HANDED_ON.items()}
+
+
+@pytest.mark.parametrize(
+    ("head", "is_taken"),
+    [
+        ("def f(a: str)", True),
+        ("async def f(a: int, *, b: bytes | None)", True),
+        ("def f(a: list[Json])", True),
+        ("def f(a: Object)", True),
+        ("def f(a: int)", False),
+        ("def _f(a: str)", False),
+    ],
+)
+def test_what_is_a_function_that_takes_text(head: str, is_taken: bool) -> None:
+    """Whatever kind of function it is."""
+    assert [*functions(ast.parse(f"{head}: ...").body, TAKEN)] == ["f"] * is_taken
 
 
 def test_there_is_a_family_for_every_parser() -> None:
