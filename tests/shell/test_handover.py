@@ -43,6 +43,7 @@ def test_everything_arrives(tmp_path: Path) -> None:
     assert found["process"] == found["begun as"]
     assert found["task"] == "/srv/a 192.0.2.7 ('dns',) hush-1 json debug"
     assert found["files left open"] == "0"
+    assert found["arenas"] == "1"
     assert found["pending"] == "none"
 
 

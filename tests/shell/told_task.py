@@ -19,6 +19,7 @@ def main() -> None:
     print("files left open:", sum("agent-task" in one for one in targets.values()))
     print("streams at nothing:", sum(targets[number] == os.devnull for number in "012"))
     print("in the environment:", b"TECHULUS_TOKEN" in Path("/proc/self/environ").read_bytes())
+    print("arenas:", os.environ.get("MALLOC_ARENA_MAX"))
     shown = Path("/proc/self/cmdline").read_text(encoding="utf-8").split("\0")
     number = shown.index("-m") + 2
     print("shown:", *shown[:number], "N", *shown[number + 1 : -1])
