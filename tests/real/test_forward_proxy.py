@@ -8,14 +8,15 @@ import pytest
 from tests.lab.agent import Agent, Plane
 from tests.lab.certificates import self_signed
 from tests.lab.forward_proxy import ForwardProxy
-from tests.lab.odd_server import Behaviour, Exchange, OddServer, head
+from tests.lab.log_store import LogStore
+from tests.lab.odd_server import Behaviour, Exchange, OddServer, answer, head
 from tests.lab.podman_store import PodmanStore
 from tests.lab.registry import Registry
 from tests.lab.wait import PATIENCE_S, wait_for
 
 pytestmark = pytest.mark.real
 
-_HOST = "plane.company.test"  # which only the proxy knows
+_HOST, _LOGS, _ADDRESS = (f"{one}.company.test" for one in ("plane", "logs", "address"))  # which only the proxy knows
 _PASSED = ("content-type", "content-length", "date")
 
 
@@ -37,13 +38,19 @@ def passing_on(url: str) -> Behaviour:
 def test_a_server_behind_a_forward_proxy(
     plane: Plane, agent: Agent, store: PodmanStore, registry: Registry, tmp_path: Path
 ) -> None:
-    """It registers, runs a container and reports it; Podman's socket is asked without the proxy."""
-    authority, tls = self_signed(tmp_path / "tls", _HOST)
+    """It registers, runs a container, reports it with its public address and ships logs; Podman's socket is asked without the proxy."""
+    authority, tls = self_signed(tmp_path / "tls", "*.company.test")
     with (
+        LogStore() as logs,
         OddServer([passing_on(plane.url)], tls=tls) as front,
-        ForwardProxy({f"{_HOST}:443": front.port}, "me:hush") as proxy,
+        OddServer([passing_on(logs.url)], tls=tls) as log_front,
+        OddServer([answer(body=b"93.184.215.14\n", kind="text/plain")], tls=tls) as address,
+        ForwardProxy(
+            {f"{_HOST}:443": front.port, f"{_LOGS}:443": log_front.port, f"{_ADDRESS}:443": address.port}, "me:hush"
+        ) as proxy,
     ):
         agent.add_options("--url", f"https://{_HOST}", "--ca-file", str(authority))
+        agent.add_options("--logs-endpoint", f"https://{_LOGS}", "--public-ip-service", f"https://{_ADDRESS}/")
         url = f"http://me:hush@{proxy.address}"
         plane.want({"web": {"image": registry.offer("web")}})
         agent.start(plane.token("one", store.subnet_id), {"HTTP_PROXY": url, "https_proxy": url})
@@ -52,6 +59,8 @@ def test_a_server_behind_a_forward_proxy(
             PATIENCE_S,
             f"the container to be reported; {agent.last_words()}",
         )
+        wait_for(lambda: logs.of("agent"), PATIENCE_S, "the agent's own log in the store")
+        wait_for(lambda: plane.lab("servers")[0]["publicIp"] == "93.184.215.14", PATIENCE_S, "the address")
         assert agent.stop() == 0
-        assert set(proxy.requests) == {f"CONNECT {_HOST}:443"}
+        assert set(proxy.requests) == {f"CONNECT {one}:443" for one in (_HOST, _LOGS, _ADDRESS)}
     assert "hush" not in agent.last_words()

@@ -8,6 +8,7 @@ import struct
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -280,6 +281,33 @@ def test_a_chosen_folder_that_is_there_stays_as_it_is(tmp_path: Path) -> None:
     tmp_path.chmod(0o755)
     make_folder(tmp_path)
     assert access(tmp_path) == (os.geteuid(), 0o755)
+
+
+@pytest.mark.parametrize("odd", [b'{"apps":{"http":{"servers":{"\\ud800":{}}}}}', b"[" * 200_000, b"\xff", b"[]"])
+def test_a_configuration_of_any_text_is_said_and_left_alone(tmp_path: Path, odd: bytes) -> None:
+    """L55, L57: half a character in the name of a server, say; nothing is written over what cannot be read."""
+    heard: list[bytes] = []
+
+    async def serve(stream: SocketStream) -> None:
+        async with stream:
+            heard.append((await stream.receive()).partition(b" ")[0])
+            await stream.send(b'HTTP/1.1 200 OK\r\nContent-Length: %d\r\nEtag: "e"\r\n\r\n' % len(odd) + odd)
+
+    async def main() -> None:
+        async with (
+            await anyio.create_tcp_listener(local_host="127.0.0.1") as listener,
+            anyio.create_task_group() as tasks,
+        ):
+            tasks.start_soon(listener.serve, serve)
+            there = f"127.0.0.1:{listener.extra(SocketAttribute.local_port)}"
+            caddy = Caddy(CaddySettings(Base("http://127.0.0.1:1"), folder=tmp_path, admin=there))
+            for work in (caddy.fetch, partial(caddy.apply, ())):
+                with pytest.raises(AdapterError, match="caddy"):
+                    await work()
+            tasks.cancel_scope.cancel()
+
+    anyio.run(main)
+    assert set(heard) == {b"GET"}
 
 
 def test_a_change_that_always_breaks_keeps_its_reason(tmp_path: Path) -> None:
