@@ -88,6 +88,16 @@ def kill_unseen(server: VmServer, there: list[str]) -> str:
     return name
 
 
+def see_what_podman_does_not(server: VmServer) -> None:
+    """A check that does not end has failed and is ended; a container whose monitor and process are gone runs again."""
+    wait_for(lambda: "(unhealthy)" in server.run("podman ps"), _PATIENCE_S, "a check that does not end to have failed")
+    assert int(server.ask(f"pgrep --count --full --exact '{_STUCK}'")[1]) <= 1
+    there = containers(server)
+    killed = kill_unseen(server, there)
+    wait_for(lambda: len({*containers(server)} & {*there}) == 3, _PATIENCE_S, f"{killed} in a new process")
+    wait_for(lambda: len(containers(server)) == 4, _PATIENCE_S, "four containers again")
+
+
 def is_answered(url: str) -> bool:
     """Whether a container answers through the tunnel."""
     try:
@@ -127,16 +137,7 @@ def test_a_proxy_from_its_installation_to_its_end(bundle: Bundle, tmp_path: Path
                 "systemctl list-timers --all; systemctl cat '*.timer' --no-pager | cat; "
                 "grep -rh ExecStart /run/systemd/transient || true"
             ), "by Podman's own timers"
-            wait_for(
-                lambda: "(unhealthy)" in server.run("podman ps"),
-                _PATIENCE_S,
-                "a check that does not end to have failed",
-            )
-            assert int(server.ask(f"pgrep --count --full --exact '{_STUCK}'")[1]) <= 1
-            there = containers(server)
-            killed = kill_unseen(server, there)
-            wait_for(lambda: len({*containers(server)} & {*there}) == 3, _PATIENCE_S, f"{killed} in a new process")
-            wait_for(lambda: len(containers(server)) == 4, _PATIENCE_S, "four containers again")
+            see_what_podman_does_not(server)
             wait_for(lambda: is_public(server, tmp_path / "root.crt"), _PATIENCE_S, "the public answer")
             assert "wireguard" in server.run("lsmod") and server.ask("pgrep wireguard-go")[0] == 1
             assert server.run("stat --file-system --format %T /sys/fs/cgroup").strip() == "cgroup2fs"

@@ -128,12 +128,11 @@ def test_a_daemon_leaves_the_disk_to_threads(tmp_path: Path, monkeypatch: pytest
         await send(self, lines)
 
     monkeypatch.setattr(Store, "send", sent)
-    for age in ("BATCH_AGE_S", "WAITING_AGE_S"):  # counted in real time
-        monkeypatch.setattr(pump, age, 0.0)
+    monkeypatch.setattr(pump, "BATCH_AGE_S", 0.0)  # counted in real time
+    monkeypatch.setattr(pump, "WAITING_AGE_S", 0.0)
     log = tmp_path / "ctr.log"
     log.write_bytes(b"2026-01-01T00:00:00.000000000+00:00 stdout F hello\n")
-    data_dir = bench.scenery.node.data_dir
-    by_hand = PauseFile(data_dir, lambda: 0.0)
+    by_hand = PauseFile(data_dir := bench.scenery.node.data_dir, lambda: 0.0)
 
     async def main() -> Uses:
         nonlocal is_away
