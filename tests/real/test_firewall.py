@@ -4,6 +4,7 @@ import json
 import socket
 import urllib.request
 from collections.abc import Iterator
+from functools import partial
 from typing import Any, Final
 
 import pytest
@@ -56,7 +57,8 @@ def test_a_flushed_firewall_is_whole_again(fleet: Fleet, worker: Node) -> None:
     worker.run("iptables", "-F")
     worker.run("iptables", "-t", "nat", "-F")
     wait_for(lambda: _rules(worker) >= _WHOLE, PATIENCE_S, f"the rules; {worker.last_words()}")
-    assert _reaches_other(fleet, worker) and _reaches_other(fleet, fleet.node("worker-2"))
+    for node in (worker, fleet.node("worker-2")):
+        wait_for(partial(_reaches_other, fleet, node), PATIENCE_S, f"the other server's container from {node.name}")
     _asks_outside(fleet, worker)
     assert worker.run("podman", "ps", "-q", "--no-trunc") == before
     for words in ('event="firewall rules removed"', 'event="Podman\'s firewall rules removed"'):
@@ -115,7 +117,7 @@ def test_a_neighbour_reaches_published_ports_only(fleet: Fleet, worker: Node, ne
     worker.kill()
     try:
         assert _reached_from_here(fleet, worker) == _OPEN
-        assert _reaches_other(fleet, fleet.node("worker-2"))
+        wait_for(partial(_reaches_other, fleet, fleet.node("worker-2")), PATIENCE_S, "the other direction")
         worker.run("iptables", "-t", "mangle", "-F", "TECHULUS-PREROUTING")
         without = _reached_from_here(fleet, worker)
         assert without >= {*_OPEN, "container", "resolver (udp)"}, "our rules alone keep it away"
@@ -130,7 +132,7 @@ def test_a_neighbour_reaches_published_ports_only(fleet: Fleet, worker: Node, ne
     assert "a rule that keeps neighbours from the containers" in worker.log.read_text()
     wait_for(lambda: _reaches_other(fleet, fleet.node("worker-2")), PATIENCE_S, "the mesh")
     _asks_outside(fleet, worker)
-    assert _resolves(worker)
+    wait_for(partial(_resolves, worker), PATIENCE_S, "an answer to a question for a name")
 
 
 def _reached_from_here(fleet: Fleet, node: Node) -> set[str]:
@@ -214,7 +216,7 @@ def test_a_forward_chain_that_drops_is_named(fleet: Fleet, worker: Node, text: s
     assert finding["level"] == "warning" and all(command in finding["todo"] for command in found["add"])
     cure(worker, found)
     wait_for(lambda: _reaches_other(fleet, worker), PATIENCE_S, "the other server's container")
-    assert _reaches_other(fleet, fleet.node("worker-2"))
+    wait_for(partial(_reaches_other, fleet, fleet.node("worker-2")), PATIENCE_S, "the other direction")
     _asks_outside(fleet, worker)
 
 
@@ -238,11 +240,11 @@ def test_an_input_chain_that_drops_is_named(fleet: Fleet, worker: Node) -> None:
     wait_for(lambda: _dropped(worker) > before, PATIENCE_S, "a packet for the tunnel to be dropped")
     assert not _resolves(worker)
     cure(worker, found)
-    assert _resolves(worker)
+    wait_for(partial(_resolves, worker), PATIENCE_S, "an answer to a question for a name")
     before = _dropped(worker)
     _knock(fleet, worker)
     assert _dropped(worker) == before
-    assert _reaches_other(fleet, fleet.node("worker-2"))
+    wait_for(partial(_reaches_other, fleet, fleet.node("worker-2")), PATIENCE_S, "the other direction")
 
 
 def test_a_policy_of_iptables_is_named(fleet: Fleet, worker: Node) -> None:
