@@ -8,7 +8,7 @@ from typing import Any
 
 import anyio
 import pytest
-from anyio.abc import SocketAttribute, SocketStream
+from anyio.abc import SocketStream
 
 from core import caddy, caddy_config, dns, state, work_queue
 from core.caddy_base import Base
@@ -17,6 +17,7 @@ from shell.adapters.caddy import Caddy, CaddySettings
 from shell.daemon import Daemon
 from shell.ledger import Ledger
 from tests.shell import virtual_time
+from tests.shell.listening import listening
 from tests.shell.scenery import Scenery, wanting
 
 
@@ -82,16 +83,10 @@ def test_caddys_configuration(tmp_path: Path, on_loop: Callable[[Any, str], list
             await stream.send(head + answer)
 
     async def main() -> None:
-        async with (
-            await anyio.create_tcp_listener(local_host="127.0.0.1") as listener,
-            anyio.create_task_group() as tasks,
-        ):
-            tasks.start_soon(listener.serve, serve)
-            there = f"127.0.0.1:{listener.extra(SocketAttribute.local_port)}"
+        async with listening(serve) as there:
             adapter = Caddy(CaddySettings(Base("http://127.0.0.1:1"), folder=tmp_path, admin=there))
             with pytest.raises(Exception, match="500"):
                 await adapter.apply((caddy.Route("r", "app.example.org", "s", ("10.200.1.2:80",)),))
-            tasks.cancel_scope.cancel()
 
     anyio.run(main)
     assert [set(one) for one in watched] == [{not is_large}] * 2

@@ -25,6 +25,7 @@ from shell.adapters.caddy.admin import Admin, ConnectionBrokeError, NobodyListen
 from shell.failure import AdapterError
 from shell.options import Options
 from tests.lab.wait import PATIENCE_S
+from tests.shell.listening import listening
 
 ANSWER = b'HTTP/1.1 200 OK\r\nContent-Length: 2\r\nEtag: "e"\r\n\r\n{}'
 
@@ -51,10 +52,8 @@ class Breaking:
 async def breaking(breaks: int, only: bytes = b"") -> AsyncIterator[tuple[Admin, Breaking]]:
     """The server, and the admin API as seen at its address."""
     server = Breaking(breaks, only)
-    async with await anyio.create_tcp_listener(local_host="127.0.0.1") as listener, anyio.create_task_group() as tasks:
-        tasks.start_soon(listener.serve, server.serve)
-        yield Admin(f"127.0.0.1:{listener.extra(SocketAttribute.local_port)}", timeout_s=PATIENCE_S), server
-        tasks.cancel_scope.cancel()
+    async with listening(server.serve) as there:
+        yield Admin(there, timeout_s=PATIENCE_S), server
 
 
 @pytest.mark.parametrize("breaks", [0, 1, 2])
@@ -178,16 +177,10 @@ def test_doctor_and_a_caddy_that_cannot_be_read(
             await stream.send(answer or b"")
 
     async def main() -> None:
-        async with (
-            await anyio.create_tcp_listener(local_host="127.0.0.1") as listener,
-            anyio.create_task_group() as tasks,
-        ):
-            tasks.start_soon(listener.serve, serve)
-            there = f"127.0.0.1:{listener.extra(SocketAttribute.local_port)}"
+        async with listening(serve) as there:
             options = Options(caddy_admin="unix//nowhere/a.sock" if answer is None else there)
             found = [one.found for one in await examination._caddy_admin(options)]
             assert found == [] if says is None else says in found[0]
-            tasks.cancel_scope.cancel()
 
     anyio.run(main)
 
@@ -201,18 +194,12 @@ def test_somebody_else_at_caddys_usual_place_is_passed_over(monkeypatch: pytest.
             await stream.send(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
 
     async def main() -> None:
-        async with (
-            await anyio.create_tcp_listener(local_host="127.0.0.1") as listener,
-            anyio.create_task_group() as tasks,
-        ):
-            tasks.start_soon(listener.serve, not_caddy)
-            there = f"127.0.0.1:{listener.extra(SocketAttribute.local_port)}"
+        async with listening(not_caddy) as there:
             monkeypatch.setattr(node, "_USUAL_ADMINS", ("unix//nowhere/a.sock", there))
             with pytest.raises(NobodyListensError):
                 await node.caddy(Options(caddy_admin="unix//nowhere/a.sock"), "http://127.0.0.1:1").fetch_admin()
             with pytest.raises(AdapterError, match="answered 404"):  # where it was told to be, that is said
                 await node.caddy(Options(caddy_admin=there), "http://127.0.0.1:1").fetch_admin()
-            tasks.cancel_scope.cancel()
 
     anyio.run(main)
 
@@ -294,17 +281,11 @@ def test_a_configuration_of_any_text_is_said_and_left_alone(tmp_path: Path, odd:
             await stream.send(b'HTTP/1.1 200 OK\r\nContent-Length: %d\r\nEtag: "e"\r\n\r\n' % len(odd) + odd)
 
     async def main() -> None:
-        async with (
-            await anyio.create_tcp_listener(local_host="127.0.0.1") as listener,
-            anyio.create_task_group() as tasks,
-        ):
-            tasks.start_soon(listener.serve, serve)
-            there = f"127.0.0.1:{listener.extra(SocketAttribute.local_port)}"
+        async with listening(serve) as there:
             caddy = Caddy(CaddySettings(Base("http://127.0.0.1:1"), folder=tmp_path, admin=there))
             for work in (caddy.fetch, partial(caddy.apply, ())):
                 with pytest.raises(AdapterError, match="caddy"):
                     await work()
-            tasks.cancel_scope.cancel()
 
     anyio.run(main)
     assert set(heard) == {b"GET"}
