@@ -30,7 +30,7 @@ from tests.lab.wait import wait_for
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(600)]
 
-_PATIENCE_S: Final = 120
+_PATIENCE_S: Final = 300  # a machine with other programs beside it
 _ANSWER_S: Final = 5.0  # the command waits no longer
 _REPORT_S: Final = 40.0  # the control plane wants one every 30 s
 _END_S: Final = 30.0  # the product's own is ten
