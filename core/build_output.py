@@ -26,12 +26,13 @@ _MARK: Final = " …"
 
 
 class Lines:
-    """Bytes in, lines out. A line that is too long is cut where no secret is cut in two."""
+    """Bytes in, lines out. A line that is too long is cut where no secret is cut in two.
 
-    def __init__(self, secrets: tuple[str, ...] = ()) -> None:
-        plain = (_CONTROL_IN_SECRET.sub("", one.replace("\r", "\n")) for one in secrets)
-        self._secrets = tuple(one for one in plain if one)
-        self._masked = masked_words(self._secrets)
+    Masked are the words that `masked_words` finds in `secrets`, which people choose, and in `always`, which are secrets whatever they are.
+    """
+
+    def __init__(self, secrets: tuple[str, ...] = (), always: tuple[str, ...] = ()) -> None:
+        self._masked = masked_words(map(_as_printed, secrets), map(_as_printed, always))
         self._words = tuple(sorted((one.encode("utf-8", "replace") for one in self._masked), key=len, reverse=True))
         self._overlap = max((len(one) for one in self._words), default=0)
         self._left = b""
@@ -79,6 +80,11 @@ class Lines:
 
     def _shown(self, raw: bytes) -> str:
         return mask_words(raw.decode("utf-8", "replace"), self._masked).rstrip()
+
+
+def _as_printed(secret: str) -> str:
+    """A secret as it stands in a line from which control characters are gone."""
+    return _CONTROL_IN_SECRET.sub("", secret.replace("\r", "\n"))
 
 
 class Tail:

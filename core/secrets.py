@@ -6,9 +6,11 @@ whole installation. No error text ever contains a value, plain or encrypted.
 
 import base64
 import binascii
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
+from urllib.parse import quote, unquote
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -20,9 +22,16 @@ TAG_BYTES = 16
 MASK = "***"
 _SHORTEST_MASKED = 4  # shorter secrets would mask half of every text, and hide nothing
 _SHORTEST_LINE_MASKED = 8  # a line alone may be an ordinary word such as "true" or "server"
+_SHORTEST_JUDGED = 8  # a shorter value is guessed whether it is masked or not, and is a part of many words
+_SHORTEST_PASSWORD_JUDGED = 5  # what stands in the place of a URL's password was meant as one
+_ALWAYS_LONG = 20  # nobody misses a text of this length that is masked, and many passphrases have it
 _LONGEST_WORD = (
     512  # what is longer is looked for in parts, so that a secret that repeats itself costs no more than any other text
 )
+_BETWEEN_PARTS = re.compile(r"[-_./:@,;\s]+")  # of addresses, versions, paths, names of regions and locales
+_PLAIN = re.compile(r"[a-z]*|[A-Z][a-z]*|[A-Z]*|[0-9]{0,6}|[a-z]{1,3}[0-9]{1,2}")
+_UNSPEAKABLE = re.compile(r"[b-df-hj-np-tv-xzB-DF-HJ-NP-TV-XZ]{5}")  # "strength" has four consonants in a row
+_URL_WITH_PASSWORD = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,30}://[^/?#@:]{0,256}:(?P<password>[^/?#]{1,1024})@")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +80,7 @@ def mask(text: str, secrets: Iterable[str]) -> str:
 
     Secrets that overlap are replaced together, so that no part of the second is left over.
     """
-    return mask_words(text, masked_words(secrets))
+    return mask_words(text, masked_words((), always=secrets))
 
 
 def mask_words(text: str, words: Iterable[str]) -> str:
@@ -84,16 +93,52 @@ def mask_words(text: str, words: Iterable[str]) -> str:
     return "".join(kept) + text[end:]
 
 
-def masked_words(secrets: Iterable[str]) -> frozenset[str]:
-    """What is replaced in texts: each secret and each of its lines, long ones in parts of at most 512 characters."""
+def masked_words(secrets: Iterable[str], always: Iterable[str] = ()) -> frozenset[str]:
+    """What is replaced in texts, long words in parts of at most 512 characters.
+
+    Of `secrets`, which people choose: each value, each of its lines and the password of each URL that a line is, if `is_guarded` (a service
+    calls `NODE_ENV=production` a secret, too); of a value of at most 512 characters also the form in which a URL has it. Of `always`: each
+    value of four characters or more, and each of its lines of eight or more, whatever they are.
+    """
     words: set[str] = set()
-    for secret in secrets:
+    for secret in always:
         if len(secret) >= _SHORTEST_MASKED:
             words |= _parts(secret)
         for line in secret.splitlines():
             if len(line) >= _SHORTEST_LINE_MASKED:
                 words |= _parts(line)
+    for secret in secrets:
+        for word in _guarded(secret):
+            words |= _parts(word)
+        # Not of each line of a key: the number of words is what searching costs, and no URL has a key in it.
+        if len(secret) <= _LONGEST_WORD and is_guarded(secret):
+            words |= _parts(quote(secret, safe="", errors="replace"))
     return frozenset(words)
+
+
+def is_guarded(word: str, shortest: int = _SHORTEST_JUDGED) -> bool:
+    """Whether a word is long enough, or looks random enough, to be masked wherever it stands.
+
+    Twenty characters are. Fewer than `shortest` are not. In between, one is that has a part which is no plain word: letters that can be
+    spoken, in one case or with a capital at the beginning; a number of at most six digits; at most three letters and two digits (`v20`).
+    """
+    if len(word) >= _ALWAYS_LONG or len(word) < shortest:
+        return len(word) >= _ALWAYS_LONG
+    return any(not _is_plain(part) for part in _BETWEEN_PARTS.split(word))
+
+
+def _is_plain(part: str) -> bool:
+    return _PLAIN.fullmatch(part) is not None and _UNSPEAKABLE.search(part) is None
+
+
+def _guarded(secret: str) -> Iterator[str]:
+    lines = secret.splitlines()
+    yield from (word for word in {secret, *lines} if is_guarded(word))
+    for line in lines:
+        found = _URL_WITH_PASSWORD.match(line)
+        if found is not None:
+            password = found["password"]
+            yield from (word for word in {password, unquote(password)} if is_guarded(word, _SHORTEST_PASSWORD_JUDGED))
 
 
 def _parts(word: str) -> set[str]:

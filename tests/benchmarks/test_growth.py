@@ -52,7 +52,7 @@ INNER = {
     "rejection": ("sift", "split"),
     "retry": ("after_attempt",),
     "saying": ("unfetched", "blind"),
-    "secrets": ("encrypt", "mask_words", "masked_words"),
+    "secrets": ("encrypt", "is_guarded", "mask_words", "masked_words"),
     "signing": ("headers",),
     "state": ("parse_expected",),  # beside `parse_expected_after`
     "status": ("encode",),

@@ -66,6 +66,12 @@ def test_secrets_are_masked() -> None:
         assert "token=***!" in shown
 
 
+def test_what_is_always_masked() -> None:
+    """L37: the clone token also where it looks like a word; a setting that is a word is not."""
+    made = Lines(("production",), always=("token",))
+    assert [*made.feed(b"token, production\n")] == ["***, production"]
+
+
 @given(st.integers(0, 2 * LONGEST), st.integers(1, 5000))
 def test_no_secret_is_cut_in_two(before: int, chunk: int) -> None:
     """L37: a long line is cut beside a secret and not within it."""

@@ -10,7 +10,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from returns.pipeline import is_successful
 
-from core.secrets import IV_BYTES, MASK, TAG_BYTES, EncryptionKey, decrypt, encrypt, mask, parse_key
+from core.secrets import (
+    IV_BYTES,
+    MASK,
+    TAG_BYTES,
+    EncryptionKey,
+    decrypt,
+    encrypt,
+    is_guarded,
+    mask,
+    mask_words,
+    masked_words,
+    parse_key,
+)
 
 CAPTURES = Path(__file__).parent.parent / "captures"
 HEX = "00112233445566778899aabbccddeeff0123456789abcdeffedcba9876543210"
@@ -122,3 +134,100 @@ def test_no_secret_survives(parts: list[str], secrets: list[str]) -> None:
     masked = mask("".join(parts), secrets)
     assert not any(secret in masked for secret in secrets)
     assert mask(masked, secrets) == masked
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        "",
+        "true",
+        "8080",
+        "s3cr3t!",
+        "production",
+        "Production",
+        "PRODUCTION",
+        "development",
+        "documentation",
+        "localhost",
+        "postgres",
+        "strength",
+        "localhost:5432",
+        "10.200.3.2:8080",
+        "us-east-1",
+        "en_US.UTF-8",
+        "v20.11.1",
+        "/usr/local/bin",
+        "production\n",
+        "correct-horse",
+    ],
+)
+def test_ordinary_words_are_not_guarded(word: str) -> None:
+    """A log in which every `production` is a `***` cannot be read, and hides nothing."""
+    assert not is_guarded(word)
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        "hunter22",
+        "Hunter2Hunter",
+        "tr0ub4dor&3",
+        "xkqzvbnmwd",
+        "XKQZVBNM",
+        "a1b2-c3d4-e5f6",
+        "83719264",
+        "4111111111111111",
+        "ghp_16C7e42F",
+        "sup3r-secret",
+        "pässword",
+        "aGVsbG8=",
+        "correct horse battery",
+        "production-environment",
+        "-" * 20,
+    ],
+)
+def test_what_looks_random_or_is_long_is_guarded(word: str) -> None:
+    """L37: tokens, passwords of several kinds of characters, numbers of cards, passphrases."""
+    assert is_guarded(word)
+
+
+@pytest.mark.parametrize(
+    ("text", "secret", "masked"),
+    [
+        ("NODE_ENV=production", "production", "NODE_ENV=production"),
+        ("using hunter22!", "hunter22", f"using {MASK}!"),
+        ("second-l1ne-of-it", "production\nsecond-l1ne-of-it", MASK),
+        ("production", "production\nsecond-l1ne-of-it", "production"),
+        ("as app with hunter2", "postgres://app:hunter2@db/app", f"as app with {MASK}"),
+        ("postgres://app:hunter2@db/app", "postgres://app:hunter2@db/app", MASK),
+        ("as postgres at db", "postgres://postgres:postgres@db/app", "as postgres at db"),
+        ("p@ss/w0rd and p%40ss%2Fw0rd", "redis://:p%40ss%2Fw0rd@db", f"{MASK} and {MASK}"),
+        ("?token=a%2Fb%2BC9%3D%3D", "a/b+C9==", f"?token={MASK}"),
+        ("\ud800token-2024", "\ud800token-2024", MASK),
+    ],
+)
+def test_what_of_a_chosen_secret_is_masked(text: str, secret: str, masked: str) -> None:
+    """L37: the value, its lines, the password in it, and how a URL spells them; no ordinary word."""
+    assert mask_words(text, masked_words((secret,))) == masked
+
+
+def test_some_secrets_are_always_masked() -> None:
+    """L37: a clone token is one, though it may look like a word."""
+    assert mask_words("production", masked_words((), always=("production",))) == MASK
+    assert mask_words("production", masked_words(("production",), always=("token",))) == "production"
+
+
+@given(st.lists(st.text(min_size=20, max_size=600), max_size=4), st.text(max_size=40), st.text(max_size=40))
+def test_a_long_secret_is_masked_wherever_it_stands(secrets: list[str], before: str, after: str) -> None:
+    """L37: of twenty characters or more, whatever they are."""
+    words = masked_words(secrets)
+    for secret in secrets:
+        assert secret not in mask_words(f"{before} {secret} {after}", words)
+
+
+@given(st.text(max_size=30))
+def test_no_word_breaks_the_judgement(word: str) -> None:
+    """Any text: length alone decides at both ends."""
+    assert is_guarded(word) or len(word) < 20
+    assert not (is_guarded(word) and len(word) < 8)
+    masked_words((word, f"x://a:{word}@b"))
