@@ -22,11 +22,15 @@ _CONTROL_IN_SECRET: Final = re.compile(_CONTROL_TEXT)
 _BEGUN: Final = re.compile(
     rb"\x1b(?:\[[0-9;?]{0,256}|\][^\x07\x1b]{0,256}\x1b?)?\Z"
 )  # a control sequence whose end has not come yet
-_MARK: Final = " …"
+MARK: Final = " …"
+"""The end of a piece of a line that goes on."""
 
 
 class Lines:
-    """Bytes in, lines out. A line that is too long is cut where no secret is cut in two.
+    """Bytes in, lines out. A line that is too long is cut in pieces of nearly one length, and where no secret is cut in two.
+
+    Every piece but the last ends with `MARK`. Of a line that comes in several chunks, the first pieces have `LONGEST` bytes and the last
+    two share the rest, so that none has less than half of that.
 
     Masked are the words that `masked_words` finds in `secrets`, which people choose, and in `always`, which are secrets whatever they are.
     """
@@ -42,7 +46,7 @@ class Lines:
         *whole, self._left = (self._left + chunk).replace(b"\r", b"\n").split(b"\n")
         for line in whole:
             yield from self._pieces(_CONTROL.sub(b"", line))
-        if len(self._left) > LONGEST:
+        if len(self._left) > 2 * LONGEST + self._overlap:
             yield from self._from_long_line()
 
     def end(self) -> Iterator[str]:
@@ -55,23 +59,24 @@ class Lines:
         begun = _BEGUN.search(self._left)
         at = begun.start() if begun else len(self._left)
         plain, rest = _CONTROL.sub(b"", self._left[:at]), self._left[at:]
-        while len(plain) > LONGEST + self._overlap:
-            piece, plain = self._cut(plain)
-            yield self._shown(piece) + _MARK
+        while len(plain) > 2 * LONGEST + self._overlap:  # what stays is enough for two pieces, should the line end here
+            piece, plain = self._cut(plain, LONGEST)
+            yield self._shown(piece) + MARK
         self._left = plain + rest
 
     def _pieces(self, line: bytes) -> Iterator[str]:
         while len(line) > LONGEST:
-            piece, line = self._cut(line)
-            yield self._shown(piece) + _MARK
+            pieces = -(-len(line) // LONGEST)
+            piece, line = self._cut(line, -(-len(line) // pieces))
+            yield self._shown(piece) + MARK
         text = self._shown(line)
         if text:
             yield text
 
-    def _cut(self, line: bytes) -> tuple[bytes, bytes]:
-        """A piece of at most `LONGEST` bytes (more only for a secret that is longer) and the rest."""
+    def _cut(self, line: bytes, at: int) -> tuple[bytes, bytes]:
+        """A piece of at most `at` bytes (more only for a secret that is longer) and the rest."""
         # Not in the middle of a character, which has at most four bytes; more that look like its middle are no character's.
-        at = next((one for one in range(LONGEST, LONGEST - 4, -1) if line[one] & 0xC0 != 0x80), LONGEST)
+        at = next((one for one in range(at, at - 4, -1) if line[one] & 0xC0 != 0x80), at)
         for word in self._words:
             found = line.find(word, max(0, at - len(word) + 1), at + len(word) - 1)
             if found != -1:

@@ -40,6 +40,19 @@ def test_very_long_lines(size: int) -> None:
         assert all(piece.endswith(" …") for piece in pieces[:-1])
 
 
+@pytest.mark.parametrize("size", [LONGEST, LONGEST + 1, 32_768, 2 * LONGEST + 1, 100_000, 300_001])
+@pytest.mark.parametrize("chunk", [1 << 20, 65_536, 8_192, 1_001])
+def test_a_long_line_is_cut_evenly(size: int, chunk: int) -> None:
+    """No piece is a small rest; where the whole line is here at once, they differ by no more than a byte each."""
+    raw = b"x" * size + b"\n"
+    sizes = [piece.count("x") for piece in lines(*[raw[at : at + chunk] for at in range(0, len(raw), chunk)])]
+    assert sum(sizes) == size
+    assert max(sizes) <= LONGEST
+    assert min(sizes) >= min(size, LONGEST // 2)
+    if chunk > size:
+        assert max(sizes) - min(sizes) <= len(sizes)
+
+
 @pytest.mark.parametrize("end", [b"", b"\n"])
 def test_a_long_line_of_parts_of_characters_ends(end: bytes) -> None:
     """L55: there is no border of a character to cut it at, and it was cut into nothing for ever."""
@@ -52,7 +65,7 @@ def test_memory_is_bounded() -> None:
     made = Lines((SECRET,))
     for _ in range(1000):
         list(made.feed(b"y" * 65_536))
-    assert len(made._left) <= LONGEST + len(SECRET)
+    assert len(made._left) <= 2 * LONGEST + len(SECRET)
 
 
 def test_secrets_are_masked() -> None:
