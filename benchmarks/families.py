@@ -199,6 +199,17 @@ FAMILIES: Final[tuple[Family, ...]] = (
         secrets=_repeat(b"hunter22"),
         nearly_secrets=_repeat(b"hunter2"),
     ),
+    *_of(
+        "build_versions.known_open",
+        numbers=_repeat(b"1."),
+        digits=_repeat(b"1"),
+        flaws=_lines(lambda i: f"CVE-2024-1753{i}"),
+    ),
+    *_of(
+        "build_versions.shares_host_network",
+        workers=_lines(lambda i: "ID: x\n\torg.mobyproject.buildkit.worker.network: cni"),
+        one_line=_repeat(b"a "),
+    ),
     *_of("secrets.mask", repeated=_repeat(b"ab"), lines=_lines(lambda i: f"secret line {i}")),
     *_of("secrets.decrypt", text=_repeat(b"A")),
     *_of("secrets.parse_key", text=_repeat(b"0")),

@@ -16,6 +16,7 @@ from core import (
     build_plan,
     build_record,
     build_source,
+    build_versions,
     caddy_base,
     caddy_change,
     caddy_config,
@@ -103,6 +104,12 @@ def _build_lines(raw: bytes) -> object:
         for line in lines.feed(chunk):
             tail.add(line)
     return [*lines.end()], tail.text()
+
+
+def _versions(raw: bytes) -> object:
+    words = plain(raw)
+    found = [build_versions.known_open(tool, words, words) for tool in ("buildah", "podman")]
+    return found, build_versions.refuse_railpack(words), build_versions.known_open("podman", "4.3.1", words)
 
 
 def _access_log(raw: bytes) -> object:
@@ -305,6 +312,8 @@ PARSERS: Final[Mapping[str, Callable[[bytes], object]]] = {
     "build_record.parse": build_record.parse,
     "build_record.pushed_digest": build_record.pushed_digest,
     "build_source.parse": _source,
+    "build_versions.known_open": _versions,
+    "build_versions.shares_host_network": lambda raw: build_versions.shares_host_network(plain(raw)),
     "caddy_base.listens_on": lambda raw: caddy_base.listens_on(text(raw), "", 443),
     "caddy_config.decode": _caddy,
     "caddy_config.parse_version": lambda raw: caddy_config.parse_version(text(raw)),

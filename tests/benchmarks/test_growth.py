@@ -25,6 +25,7 @@ INNER = {
     "build_output": ("Tail.add",),  # beside `Lines.feed`
     "build_plan": ("secrets_hash",),  # beside `make`
     "build_source": ("git_config", "git_environment", "commit_fault"),
+    "build_versions": ("parse_version", "refuse_railpack", "worker_networks"),  # beside the other two
     # These three beside `caddy_config.decode`.
     "caddy_base": ("routes_of", "with_base", "tls_server", "servers", "merged", "automation"),
     "caddy_change": ("read", "next_operation", "with_routes", "foreign"),
