@@ -200,6 +200,17 @@ FAMILIES: Final[tuple[Family, ...]] = (
         nearly_secrets=_repeat(b"hunter2"),
     ),
     *_of(
+        "build_failure.CommandOutput.add",
+        steps=_lines(lambda i: f"#{i} [{i}/{i}] RUN x\n#{i} 0.1 words\n#{i} ERROR: x"),
+        blocks=_lines(lambda i: f"------\n > [{i}] RUN x:\nwords\n------"),
+        quotes=_lines(lambda i: "-" * 20),
+        errors=_lines(lambda i: f"error: {i}\nmore"),
+        instructions=_lines(lambda i: f'STEP {i}/{i}: RUN x\nError: building at STEP "RUN {i}'),
+        git=_lines(lambda i: f"remote: {i}\nfatal: x"),
+        one_line=_repeat(b"a"),
+        one_error=lambda n: b"#1 ERROR: process " + b'"' * n,
+    ),
+    *_of(
         "build_versions.known_open",
         numbers=_repeat(b"1."),
         digits=_repeat(b"1"),

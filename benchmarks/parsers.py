@@ -5,6 +5,7 @@ complete: a function of the core that takes text is here, or says there why not.
 """
 
 import base64
+import itertools
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Final, cast
@@ -54,6 +55,7 @@ from core import (
     work_queue,
 )
 from core.access_log import AccessLog
+from core.build_failure import CommandOutput
 from core.build_output import Lines, Tail
 from core.caddy import Route
 from core.caddy_base import Base
@@ -104,6 +106,15 @@ def _build_lines(raw: bytes) -> object:
         for line in lines.feed(chunk):
             tail.add(line)
     return [*lines.end()], tail.text()
+
+
+def _build_failure(raw: bytes) -> object:
+    """The message of each tool that could have printed this."""
+    made, lines = [CommandOutput(tool) for tool in ("buildctl", "buildah", "git", "railpack", "skopeo")], Lines()
+    for line in itertools.chain(*map(lines.feed, _chunks(raw)), lines.end()):
+        for one in made:
+            one.add(line)
+    return [one.message(1) for one in made]
 
 
 def _versions(raw: bytes) -> object:
@@ -305,6 +316,7 @@ PARSERS: Final[Mapping[str, Callable[[bytes], object]]] = {
     "address.is_ipv4": lambda raw: address.is_ipv4(text(raw)),
     "address.network": lambda raw: address.network(text(raw)),
     "address.port": lambda raw: address.port(text(raw)),
+    "build_failure.CommandOutput.add": _build_failure,
     "build_output.Lines.feed": _build_lines,
     "build_plan.make": _recipe,
     "build_record.announces_push": lambda raw: build_record.announces_push(plain(raw)),

@@ -7,6 +7,7 @@ first: tools that highlight put them in the middle of words, and a secret that h
 import re
 from collections import deque
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Final
 
 from core.secrets import mask_words, masked_words
@@ -14,6 +15,8 @@ from core.secrets import mask_words, masked_words
 LONGEST: Final = 16 * 1024
 _KEPT_LINES: Final = 20
 _KEPT_CHARACTERS: Final = 4000
+LONGEST_WORDS: Final = 1_000
+"""Characters of one line of a program's last words."""
 # The length of a sequence has a bound, and a title ends at the next escape: what never ends is looked through once, not once from each of
 # its places. A title ends with a bell or with `ESC \\`.
 _CONTROL_TEXT: Final = r"\x1b\[[0-9;?]{0,256}[A-Za-z]|\x1b\][^\x07\x1b]{0,256}(?:\x07|\x1b\\)|[\x00-\x08\x0b-\x1f\x7f]"
@@ -90,6 +93,34 @@ class Lines:
 def _as_printed(secret: str) -> str:
     """A secret as it stands in a line from which control characters are gone."""
     return _CONTROL_IN_SECRET.sub("", secret.replace("\r", "\n"))
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """Why a command failed: the `reason` in one line, the last `words` of the program that failed, and a `hint` at what to do."""
+
+    reason: str
+    words: tuple[str, ...] = ()
+    hint: str = ""
+
+
+class LastWords(deque[str]):
+    """The last lines of an output, as many as a person reads, the middle of long ones left out."""
+
+    def __init__(self) -> None:
+        super().__init__(maxlen=_KEPT_LINES)
+
+    def append(self, line: str) -> None:
+        """One more line."""
+        super().append(shorten(line, LONGEST_WORDS))
+
+
+def shorten(text: str, longest: int) -> str:
+    """The text, without its middle if it has more than `longest` characters: both its beginning and its end say what it is."""
+    if len(text) <= longest:
+        return text
+    end = (longest - len(MARK)) // 2
+    return f"{text[: longest - len(MARK) - end]}{MARK}{text[len(text) - end :]}"
 
 
 class Tail:

@@ -22,7 +22,12 @@ INNER = {
     "access_log": (),
     "address": ("is_in_container_network",),  # beside `is_container`
     "bounds": ("too_long", "too_many_values"),
-    "build_output": ("Tail.add",),  # beside `Lines.feed`
+    # These four beside `build_failure.CommandOutput.add`.
+    "buildah_progress": ("Progress.add", "Progress.cause"),
+    "buildkit_progress": ("Progress.add", "Progress.cause"),
+    "build_failure": ("CommandOutput.interrupted",),
+    "registry_fault": ("explain",),
+    "build_output": ("LastWords.append", "Tail.add", "shorten"),  # beside `Lines.feed`
     "build_plan": ("secrets_hash",),  # beside `make`
     "build_source": ("git_config", "git_environment", "commit_fault"),
     "build_versions": ("parse_version", "refuse_railpack", "worker_networks"),  # beside the other two
