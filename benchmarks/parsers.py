@@ -56,7 +56,7 @@ from core import (
 )
 from core.access_log import AccessLog
 from core.build_failure import CommandOutput
-from core.build_output import Lines, Tail
+from core.build_output import Lines
 from core.caddy import Route
 from core.caddy_base import Base
 from core.containers import ActualContainer, ContainerId, DeploymentId
@@ -80,7 +80,7 @@ _ROUTES: Final = (Route("app.example.org", "app.example.org", "s", ("10.200.3.2:
 _SECRETS: Final = ("hunter22", "-----BEGIN-----\nabcdefghijklmnop\n-----END-----", "a" * 600)
 _IMAGE: Final = Image("registry.example:5000", "a/b", "1")
 _SERVER: Final = firewall.Server(SUBNET, "wg0", "podman1", "eth0", 51820, is_proxy=True, names=True)
-_HOST: Final = build_plan.Host("unix:///b", "podman", railpack=True)
+_HOST: Final = build_plan.Host("unix:///b", podman="podman", railpack_fault="")
 _CONTAINER: Final = ActualContainer(
     ContainerId("c"), "n", _IMAGE, "i", "running", 0, "none", DeploymentId("d"), "s", "web"
 )
@@ -101,11 +101,8 @@ def _chunks(raw: bytes) -> Iterator[bytes]:
 
 
 def _build_lines(raw: bytes) -> object:
-    lines, tail = Lines(_SECRETS), Tail()
-    for chunk in _chunks(raw):
-        for line in lines.feed(chunk):
-            tail.add(line)
-    return [*lines.end()], tail.text()
+    lines = Lines(_SECRETS)
+    return [line for chunk in _chunks(raw) for line in lines.feed(chunk)], [*lines.end()]
 
 
 def _build_failure(raw: bytes) -> object:
@@ -242,7 +239,9 @@ def _family(raw: bytes) -> object:
 def _recipe(raw: bytes) -> object:
     names = dict.fromkeys(plain(raw).split("\n"), "x")
     found = build_plan.Found(dockerfile=False)
-    return build_plan.make(plain(raw), names, "s", found, _HOST, build_plan.Settings()), build_plan.secrets_hash(names)
+    asked = build_plan.Asked(plain(raw), "s", names)
+    made = build_plan.make(asked, found, _HOST, build_plan.Settings())
+    return made, build_plan.secrets_hash(names), build_plan.layout(plain(raw), plain(raw), plain(raw))
 
 
 def _source(raw: bytes) -> object:

@@ -121,18 +121,3 @@ def shorten(text: str, longest: int) -> str:
         return text
     end = (longest - len(MARK)) // 2
     return f"{text[: longest - len(MARK) - end]}{MARK}{text[len(text) - end :]}"
-
-
-class Tail:
-    """The last lines of an output, for the one message that a user reads."""
-
-    def __init__(self) -> None:
-        self._lines: deque[str] = deque(maxlen=_KEPT_LINES)
-
-    def add(self, line: str) -> None:
-        """One more line."""
-        self._lines.append(line[:_KEPT_CHARACTERS])
-
-    def text(self) -> str:
-        """The last lines, as many as are useful."""
-        return "\n".join(self._lines)[-_KEPT_CHARACTERS:]

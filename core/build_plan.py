@@ -1,7 +1,7 @@
 """From a claimed build, what is in its folder and what this host can build with, to the exact commands.
 
-Decides the builder and every word of every command; runs nothing. Users' secrets are files that the commands name; only Railpack's own
-settings (`RAILPACK_…`) reach a tool of this host as environment.
+Decides the builder, every word of every command, and what each of them sees; runs nothing. Users' secrets are files that the commands
+name; only settings that Railpack itself acts upon reach it as environment. All paths are those inside the build's sandbox.
 """
 
 import hashlib
@@ -14,25 +14,30 @@ from typing import Final, Literal, TypeAlias
 from returns.result import Failure, Result, Success
 
 from core import image
-from core.build_source import CHECKOUT
-from core.rejection import shown
+from core.build_sandbox import BUILDKIT, LOGIN, SECRETS, STORE
+from core.build_source import CHECKOUT, Sees
+from core.rejection import has_control, shown
 
 Choice: TypeAlias = Literal["auto", "buildkit", "podman"]
 CHOICES: Final[tuple[Choice, ...]] = ("auto", "buildkit", "podman")
 
 DOCKERFILE: Final = "Dockerfile"
-RAILPACK_FRONTEND: Final = "ghcr.io/railwayapp/railpack-frontend:v0.15.1"
+RAILPACK_FRONTEND: Final = "ghcr.io/railwayapp/railpack-frontend:v0.37.0"
 """Pinned, since the plan and the frontend must be of one version; an option changes it."""
 RAILPACK_PLAN: Final = "plan"
 """The folder of Railpack's plan, beside the checkout, so that no build context holds it."""
-SECRETS: Final = "secrets"
 METADATA: Final = "metadata.json"
 DIGEST: Final = "digest"
 
 _RAILPACK_PLAN_FILE: Final = "railpack-plan.json"
 _RAILPACK_SETTING: Final = "RAILPACK_"
+_RUN_ROOT: Final = "/run/build"
+_PLATFORM: Final = re.compile(r"[a-z0-9]+/[a-z0-9_]+(?:/[a-z0-9.]+)?")
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
-_PLACEHOLDER: Final = "set"  # Railpack needs the names only; a value would stand on its command line
+# Railpack's providers act upon what these say (https://railpack.com, languages: Go, PHP); of all others they need the names only, and a
+# value would stand on its command line.
+_BY_VALUE: Final = frozenset(("CGO_ENABLED", "DB_CONNECTION", "CACHE_DRIVER", "SESSION_DRIVER", "QUEUE_CONNECTION"))
+_PLACEHOLDER: Final = "set"
 
 
 class Stage(Enum):
@@ -45,28 +50,49 @@ class Stage(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """One command, run in the build's folder. `env` is added to the environment that every tool gets."""
+    """One command, run in the build's folder. `env` is added to the environment that every tool gets; `sees` is what it needs beside it."""
 
     stage: Stage
     argv: tuple[str, ...]
     env: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    sees: frozenset[Sees] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """What this host can build with: BuildKit's address, the tool of Podman's family, Railpack; None for what does not answer."""
+    """What this host can build with.
+
+    `buildkit` is the address of a BuildKit that answers, `buildkit_fault` why one whose client is installed does not; `podman` the tool of
+    Podman's family, `holes` what is known to lead out of a build by it; `railpack_fault` why it is not used, "" when it can be;
+    `shares_network` whether BuildKit's steps are in the host's own network.
+    """
 
     buildkit: str | None = None
+    buildkit_fault: str = ""
     podman: str | None = None
-    railpack: bool = False
+    holes: tuple[str, ...] = ()
+    railpack_fault: str = "it is not installed"
+    shares_network: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What the checked-out folder holds. `links_out` is a symbolic link that leads out of it, if there is one."""
+    """What the checked-out folder holds."""
 
     dockerfile: bool
-    links_out: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Which file of a repository is built, in which folder of it, and for what; as a person asks for it (`agent build`)."""
+
+    dockerfile: str = DOCKERFILE
+    folder: str = "."
+    platform: str = ""
+
+
+WHOLE: Final = Layout()
+"""The repository's own Dockerfile, for the platform of this server."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,30 +118,47 @@ class Recipe:
     about: str
 
 
-def make(
-    image_uri: str, secrets: Mapping[str, str], service_id: str, found: Found, host: Host, settings: Settings
-) -> Result[Recipe, str]:
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What one build is to come to: the image's name, the service with its secrets, where the files are."""
+
+    image_uri: str
+    service_id: str
+    secrets: Mapping[str, str] = field(repr=False)
+    layout: Layout = WHOLE
+
+
+def layout(dockerfile: str, folder: str, platform: str) -> Result[Layout, str]:
+    """A layout whose paths stay in the repository; both are relative to its root."""
+    for what, path in (("the Dockerfile", dockerfile), ("the folder", folder)):
+        if not path or path.startswith(("/", "-")) or ".." in path.split("/") or has_control(path):
+            return Failure(f"{what}, {shown(path)}, is no path within a repository")
+    if platform and not _PLATFORM.fullmatch(platform):
+        return Failure(f"{shown(platform)} is no platform such as linux/amd64")
+    return Success(Layout(dockerfile, folder.rstrip("/") or ".", platform))
+
+
+def is_for(platform: str, wanted: str) -> bool:
+    """Whether an image for this platform runs on the wanted one; a variant (`linux/arm/v7`) is not told by every registry."""
+    return platform.split("/")[:2] == wanted.split("/")[:2]
+
+
+def make(asked: Asked, found: Found, host: Host, settings: Settings) -> Result[Recipe, str]:
     """The recipe of one build; the failure tells the user what to add, or the operator what is missing."""
-    target = image.parse(image_uri)
+    target = image.parse(asked.image_uri)
     if target is None or target.digest is not None:
-        return Failure(f"{shown(image_uri)} is not the name of an image that can be pushed")
-    odd = next((name for name in sorted(secrets) if not _NAME.fullmatch(name)), None)
+        return Failure(f"{shown(asked.image_uri)} is not the name of an image that can be pushed")
+    odd = next((name for name in sorted(asked.secrets) if not _NAME.fullmatch(name)), None)
     if odd is not None:
         return Failure(f"the secret {shown(odd)} cannot be handed to a build: its name is no name of a variable")
-    chosen = _chosen(found, host, settings.builder)
-    if chosen is None:
-        return Failure(_what_is_missing(found, host, settings.builder))
-    files = tuple((f"{number}", name) for number, name in enumerate(sorted(secrets)))
-    insecure = target.registry in settings.insecure_registries
-    if chosen == "podman":
-        return Success(_by_podman(str(target), files, insecure, str(host.podman), settings))
-    if found.dockerfile:
-        return Success(_by_dockerfile(str(target), files, insecure, str(host.buildkit), settings))
-    if found.links_out is not None:
-        return Failure(
-            f"{shown(found.links_out)} is a symbolic link out of the repository, which Railpack would follow"
-        )
-    return Success(_by_railpack(str(target), secrets, service_id, insecure, str(host.buildkit), settings))
+    builder = _builder(host, settings.builder)
+    fault = _fault(builder, found, host, asked.layout)
+    if fault is not None:
+        return Failure(fault)
+    kitchen = _Kitchen(str(target), asked, host, settings, target.registry in settings.insecure_registries)
+    if builder == "podman":
+        return Success(kitchen.by_podman())
+    return Success(kitchen.by_dockerfile() if found.dockerfile else kitchen.by_railpack())
 
 
 def secrets_hash(secrets: Mapping[str, str]) -> str:
@@ -128,108 +171,126 @@ def secrets_hash(secrets: Mapping[str, str]) -> str:
     return digest.hexdigest()
 
 
-def _chosen(found: Found, host: Host, builder: Choice) -> Literal["buildkit", "podman"] | None:
-    if builder != "podman" and host.buildkit is not None and (found.dockerfile or host.railpack):
-        return "buildkit"
-    if builder != "buildkit" and host.podman is not None and found.dockerfile:
-        return "podman"
+def _builder(host: Host, choice: Choice) -> Literal["buildkit", "podman"]:
+    """What was chosen, or what is installed: BuildKit where its client is. Never another one for a build because one is down."""
+    if choice == "auto":
+        return "buildkit" if host.buildkit is not None or host.buildkit_fault else "podman"
+    return choice
+
+
+def _fault(builder: Literal["buildkit", "podman"], found: Found, host: Host, layout: Layout) -> str | None:
+    add = f"add a {DOCKERFILE} to the root of the repository"
+    if builder == "podman":
+        if not found.dockerfile:
+            return f"the repository has no {layout.dockerfile}, and without BuildKit this server builds nothing else; {add}"
+        return None if host.podman is not None else "this server cannot build: neither buildah nor podman is installed"
+    if host.buildkit is None:
+        why = host.buildkit_fault or "its client, buildctl, is not installed"
+        return f"this server cannot build now: BuildKit does not answer: {why}"
+    if not found.dockerfile and host.railpack_fault:
+        return f"the repository has no {layout.dockerfile}, and Railpack is not used: {host.railpack_fault}; {add}"
     return None
 
 
-def _what_is_missing(found: Found, host: Host, builder: Choice) -> str:
-    if found.dockerfile:
-        wanted = {"auto": "neither BuildKit nor Podman's builder answers", "buildkit": "BuildKit does not answer"}
-        return (
-            f"this server cannot build a Dockerfile: {wanted.get(builder, 'neither buildah nor podman is installed')}"
+def _is_acted_upon(name: str) -> bool:
+    return name.startswith(_RAILPACK_SETTING) or name in _BY_VALUE
+
+
+@dataclass(frozen=True, slots=True)
+class _Kitchen:
+    """Everything that a recipe of one build is made from."""
+
+    target: str
+    asked: Asked
+    host: Host
+    settings: Settings
+    is_insecure: bool
+
+    def by_dockerfile(self) -> Recipe:
+        folder, _, name = f"{CHECKOUT}/{self.asked.layout.dockerfile}".rpartition("/")
+        options = ("--frontend=dockerfile.v0", f"--local=dockerfile={folder}", f"--opt=filename={name}")
+        about = f"building {self.asked.layout.dockerfile} with BuildKit at {self.host.buildkit}"
+        return Recipe((self._buildctl(options),), self._files(), METADATA, about)
+
+    def by_railpack(self) -> Recipe:
+        secrets, frontend = self.asked.secrets, self.settings.railpack_frontend
+        own = tuple((name, secrets[name]) for name in sorted(secrets) if _is_acted_upon(name))
+        named = [name if _is_acted_upon(name) else f"{name}={_PLACEHOLDER}" for name in sorted(secrets)]
+        prepare = (
+            *("railpack", "prepare", self._context),
+            f"--plan-out={RAILPACK_PLAN}/{_RAILPACK_PLAN_FILE}",
+            f"--info-out={RAILPACK_PLAN}/railpack-info.json",
+            "--error-missing-start",
+            *(f"--env={one}" for one in named),
         )
-    add = f"add a {DOCKERFILE} to the root of the repository"
-    if builder == "podman":
-        return f"the repository has no {DOCKERFILE}, and Podman's builder builds nothing else; {add}"
-    if host.buildkit is None:
-        return f"the repository has no {DOCKERFILE}, and Railpack needs BuildKit, which does not answer on this server; {add}"
-    return f"the repository has no {DOCKERFILE}, and Railpack is not installed on this server; {add}"
+        options = (
+            "--frontend=gateway.v0",
+            f"--opt=source={frontend}",
+            f"--local=dockerfile={RAILPACK_PLAN}",
+            f"--opt=filename={_RAILPACK_PLAN_FILE}",
+            f"--opt=build-arg:secrets-hash={secrets_hash(secrets)}",
+            f"--opt=build-arg:cache-key={self.asked.service_id}",
+        )
+        about = f"building with Railpack ({frontend}) and BuildKit at {self.host.buildkit}"
+        commands = (Command(Stage.BUILDING, prepare, own), self._buildctl(options))
+        return Recipe(commands, self._files(), METADATA, about)
+
+    def by_podman(self) -> Recipe:
+        """The credentials of registries are not there while a build runs that may leave its steps."""
+        tool, layout, cache = str(self.host.podman), self.asked.layout, self.settings.cache
+        store = (f"--root={STORE}", f"--runroot={_RUN_ROOT}")
+        plain = (f"--tls-verify={'false' if self.is_insecure else 'true'}",)
+        caches = () if cache is None else (f"--cache-to={cache}", f"--cache-from={cache}")
+        platform = (f"--platform={layout.platform}",) if layout.platform else ()
+        build = (
+            *(tool, *store, "build", "--layers", "--force-rm", "--pull", "--network=host", *plain, *caches, *platform),
+            *(f"--file={CHECKOUT}/{layout.dockerfile}", f"--tag={self.target}", *self._secret_options(), self._context),
+        )
+        push = (tool, *store, "push", *plain, f"--digestfile={DIGEST}", self.target, f"docker://{self.target}")
+        login, sees = self._login(), frozenset((Sees.STORE, Sees.LOGIN))
+        if self.host.holes:
+            building = Command(Stage.BUILDING, build, (), frozenset((Sees.STORE, Sees.SECRETS)))
+        else:
+            building = Command(Stage.BUILDING, build, login, sees | {Sees.SECRETS})
+        about = f"building {layout.dockerfile} with {tool.rpartition('/')[2]}, the builder of this server"
+        return Recipe((building, Command(Stage.PUSHING, push, login, sees)), self._files(), DIGEST, about)
+
+    @property
+    def _context(self) -> str:
+        folder = self.asked.layout.folder
+        return CHECKOUT if folder == "." else f"{CHECKOUT}/{folder}"
+
+    def _buildctl(self, options: tuple[str, ...]) -> Command:
+        settings, platform = self.settings, self.asked.layout.platform
+        output = f"--output=type=image,name={self.target},push=true"
+        cache: tuple[str, ...] = ()
+        if settings.cache is not None:
+            where = image.parse(settings.cache)
+            plain = where is not None and where.registry in settings.insecure_registries
+            ref = f"type=registry,ref={settings.cache}" + (",registry.insecure=true" if plain else "")
+            cache = (f"--export-cache={ref},mode=max,ignore-error=true", f"--import-cache={ref}")
+        argv = (
+            *("buildctl", f"--addr={_inside(str(self.host.buildkit))}", "build", "--progress=plain"),
+            *(f"--local=context={self._context}", *options, *self._secret_options()),
+            *((f"--opt=platform={platform}",) if platform else ()),
+            *(*cache, output + (",registry.insecure=true" if self.is_insecure else "")),
+            f"--metadata-file={METADATA}",
+        )
+        return Command(Stage.BUILDING, argv, self._login(), frozenset((Sees.BUILDKIT, Sees.LOGIN, Sees.SECRETS)))
+
+    def _login(self) -> tuple[tuple[str, str], ...]:
+        """Where the credentials of registries are: `buildctl` looks into a folder, the others take a file."""
+        if self.settings.auth_file is None:
+            return ()
+        return ("REGISTRY_AUTH_FILE", f"{LOGIN}/config.json"), ("DOCKER_CONFIG", LOGIN)
+
+    def _files(self) -> tuple[tuple[str, str], ...]:
+        return tuple((f"{number}", name) for number, name in enumerate(sorted(self.asked.secrets)))
+
+    def _secret_options(self) -> tuple[str, ...]:
+        return tuple(f"--secret=id={name},src={SECRETS}/{file}" for file, name in self._files())
 
 
-def _secret_options(files: tuple[tuple[str, str], ...]) -> tuple[str, ...]:
-    return tuple(f"--secret=id={name},src={SECRETS}/{file}" for file, name in files)
-
-
-def _buildctl(
-    buildkit: str, target: str, insecure: bool, settings: Settings
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The beginning and the end of every `buildctl` command."""
-    output = f"--output=type=image,name={target},push=true" + (",registry.insecure=true" if insecure else "")
-    cache: tuple[str, ...] = ()
-    if settings.cache is not None:
-        where = image.parse(settings.cache)
-        plain = where is not None and where.registry in settings.insecure_registries
-        ref = f"type=registry,ref={settings.cache}" + (",registry.insecure=true" if plain else "")
-        cache = (f"--export-cache={ref},mode=max,ignore-error=true", f"--import-cache={ref}")
-    head = ("buildctl", f"--addr={buildkit}", "build", "--progress=plain", f"--local=context={CHECKOUT}")
-    return head, (*cache, output, f"--metadata-file={METADATA}")
-
-
-def _environment(settings: Settings) -> tuple[tuple[str, str], ...]:
-    """Where the registry's credentials are: `buildctl` looks into a folder, the others take a file."""
-    return (
-        () if settings.auth_file is None else (("REGISTRY_AUTH_FILE", settings.auth_file), ("DOCKER_CONFIG", "docker"))
-    )
-
-
-def _by_dockerfile(
-    target: str, files: tuple[tuple[str, str], ...], insecure: bool, buildkit: str, settings: Settings
-) -> Recipe:
-    head, tail = _buildctl(buildkit, target, insecure, settings)
-    dockerfile = ("--frontend=dockerfile.v0", f"--local=dockerfile={CHECKOUT}", f"--opt=filename={DOCKERFILE}")
-    argv = (*head, *dockerfile, *_secret_options(files), *tail)
-    about = f"building {DOCKERFILE} with BuildKit at {buildkit}"
-    return Recipe((Command(Stage.BUILDING, argv, _environment(settings)),), files, METADATA, about)
-
-
-def _by_railpack(
-    target: str, secrets: Mapping[str, str], service_id: str, insecure: bool, buildkit: str, settings: Settings
-) -> Recipe:
-    own = tuple((name, secrets[name]) for name in sorted(secrets) if name.startswith(_RAILPACK_SETTING))
-    named = [name if name.startswith(_RAILPACK_SETTING) else f"{name}={_PLACEHOLDER}" for name in sorted(secrets)]
-    prepare = (
-        "railpack",
-        "prepare",
-        CHECKOUT,
-        f"--plan-out={RAILPACK_PLAN}/{_RAILPACK_PLAN_FILE}",
-        f"--info-out={RAILPACK_PLAN}/railpack-info.json",
-        "--error-missing-start",
-        *(f"--env={one}" for one in named),
-    )
-    files = tuple((f"{number}", name) for number, name in enumerate(sorted(secrets)))
-    head, tail = _buildctl(buildkit, target, insecure, settings)
-    frontend = (
-        "--frontend=gateway.v0",
-        f"--opt=source={settings.railpack_frontend}",
-        f"--local=dockerfile={RAILPACK_PLAN}",
-        f"--opt=filename={_RAILPACK_PLAN_FILE}",
-        f"--opt=build-arg:secrets-hash={secrets_hash(secrets)}",
-        f"--opt=build-arg:cache-key={service_id}",
-    )
-    build = (*head, *frontend, *_secret_options(files), *tail)
-    return Recipe(
-        (Command(Stage.BUILDING, prepare, own), Command(Stage.BUILDING, build, _environment(settings))),
-        files,
-        METADATA,
-        f"building with Railpack ({settings.railpack_frontend}) and BuildKit at {buildkit}",
-    )
-
-
-def _by_podman(
-    target: str, files: tuple[tuple[str, str], ...], insecure: bool, tool: str, settings: Settings
-) -> Recipe:
-    store = (f"--root={settings.store}", f"--runroot={settings.store}-run")
-    plain = (f"--tls-verify={'false' if insecure else 'true'}",)
-    cache = () if settings.cache is None else (f"--cache-to={settings.cache}", f"--cache-from={settings.cache}")
-    build = (
-        *(tool, *store, "build", "--layers", "--force-rm", "--pull", *plain, *cache),
-        *(f"--file={CHECKOUT}/{DOCKERFILE}", f"--tag={target}", *_secret_options(files), CHECKOUT),
-    )
-    push = (tool, *store, "push", *plain, f"--digestfile={DIGEST}", target, f"docker://{target}")
-    env = _environment(settings)
-    about = f"building {DOCKERFILE} with {tool.rpartition('/')[2]}, since no BuildKit is used on this server"
-    return Recipe((Command(Stage.BUILDING, build, env), Command(Stage.PUSHING, push, env)), files, DIGEST, about)
+def _inside(address: str) -> str:
+    """A socket's path is another one in the sandbox."""
+    return f"unix://{BUILDKIT}" if address.startswith("unix:") else address

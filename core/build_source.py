@@ -8,11 +8,13 @@ import base64
 import re
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Final
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from returns.result import Failure, Result, Success
 
+from core.build_sandbox import GIT, REPOSITORY
 from core.rejection import has_control, shown
 
 HEAD: Final = "HEAD"
@@ -20,12 +22,23 @@ ALWAYS_ALLOWED: Final = ("https",)
 LAB_SCHEMES: Final = ("http", "file")
 CHECKOUT: Final = "source"
 """The folder of the files, in the build's own."""
+COMMIT: Final = "commit"
 
 _SHA: Final = re.compile(r"[0-9a-f]{40}")
 _BRANCH: Final = re.compile(
     r"(?!-)(?!/)[^\x00-\x20\x7f~^:?*\[\\]+(?<!/)(?<!\.)"
 )  # git-check-ref-format(1), with what is refused below
 _LONGEST: Final = 2048
+
+
+class Sees(Enum):
+    """What a command of a build needs beside the build's own folder; no other command has it in its sandbox."""
+
+    GIT = "Git's configuration, with the clone's token"
+    SECRETS = "the service's secrets"
+    LOGIN = "the credentials of registries"
+    BUILDKIT = "the socket of the host's BuildKit"
+    STORE = "the images of earlier builds of the service"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,33 +105,39 @@ def git_config(source: Source, allowed: Collection[str] = ()) -> str:
     return "\n".join(lines) + "\n"
 
 
-def git_environment(folder: str) -> dict[str, str]:
-    """What Git is told by its environment: the configuration in the build's folder and no other, no prompts, nobody's home."""
+def git_environment() -> dict[str, str]:
+    """What Git is told by its environment: this configuration and no other, no prompts."""
     return {
-        "GIT_CONFIG_GLOBAL": f"{folder}/gitconfig",
+        "GIT_CONFIG_GLOBAL": f"{GIT}/gitconfig",
         "GIT_CONFIG_NOSYSTEM": "1",
         "GIT_TERMINAL_PROMPT": "0",
         "GIT_ASKPASS": "/bin/false",
         "SSH_ASKPASS": "/bin/false",
-        "HOME": folder,
-        "LC_ALL": "C.UTF-8",
     }
 
 
-def fetch_steps(source: Source) -> tuple[tuple[str, ...], ...]:
-    """The commands that bring exactly what is wanted into the folder `source`, run in the build's folder."""
+def fetch(source: Source) -> tuple[str, ...]:
+    """The command that brings exactly what is wanted into the folder `source` and writes which commit that is into the file `commit`.
+
+    What comes from outside are operands, none of which the shell looks at. Git's own folders do not stay: a build of the same commit must
+    find its layers in the cache, and an image must not contain them.
+    """
     wanted = source.commit or f"refs/heads/{source.branch}"
-    inside = ("git", "-C", CHECKOUT)
-    return (
-        ("git", "init", "--quiet", CHECKOUT),
-        (*inside, "remote", "add", "origin", source.url),
-        (*inside, "fetch", "--quiet", "--depth=1", "--no-tags", "--no-recurse-submodules", "origin", wanted),
-        (*inside, "checkout", "--quiet", "--detach", "FETCH_HEAD"),
-    )
+    url = f"file://{REPOSITORY}" if source.url.startswith("file:") else source.url
+    return ("sh", "-euc", _FETCH, "sh", url, wanted)
 
 
-WHICH_COMMIT: Final = ("git", "-C", CHECKOUT, "rev-parse", "HEAD")
-SUBMODULES: Final = ("git", "-C", CHECKOUT, "submodule", "--quiet", "update", "--init", "--recursive", "--depth=1")
+_FETCH: Final = f"""
+git init --quiet {CHECKOUT}
+git -C {CHECKOUT} remote add origin "$1"
+git -C {CHECKOUT} fetch --quiet --depth=1 --no-tags --no-recurse-submodules origin "$2"
+git -C {CHECKOUT} checkout --quiet --detach FETCH_HEAD
+git -C {CHECKOUT} rev-parse HEAD > {COMMIT}
+if [ -f {CHECKOUT}/.gitmodules ]; then
+    git -C {CHECKOUT} submodule --quiet update --init --recursive --depth=1
+fi
+find {CHECKOUT} -name .git -prune -exec rm -rf {{}} +
+"""
 
 
 def commit_fault(source: Source, found: str) -> str | None:

@@ -4,11 +4,12 @@ Decides from facts that were gathered; looks at nothing itself.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
+from core.build_plan import Host
 from core.firewall import Blocked
 from core.printable import escape
 from core.render import Json
@@ -61,16 +62,42 @@ def at_least(check: str, text: str, oldest: tuple[int, ...], todo: str, *, neede
     return Finding(check, Level.OK, ".".join(map(str, found)))
 
 
-def builder(buildkit: str | None, podman: str | None, *, railpack: bool) -> Finding:
-    """What can build here."""
-    if buildkit is not None:
-        what = f"BuildKit at {buildkit}" + (", Railpack" if railpack else "")
-        todo = "" if railpack else "install railpack to build repositories without a Dockerfile"
-        return Finding("builder", Level.OK if railpack else Level.WARNING, what, todo)
-    if podman is not None:
+def build_warnings(host: Host) -> tuple[str, ...]:
+    """What a build on this server could reach beyond its sandbox, for its status and its log."""
+    return tuple(f"{one.found}; {one.todo}" for one in builder(host) if one.check == _BUILD_NETWORK)
+
+
+def builder(host: Host) -> Iterator[Finding]:
+    """What can build here, and what a build could then reach."""
+    if host.buildkit is not None:
+        fault = host.railpack_fault
+        what = f"BuildKit at {host.buildkit}" + (f"; Railpack is not used: {fault}" if fault else ", Railpack")
+        todo = "install a Railpack of 0.36.1 or newer to build repositories without a Dockerfile" if fault else ""
+        yield Finding("builder", Level.WARNING if fault else Level.OK, what, todo)
+    elif host.buildkit_fault:
+        yield Finding("builder", Level.WARNING, f"BuildKit does not answer: {host.buildkit_fault}", "start buildkitd")
+    elif host.podman is not None:
         todo = "run buildkitd and install buildctl and railpack to build repositories without a Dockerfile"
-        return Finding("builder", Level.WARNING, f"{podman} for Dockerfiles; no BuildKit answers", todo)
-    return Finding("builder", Level.WARNING, "none", "install buildah, or start the agent with --no-builds")
+        yield Finding("builder", Level.WARNING, f"{host.podman}, for Dockerfiles", todo)
+    else:
+        yield Finding("builder", Level.WARNING, "none", "install buildah, or start the agent with --no-builds")
+    if host.shares_network:
+        yield Finding(_BUILD_NETWORK, Level.WARNING, SHARED_NETWORK, SEPARATE_NETWORK)
+    if host.holes and host.buildkit is None:
+        found = f"{host.podman} has known ways out of a build: {', '.join(host.holes)}"
+        todo = "they lead into the build's sandbox, which is why it gets no credentials of registries; install a newer one for those"
+        yield Finding("builder's version", Level.WARNING, found, todo)
+
+
+_BUILD_NETWORK: Final = "build network"
+SHARED_NETWORK: Final = (
+    "BuildKit runs steps in this server's own network: whoever may push a Dockerfile reaches what listens on loopback, the cloud's "
+    "metadata service and the mesh"
+)
+SEPARATE_NETWORK: Final = (
+    'install CNI plugins (containernetworking-plugins) and set networkMode = "cni" below [worker.oci] in buildkitd.toml, '
+    "with cniConfigPath and cniBinaryPath"
+)
 
 
 def disk(folder: str, free_percent: float) -> Finding:

@@ -72,6 +72,7 @@ class Moment:
     report: Exchange | None = None
     work: Exchange | None = None
     builds: tuple[Build, ...] = ()
+    build_warnings: tuple[str, ...] = ()
     shipping: Mapping[str, Json] | None = None
     kept_images: Kept = field(default_factory=dict)
     failing: tuple[FailingPart, ...] = ()
@@ -107,6 +108,7 @@ def document(at: Moment) -> dict[str, Json]:
         "rejected": [render.rejection_json(one) for one in memory.in_force.rejected] if memory.in_force else [],
         "containersSeen": memory.look_failure is None,
         "containers": [_container(one) for one in sorted(at.containers, key=lambda one: (one.name, one.id))],
+        "build_warnings": [*at.build_warnings],
         "builds": [{"id": one.id, "status": one.status, "since": _iso(one.began_at_s)} for one in at.builds],
         "logs": None if at.shipping is None else dict(at.shipping),
         "failing": [_failing(one) for one in at.failing],

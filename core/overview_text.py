@@ -40,6 +40,7 @@ def _lines(document: dict[str, Any]) -> Iterator[str]:
     yield from _containers(document)
     builds = document.get("builds") or ()
     yield from _list("builds", [f"{one.get('id')} {one.get('status')} since {one.get('since')}" for one in builds])
+    yield from _list("builder", [*(document.get("build_warnings") or ())])
     yield from _list("firewall", [*_firewall(document.get("firewall") or {})])
     if logs := document.get("logs"):
         yield "logs        " + ", ".join(f"{name} {value}" for name, value in logs.items())

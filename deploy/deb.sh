@@ -45,7 +45,7 @@ Section: admin
 Priority: optional
 Installed-Size: $(du --summarize --block-size=1024 "$root" | cut -f1)
 Depends: python3 (>= 3.$minor), python3 (<< 3.$((minor + 1))), podman (>= 4.3), netavark, crun, conmon, dnsmasq-base, wireguard-tools, iptables, nftables, iproute2, kmod, ca-certificates
-Recommends: git, skopeo, buildah, uidmap
+Recommends: git, skopeo, buildah, slirp4netns
 Suggests: caddy, wireguard-go
 Description: node agent of a self-hosted container platform
  Runs on a server, asks a control plane what should run there, looks at what

@@ -24,7 +24,7 @@ readonly caddy_memory=/var/lib/caddy/.config/caddy/autosave.json
 # What an agent drives. (dnsmasq-base: without a service of its own.)
 readonly packages=(
     podman netavark crun conmon dnsmasq-base wireguard-tools iptables nftables iproute2 kmod
-    git skopeo buildah uidmap ca-certificates python3 python3-venv
+    git skopeo buildah slirp4netns ca-certificates python3 python3-venv
 )
 
 usage() {

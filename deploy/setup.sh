@@ -12,7 +12,7 @@ packages=(
     docker-registry busybox-static                         # a registry, and images for it, made here
     qemu-system-x86 cpio kmod e2fsprogs                    # virtual machines: a kernel with WireGuard, a whole server
     mmdebstrap                                             # a Debian to install on
-    iproute2 iptables nftables uidmap iputils-ping bind9-dnsutils procps wrk curl openssl ca-certificates
+    iproute2 iptables nftables slirp4netns iputils-ping bind9-dnsutils procps wrk curl openssl ca-certificates
     git tmux python3-venv
 )
 # Debian enables these when they are installed; what this project needs of them it starts itself.

@@ -115,7 +115,7 @@ def broom(
 
     async def prune(thoroughly: bool) -> None:
         if builds is not None:
-            await caches.prune(builds.workshop, thoroughly, busy=bool(builds.now))
+            await caches.prune(builds.workshop, thoroughly)
 
     return Broom(
         images=node.images,

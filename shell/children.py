@@ -24,21 +24,23 @@ _PROXIES: Final = ("http_proxy", "https_proxy", "no_proxy")
 _POLITE_S: Final = 5.0
 _LAST_WORDS_S: Final = 2.0
 _SMALL: Final = 64 * 1024
-_BOOT: Final = Path("/proc/sys/kernel/random/boot_id")
 
 
 @dataclass(frozen=True, slots=True)
 class Child:
-    """What is run: the words, the folder, what is added to the environment, and how long it may take."""
+    """What is run: the words, the folder, what is added to the environment, and how long it may take.
+
+    `given` is what it reads first. Its standard input then stays open for as long as it is wanted, and is closed when it is to end.
+    """
 
     argv: tuple[str, ...]
     folder: Path
     env: Mapping[str, str]
     limit_s: float
+    given: bytes | None = None
 
 
 Output = Callable[[bytes], Awaitable[None]]
-Started = Callable[[int], Awaitable[None]]
 
 
 def environment(added: Mapping[str, str]) -> dict[str, str]:
@@ -51,7 +53,7 @@ def environment(added: Mapping[str, str]) -> dict[str, str]:
     return {"LC_ALL": "C.UTF-8", **passed, **added}
 
 
-async def run(child: Child, output: Output, started: Started | None = None) -> int:
+async def run(child: Child, output: Output) -> int:
     """Run to the end and give the exit status (negative: the signal). Both streams go to `output`, in their order.
 
     What `output` raises ends the command.
@@ -63,7 +65,7 @@ async def run(child: Child, output: Output, started: Started | None = None) -> i
     try:
         process = await anyio.open_process(
             child.argv,
-            stdin=DEVNULL,
+            stdin=DEVNULL if child.given is None else PIPE,
             stdout=PIPE,
             stderr=STDOUT,
             cwd=child.folder,
@@ -77,49 +79,16 @@ async def run(child: Child, output: Output, started: Started | None = None) -> i
     except ValueError as error:  # a NUL in a word or a variable
         raise AdapterError(name, "run", str(error)) from error
     try:
-        if started is not None:
-            await started(process.pid)
         with anyio.fail_after(child.limit_s):
+            if process.stdin is not None and child.given is not None:
+                with suppress(anyio.BrokenResourceError):  # it has ended already, and says why
+                    await process.stdin.send(child.given)
             return await _to_the_end(process, output)
     except TimeoutError as error:
         raise AdapterError(name, "finish", f"it took longer than {child.limit_s:.0f} s") from error
     finally:
         with anyio.CancelScope(shield=True):
             await _end(process)
-
-
-def mark_of(pid: int) -> str:
-    """What tells the session of a child that was just started from any other, also after a crash of this process."""
-    return f"{_BOOT.read_text().strip()} {pid} {_started(pid)}"
-
-
-def end_left_over(mark: str) -> int:
-    """Kill what is left of a session that an earlier run of this process has started; how many processes that were."""
-    boot, _, rest = mark.partition(" ")
-    leader, _, started = rest.partition(" ")
-    if boot != _BOOT.read_text().strip() or not (leader.isdecimal() and started.isdecimal()):
-        return 0
-    pids = [int(path.name) for path in Path("/proc").iterdir() if path.name.isdecimal()]
-    found = [pid for pid in pids if _session(pid) == int(leader) and _started(pid) >= int(started)]
-    for pid in found:
-        with suppress(ProcessLookupError, PermissionError):
-            os.kill(pid, signal.SIGKILL)
-    return len(found)
-
-
-def _session(pid: int) -> int:
-    try:
-        return os.getsid(pid)
-    except (ProcessLookupError, PermissionError):
-        return -1
-
-
-def _started(pid: int) -> int:
-    """When a process was started, in ticks since the boot (proc(5), field 22); -1 when it is gone."""
-    try:
-        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
-    except (OSError, ValueError, IndexError):
-        return -1
 
 
 async def answer(child: Child) -> tuple[int, str]:
@@ -169,9 +138,12 @@ async def _to_the_end(process: anyio.abc.Process, output: Output) -> int:
 
 
 async def _end(process: anyio.abc.Process) -> None:
-    """End whatever is left of the group, politely and then not, and let go of the pipe."""
+    """End whatever is left of the group, politely and then not, and let go of the pipes."""
+    if process.stdin is not None:
+        await process.stdin.aclose()
     if process.returncode is None:
-        _signal(process.pid, signal.SIGTERM)
+        if process.stdin is None:
+            _signal(process.pid, signal.SIGTERM)
         with anyio.move_on_after(_POLITE_S):
             await process.wait()
     _signal(process.pid, signal.SIGKILL)

@@ -143,15 +143,22 @@ def build(
     image: Annotated[str, typer.Option("--image", help="Name under which the image is pushed.")],
     ref: Annotated[str, typer.Option("--ref", help="Commit (40 hex digits), or HEAD for the branch's tip.")] = "HEAD",
     branch: Annotated[str, typer.Option("--branch", help="Branch for HEAD.")] = "main",
+    dockerfile: Annotated[
+        str, typer.Option("--dockerfile", help="Path of the Dockerfile in the repository.")
+    ] = "Dockerfile",
+    folder: Annotated[str, typer.Option("--folder", help="Folder of the repository that is built.")] = ".",
+    platform: Annotated[
+        str, typer.Option("--platform", help="Platform of the image, such as linux/arm64; this server's if not given.")
+    ] = "",
     secret_env: Annotated[
         list[str] | None,
         typer.Option("--secret-env", metavar="NAME", help="A build secret from this environment; repeatable."),
     ] = None,
 ) -> None:
     """Build and push an image by hand, as the agent would."""
-    from shell.commands.building import build_by_hand
+    from shell.commands.building import Wanted, build_by_hand
 
-    build_by_hand(node, repo, ref, branch, image, secret_env or [])
+    build_by_hand(node, Wanted(repo, ref, branch, image, (dockerfile, folder, platform), secret_env or []))
 
 
 @app.command()

@@ -108,6 +108,28 @@ NODE_OPTIONS: dict[str, tuple[object, object]] = {
     "builder": (_option(str, "--builder", "auto, buildkit or podman: what builds images."), "auto"),
     "build_concurrency": (_option(int, "--build-concurrency", "Builds at the same time.", min=1, max=64), 1),
     "build_timeout": (_option(int, "--build-timeout", "Minutes that one build may take.", min=1, max=1440), 30),
+    "build_memory_mib": (
+        _option(
+            int, "--build-memory-mib", "Memory of one build, in MiB; 0 is half of this server's.", min=0, max=1_048_576
+        ),
+        0,
+    ),
+    "build_tasks": (
+        _option(int, "--build-tasks", "Processes and threads of one build.", min=64, max=1_048_576),
+        4096,
+    ),
+    "build_disk_mib": (
+        _option(int, "--build-disk-mib", "Disk of one build with its service's cache, in MiB.", min=64, max=1_048_576),
+        20_480,
+    ),
+    "build_cpu_weight": (
+        _option(int, "--build-cpu-weight", "Builds' share of the processors; all else has 100.", min=1, max=10_000),
+        20,
+    ),
+    "build_io_weight": (
+        _option(int, "--build-io-weight", "Builds' share of the disks; all else has 100.", min=1, max=10_000),
+        20,
+    ),
     "build_cache": (_option(str | None, "--build-cache", "Image that holds the layer cache in a registry."), None),
     "build_allow_scheme": (
         _option(list[str] | None, "--build-allow-scheme", "http or file: also clone from there, for labs; repeatable."),
@@ -115,7 +137,7 @@ NODE_OPTIONS: dict[str, tuple[object, object]] = {
     ),
     "railpack_frontend": (
         _option(str, "--railpack-frontend", "Image of Railpack's BuildKit frontend."),
-        "ghcr.io/railwayapp/railpack-frontend:v0.15.1",
+        "ghcr.io/railwayapp/railpack-frontend:v0.37.0",
     ),
     "image_gc_high": (
         _option(int, "--image-gc-high", "Per cent of the disk above which unused images go sooner.", min=1, max=100),

@@ -258,6 +258,7 @@ class Daemon:
                 kept_images=self._deployment_images.known,
                 firewall=None if self._firewall is None else self._firewall.document(),
                 builds=() if self._builder is None else tuple(self._builder.now.values()),
+                build_warnings=() if self._builder is None else self._builder.warnings,
                 failing=self.parts.failing,
             )
         )

@@ -112,7 +112,9 @@ async def _build_tools(options: Options) -> AsyncIterator[Finding]:
     yield doctor.at_least("git", await _said("git", "--version"), doctor.OLDEST_GIT, todo, needed=False)
     yield _installed("skopeo", "apt-get install skopeo, or --no-builds")
     host = await build_tools.find(options.builder, _HERE)
-    yield doctor.builder(host.buildkit, host.podman, railpack=host.railpack)
+    for finding in doctor.builder(host):
+        yield finding
+    yield _installed("slirp4netns", "apt-get install slirp4netns, or --no-builds")
 
 
 def _parts(options: Options) -> list[Finding]:

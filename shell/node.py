@@ -3,7 +3,10 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import psutil
+
 from core.build_plan import Settings
+from core.build_sandbox import Limits
 from core.caddy_base import Base
 from core.local_rules import NO_RULES, LocalRules, port_range
 from core.state import COMPONENTS, NodeType
@@ -116,7 +119,14 @@ def workshop(options: Options) -> Workshop:
         store=str(top / "store"),
     )
     limit_s = options.build_timeout * 60.0
-    return Workshop(top, settings, options.build_allow_scheme, limit_s, options.registry_auth_file)
+    limits = Limits(
+        memory_bytes=options.build_memory_mib * _MIB or psutil.virtual_memory().total // 2,
+        tasks=options.build_tasks,
+        cpu_weight=options.build_cpu_weight,
+        io_weight=options.build_io_weight,
+        disk_bytes=options.build_disk_mib * _MIB,
+    )
+    return Workshop(top, settings, limits, options.build_allow_scheme, limit_s, options.registry_auth_file)
 
 
 def firewall_settings(options: Options, subnet_id: int, *, is_proxy: bool) -> FirewallSettings:

@@ -55,6 +55,11 @@ class Options:
     builder: Choice = "auto"
     build_concurrency: int = 1
     build_timeout: int = 30
+    build_memory_mib: int = 0
+    build_tasks: int = 4096
+    build_disk_mib: int = 20_480
+    build_cpu_weight: int = 20
+    build_io_weight: int = 20
     build_cache: str | None = None
     build_allow_scheme: tuple[Literal["http", "file"], ...] = ()
     railpack_frontend: str = DEFAULT_RAILPACK_FRONTEND

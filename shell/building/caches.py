@@ -1,4 +1,4 @@
-"""Build caches and what builds have left: BuildKit's cache, and the store that Podman's builder has to itself."""
+"""Build caches: BuildKit's own, and for each service the store of its images that Podman's builder has to itself."""
 
 import shutil
 import time
@@ -10,33 +10,27 @@ import anyio.to_thread
 
 from shell.adapters import build_tools
 from shell.building.pipeline import Workshop
+from shell.building.workplace import remove_folder
 from shell.children import Child, answer
 from shell.failure import AdapterError
 from shell.log import logger
 
 _LIMIT_S: Final = 300.0
 _KEPT_S: Final = 7 * 86_400.0
-_STAMP: Final = "store-cleaned"
 
 
-async def prune(workshop: Workshop, thoroughly: bool, busy: bool) -> None:
-    """Drop what is old; everything when `thoroughly`. The builder's own store is left alone while a build goes on."""
+async def prune(workshop: Workshop, thoroughly: bool) -> None:
+    """Drop what nothing has used for a week; everything when `thoroughly`. A store that is in use stays."""
     if not await anyio.to_thread.run_sync(workshop.top.is_dir):
         return
     await _prune_buildkit(workshop, thoroughly)
-    if not busy and await anyio.to_thread.run_sync(_is_due, workshop, thoroughly):
-        await _empty(workshop, Path(workshop.settings.store))
-
-
-async def drop_working_containers(workshop: Workshop) -> None:
-    """Let go of what an interrupted build of Podman's builder has left mounted in its store. No build may go on."""
-    store = Path(workshop.settings.store)
-    tool = shutil.which("buildah")  # podman itself leaves none
-    if tool is None or not await anyio.to_thread.run_sync(store.is_dir):
-        return
-    argv = (tool, f"--root={store}", f"--runroot={store}-run", "rm", "--all")
-    with suppress(AdapterError):
-        await answer(Child(argv, workshop.top, {}, _LIMIT_S))
+    for store in await anyio.to_thread.run_sync(_idle, workshop, 0.0 if thoroughly else _KEPT_S):
+        workshop.stores.add(store)  # no build takes it from here on
+        try:
+            await anyio.to_thread.run_sync(remove_folder, store)
+        finally:
+            workshop.stores.discard(store)
+        logger().info("build cache pruned", what="the images of a service's builds")
 
 
 async def _prune_buildkit(workshop: Workshop, thoroughly: bool) -> None:
@@ -44,33 +38,23 @@ async def _prune_buildkit(workshop: Workshop, thoroughly: bool) -> None:
         return
     age = () if thoroughly else (f"--keep-duration={_KEPT_S / 3600:.0f}h",)
     argv = ("buildctl", f"--addr={build_tools.buildkit_address()}", "prune", *age)
-    await _run(Child(argv, workshop.top, {}, _LIMIT_S), "BuildKit's cache")
-
-
-async def _empty(workshop: Workshop, store: Path) -> None:
-    tool = shutil.which("buildah") or shutil.which("podman")
-    if tool is None:
-        return
-    argv = (tool, f"--root={store}", f"--runroot={store}-run", "rmi", "--all", "--force")
-    await _run(Child(argv, workshop.top, {}, _LIMIT_S), "the builder's store")
-    await anyio.to_thread.run_sync((workshop.top / _STAMP).touch)
-
-
-async def _run(child: Child, what: str) -> None:
     try:
-        status, said = await answer(child)
+        status, said = await answer(Child(argv, workshop.top, {}, _LIMIT_S))
     except AdapterError as error:
         status, said = -1, str(error)
     if status == 0:
-        logger().info("build cache pruned", what=what)
+        logger().info("build cache pruned", what="BuildKit's cache")
     else:
-        logger().warning("build cache not pruned", what=what, why=said[-300:], then="tried again in an hour")
+        logger().warning(
+            "build cache not pruned", what="BuildKit's cache", why=said[-300:], then="tried again in an hour"
+        )
 
 
-def _is_due(workshop: Workshop, thoroughly: bool) -> bool:
-    stamp = workshop.top / _STAMP
-    if not Path(workshop.settings.store).is_dir():
-        return False
-    if not stamp.exists():
-        stamp.touch()
-    return thoroughly or time.time() - stamp.stat().st_mtime > _KEPT_S
+def _idle(workshop: Workshop, kept_s: float) -> list[Path]:
+    """The stores that no build uses and none has for so long; a build writes the folder's time."""
+    found = []
+    for path in Path(workshop.settings.store).glob("*"):
+        with suppress(OSError):
+            if path not in workshop.stores and time.time() - path.stat().st_mtime >= kept_s:
+                found.append(path)
+    return found

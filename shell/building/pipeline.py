@@ -1,29 +1,35 @@
-"""One build from its source to an image that the registry confirms: runs the core's commands one after the other.
+"""One build from its source to an image that the registry confirms: runs the core's commands one after the other, in a sandbox.
 
 Says every line, with the secrets masked, to whoever listens; raises `BuildError` with the one message that the user reads.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+import hashlib
+import itertools
+import os
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
+from urllib.parse import unquote, urlsplit
 
 import anyio
 import anyio.lowlevel
 import anyio.to_thread
 from returns.pipeline import is_successful
 
-from core import build_plan, build_record, build_source, image
-from core.build_output import Lines, Tail
-from core.build_plan import Recipe, Settings, Stage
-from core.build_source import Source
+from core import build_plan, build_record, build_sandbox, build_source, image
+from core.build_failure import CommandOutput
+from core.build_output import Lines
+from core.build_plan import Asked, Command, Host, Layout, Recipe, Settings, Stage
+from core.build_sandbox import Limits, Network
+from core.build_source import Sees, Source
 from shell.adapters import build_tools
+from shell.building.sandbox import Sandbox, SandboxError, network, own_platform, remove_groups
 from shell.building.workplace import Workplace
-from shell.children import Child, answer, run
 from shell.failure import AdapterError
 
 _CLONE_S: Final = 600.0
-_LOOK_S: Final = 60.0
 _TURN_S: Final = 0.05  # for lines of a build's output; then others have their turn
 
 
@@ -40,11 +46,7 @@ class Job:
     image_uri: str
     service_id: str
     secrets: Mapping[str, str] = field(repr=False)
-
-    @property
-    def hidden(self) -> tuple[str, ...]:
-        """What no line may repeat."""
-        return (*self.source.secrets, *(one for one in self.secrets.values() if one))
+    layout: Layout = build_plan.WHOLE
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +59,15 @@ class Listener:
 
 @dataclass(frozen=True, slots=True)
 class Workshop:
-    """What every build of this host shares. `limit_s` is the time that a whole build may take."""
+    """What every build of this host shares. `limit_s` is the time that a whole build may take; `stores` are those in use."""
 
     top: Path
     settings: Settings
+    limits: Limits
     schemes: tuple[str, ...] = ()
     limit_s: float = 1800.0
     auth_file: Path | None = None
+    stores: set[Path] = field(default_factory=set)
 
 
 async def build(workshop: Workshop, job: Job, listener: Listener) -> str:
@@ -74,7 +78,7 @@ async def build(workshop: Workshop, job: Job, listener: Listener) -> str:
             return await running.everything()
     except TimeoutError as error:
         raise BuildError(running.message(f"the build took longer than {workshop.limit_s / 60:.0f} minutes")) from error
-    except AdapterError as error:
+    except (AdapterError, SandboxError) as error:
         raise BuildError(running.message(str(error))) from error
     except OSError as error:
         raise BuildError(running.message(f"{error.strerror or error} ({error.filename})")) from error
@@ -89,70 +93,100 @@ class _Running:
         self._listener = listener
         self._place = Workplace(workshop.top, job.id)
         self._stage: Stage | None = None
-        self._tail = Tail()
+        self._output: CommandOutput | None = None
 
     async def everything(self) -> str:
         """All of it."""
-        await self._clone()
-        recipe = await self._recipe()
-        self._say(recipe.about)
-        for command in recipe.commands:
-            await self._enter(command.stage)
-            await self._run(command.argv, dict(command.env), self._workshop.limit_s)
+        job, place, workshop = self._job, self._place, self._workshop
+        config = build_source.git_config(job.source, workshop.schemes)
+        await anyio.to_thread.run_sync(place.prepare, config)
+        host = await build_tools.find(workshop.settings.builder, place.folder)
+        with _store(workshop, job.service_id) as store:
+            sandbox = Sandbox(
+                place, workshop.limits, await self._network(host), store, host.buildkit, self._repository()
+            )
+            try:
+                await self._clone(sandbox)
+                recipe = await self._recipe(host)
+                self._say(recipe.about)
+                for command in recipe.commands:
+                    await self._enter(command.stage)
+                    await self._run(sandbox, command, recipe.secret_files, workshop.limit_s)
+            finally:
+                with anyio.CancelScope(shield=True):
+                    await anyio.to_thread.run_sync(remove_groups, place.folder)
         await self._enter(Stage.PUSHING)
         return await self._confirmed(recipe)
 
     def message(self, why: str) -> str:
-        """What the user reads: the stage, the reason, the last lines."""
-        stage = "build" if self._stage is None else self._stage.value
-        lines = self._tail.text()
-        text = f"{stage} failed: {why}" + (f"\n{lines}" if lines else "")
-        return "\n".join(part for chunk in (Lines(self._job.hidden),) for part in _lines(chunk, text))
+        """What the user reads: the stage, the reason, the last words of the command that ran when there was one."""
+        text = why if self._output is None else self._output.interrupted(why)
+        lines = Lines(tuple(self._job.secrets.values()), always=self._job.source.secrets)
+        return f"{self._where} failed: " + "\n".join((*lines.feed(text.encode()), *lines.end()))
 
-    async def _clone(self) -> None:
-        job, place = self._job, self._place
-        config = build_source.git_config(job.source, self._workshop.schemes)
-        await anyio.to_thread.run_sync(place.prepare, config)
+    @property
+    def _where(self) -> str:
+        return "build" if self._stage is None else self._stage.value
+
+    async def _network(self, host: Host) -> Network:
+        job, settings = self._job, self._workshop.settings
+        target = image.parse(job.image_uri)
+        registries = (
+            settings.insecure_registries if target is None else {target.registry, *settings.insecure_registries}
+        )
+        named = [
+            build_sandbox.endpoint_of_registry(one, is_insecure=one in settings.insecure_registries)
+            for one in registries
+        ]
+        named += [build_sandbox.endpoint_of_url(job.source.url), build_sandbox.endpoint_of_url(host.buildkit or "")]
+        return await network({one for one in named if one is not None} | {*build_sandbox.proxies(os.environ)})
+
+    def _repository(self) -> str | None:
+        """The repository itself, where that is a folder of this server."""
+        parts = urlsplit(self._job.source.url)
+        return unquote(parts.path) if parts.scheme == "file" else None
+
+    async def _clone(self, sandbox: Sandbox) -> None:
+        source = self._job.source
         await self._enter(Stage.CLONING)
-        self._say(f"cloning {job.source.url} at {job.source.commit or job.source.branch}")
-        env = build_source.git_environment(str(place.folder))
-        with anyio.fail_after(_CLONE_S):
-            for argv in build_source.fetch_steps(job.source):
-                await self._run(argv, env, _CLONE_S)
-            status, commit = await answer(Child(build_source.WHICH_COMMIT, place.folder, env, _LOOK_S))
-            fault = build_source.commit_fault(job.source, commit if status == 0 else "")
-            if fault is not None:
-                raise BuildError(self.message(fault))
-            if await anyio.to_thread.run_sync(place.has_submodules):
-                await self._run(build_source.SUBMODULES, env, _CLONE_S)
+        self._say(f"cloning {source.url} at {source.commit or source.branch}")
+        env = tuple(build_source.git_environment().items())
+        command = Command(Stage.CLONING, build_source.fetch(source), env, frozenset((Sees.GIT,)))
+        await self._run(sandbox, command, (), _CLONE_S)
+        raw = await anyio.to_thread.run_sync(self._place.read, build_source.COMMIT)
+        commit = raw.decode("utf-8", "replace").strip()
+        fault = build_source.commit_fault(source, commit)
+        if fault is not None:
+            raise BuildError(self.message(fault))
         self._say(f"checked out {commit}")
 
-    async def _recipe(self) -> Recipe:
-        job, workshop = self._job, self._workshop
-        found = await anyio.to_thread.run_sync(self._place.look)
-        host = await build_tools.find(workshop.settings.builder, self._place.folder)
-        made = build_plan.make(job.image_uri, job.secrets, job.service_id, found, host, workshop.settings)
+    async def _recipe(self, host: Host) -> Recipe:
+        job = self._job
+        found = await anyio.to_thread.run_sync(self._place.look, job.layout)
+        asked = Asked(job.image_uri, job.service_id, job.secrets, job.layout)
+        made = build_plan.make(asked, found, host, self._workshop.settings)
         if not is_successful(made):
             raise BuildError(self.message(made.failure()))
-        recipe = made.unwrap()
-        await anyio.to_thread.run_sync(self._place.write_secrets, recipe.secret_files, job.secrets)
-        if workshop.auth_file is not None:
-            await anyio.to_thread.run_sync(self._place.copy_login, workshop.auth_file)
-        return recipe
+        return made.unwrap()
 
     async def _confirmed(self, recipe: Recipe) -> str:
-        raw = await anyio.to_thread.run_sync((self._place.folder / recipe.digest_file).read_bytes)
+        raw = await anyio.to_thread.run_sync(self._place.read, recipe.digest_file)
         pushed = build_record.pushed_digest(raw)
         target = image.parse(self._job.image_uri)
         assert target is not None, "the plan has parsed it"
         if not is_successful(pushed):
             raise BuildError(self.message(pushed.failure()))
         insecure = target.registry in self._workshop.settings.insecure_registries
-        found = await build_tools.registry_digest(target, insecure, self._workshop.auth_file, self._place.folder)
-        if found != pushed.unwrap():
-            raise BuildError(self.message(f"the registry has {found} as {target}, and {pushed.unwrap()} was pushed"))
-        self._say(f"pushed {target} ({found})")
-        return found
+        found = await build_tools.registry_image(target, insecure, self._workshop.auth_file, self._place.folder)
+        if found.digest != pushed.unwrap():
+            raise BuildError(
+                self.message(f"the registry has {found.digest} as {target}, and {pushed.unwrap()} was pushed")
+            )
+        wanted = self._job.layout.platform or own_platform()
+        if not build_plan.is_for(found.platform, wanted):
+            raise BuildError(self.message(f"the image is for {found.platform}, and {wanted} was wanted"))
+        self._say(f"pushed {target} ({found.digest})")
+        return found.digest
 
     async def _enter(self, stage: Stage) -> None:
         order = list(Stage)
@@ -160,8 +194,12 @@ class _Running:
             self._stage = stage
             await self._listener.stage(stage)
 
-    async def _run(self, argv: tuple[str, ...], env: Mapping[str, str], limit_s: float) -> None:
-        lines = Lines(self._job.hidden)
+    async def _run(
+        self, sandbox: Sandbox, command: Command, files: tuple[tuple[str, str], ...], limit_s: float
+    ) -> None:
+        await self._hand_over(command, files)
+        output = self._output = CommandOutput(_tool(command.argv))
+        lines = Lines(tuple(self._job.secrets.values()), always=self._job.source.secrets)
 
         async def hear(chunk: bytes) -> None:
             turn_until = anyio.current_time() + _TURN_S
@@ -171,27 +209,48 @@ class _Running:
                     await anyio.lowlevel.checkpoint()
                     turn_until = anyio.current_time() + _TURN_S
 
-        status = await run(Child(argv, self._place.folder, env, limit_s), hear, self._place.note_child)
+        status = await sandbox.run(command, hear, limit_s)
         for line in lines.end():
             await self._heard(line)
         if status != 0:
-            ended = f"was ended by signal {-status}" if status < 0 else f"ended with exit status {status}"
-            raise BuildError(self.message(f"{_named(argv)} {ended}"))
+            raise BuildError(f"{self._where} failed: {output.message(status)}")
+        self._output = None
+
+    async def _hand_over(self, command: Command, files: tuple[tuple[str, str], ...]) -> None:
+        """Only now: what ran before this command could not have read it."""
+        place, auth_file = self._place, self._workshop.auth_file
+        if Sees.SECRETS in command.sees:
+            await anyio.to_thread.run_sync(place.write_secrets, files, self._job.secrets)
+        if Sees.LOGIN in command.sees and auth_file is not None:
+            await anyio.to_thread.run_sync(place.copy_login, auth_file)
 
     async def _heard(self, line: str) -> None:
         self._say(line)
+        if self._output is not None:
+            self._output.add(line)
         if self._stage is Stage.BUILDING and build_record.announces_push(line):
             await self._enter(Stage.PUSHING)
 
     def _say(self, line: str) -> None:
-        self._tail.add(line)
         self._listener.say(line)
 
 
-def _named(argv: tuple[str, ...]) -> str:
-    """A command without its operands."""
-    words = [Path(argv[0]).name, *(word for word in argv[1:] if word.isalpha() and word != build_source.CHECKOUT)]
-    return " ".join(words[:2])
+def _tool(argv: tuple[str, ...]) -> str:
+    """Whose words the output is: the clone is a small script of Git's commands."""
+    return "git" if argv[0] == "sh" else Path(argv[0]).name
+
+
+@contextmanager
+def _store(workshop: Workshop, service_id: str) -> Iterator[Path]:
+    """The store of a service's images, for one build alone: what builds of other services have made is none of its business."""
+    name = hashlib.sha256(service_id.encode()).hexdigest()[:24]
+    top = Path(workshop.settings.store)
+    path = next(one for number in itertools.count() if (one := top / f"{name}-{number}") not in workshop.stores)
+    workshop.stores.add(path)
+    try:
+        yield path
+    finally:
+        workshop.stores.discard(path)
 
 
 def _lines(lines: Lines, text: str) -> list[str]:

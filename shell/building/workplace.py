@@ -1,30 +1,30 @@
-"""The folder of one build: private, with the record of the build, the checkout, the secrets' files; removed whatever happens.
+"""The folder of one build: private, with the record of the build, what its sandbox sees, and nothing else; removed whatever happens.
 
-Knows no tool. After a crash the folders that are left tell which builds were going on.
+Knows no tool. After a crash the folders that are left tell which builds were going on. What lies in the sandbox's own folders was
+written by anybody: it is never opened through a link.
 """
 
 import hashlib
 import os
 import shutil
+import stat
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-import anyio.to_thread
 from returns.pipeline import is_successful
 
 from core import build_record
-from core.build_plan import DOCKERFILE, RAILPACK_PLAN, SECRETS, Found
+from core.build_plan import RAILPACK_PLAN, Found, Layout
 from core.build_record import Record
+from core.build_sandbox import USER
 from core.build_source import CHECKOUT
-from shell import children
 from shell.log import logger
 from shell.state_file import Format, StateFile
 
 _RECORD: Final = "build.json"
-_SESSION: Final = "session"
 _PREFIX: Final = "build-"
+_LARGEST_ANSWER: Final = 64 * 1024
 
 
 def _decoded(raw: bytes) -> Record:
@@ -41,14 +41,6 @@ _RECORD_FORMAT: Final = Format(
     lost="how that build ended is not reported",
     unwritten="a crash leaves that build without a report",
 )
-_SESSION_FORMAT: Final[Format[str]] = Format(
-    "session of a build's command",
-    bytes.decode,
-    str.encode,
-    lost="what that build has left running is not ended",
-    unwritten="after a crash the command goes on",
-    is_synced=False,  # after a power cut there is no session
-)
 
 
 class Workplace:
@@ -56,7 +48,13 @@ class Workplace:
 
     def __init__(self, top: Path, build_id: str) -> None:
         self.folder = top / f"{_PREFIX}{hashlib.sha256(build_id.encode()).hexdigest()[:24]}"
-        self.checkout = self.folder / CHECKOUT
+        self.guest = self.folder / "guest"
+        self.temporary = self.folder / "tmp"
+        self.git = self.folder / "git"
+        self.secrets = self.folder / "secrets"
+        self.login = self.folder / "login"
+        self.root = self.folder / "root"
+        self.why = self.folder / "why"
 
     def remember(self, record: Record) -> None:
         """Write the record, durably. Raises OSError."""
@@ -65,33 +63,36 @@ class Workplace:
 
     def prepare(self, git_config: str) -> None:
         """Make the folders and Git's configuration. Raises OSError."""
-        for name in ("", RAILPACK_PLAN, SECRETS, "docker"):
-            (self.folder / name).mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._write("gitconfig", git_config.encode())
+        for path in (self.folder, self.root):
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        plan = self.guest / RAILPACK_PLAN
+        for path in (self.guest, plan, self.temporary, self.git, self.secrets, self.login):
+            make_guests_folder(path)
+        self.temporary.chmod(0o1777)
+        _write(self.git / "gitconfig", git_config.encode())
 
     def write_secrets(self, names: tuple[tuple[str, str], ...], secrets: Mapping[str, str]) -> None:
         """One private file for each secret. Raises OSError."""
         for file, name in names:
-            self._write(f"{SECRETS}/{file}", secrets[name].encode("utf-8", "surrogateescape"))
+            _write(self.secrets / file, secrets[name].encode("utf-8", "surrogateescape"))
 
     def copy_login(self, auth_file: Path) -> None:
-        """The registry's credentials where `buildctl` looks for them. Raises OSError."""
-        self._write("docker/config.json", auth_file.read_bytes())
+        """The registries' credentials where `buildctl` looks for them. Raises OSError."""
+        _write(self.login / "config.json", auth_file.read_bytes())
 
-    async def note_child(self, pid: int) -> None:
-        """Remember the session of the command that runs now, so that it can be ended after a crash."""
-        file = StateFile(self.folder / _SESSION, _SESSION_FORMAT)
-        with suppress(OSError):
-            await anyio.to_thread.run_sync(file.write, children.mark_of(pid))
-
-    def look(self) -> Found:
+    def look(self, layout: Layout) -> Found:
         """What is in the checkout. A Dockerfile counts when it is a file of the repository. Raises OSError."""
-        dockerfile = self.checkout / DOCKERFILE
-        return Found(_is_inside(dockerfile, self.checkout) and dockerfile.is_file(), self._link_out())
+        checkout = self.guest / CHECKOUT
+        dockerfile = checkout / layout.dockerfile
+        return Found(_is_inside(dockerfile, checkout) and dockerfile.is_file())
 
-    def has_submodules(self) -> bool:
-        """Whether the checkout names any."""
-        return (self.checkout / ".gitmodules").is_file()
+    def read(self, name: str) -> bytes:
+        """What a command has left in a file of the build's folder, at most 64 KiB. Raises OSError."""
+        descriptor = os.open(self.guest / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        with os.fdopen(descriptor, "rb") as file:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise OSError(0, "not a file", name)
+            return file.read(_LARGEST_ANSWER)
 
     def clear(self) -> None:
         """Remove everything but the record."""
@@ -107,20 +108,11 @@ class Workplace:
         """Remove the folder with everything in it."""
         remove_folder(self.folder)
 
-    def _link_out(self) -> str | None:
-        for folder, folders, names in os.walk(self.checkout):
-            if ".git" in folders and Path(folder) == self.checkout:
-                folders.remove(".git")
-            for name in (*folders, *names):
-                path = Path(folder, name)
-                if path.is_symlink() and not _is_inside(path, self.checkout):
-                    return str(path.relative_to(self.checkout))
-        return None
 
-    def _write(self, name: str, content: bytes) -> None:
-        descriptor = os.open(self.folder / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
+def make_guests_folder(path: Path) -> None:
+    """A folder that is the sandbox's own. Raises OSError."""
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    os.chown(path, USER, USER, follow_symlinks=False)
 
 
 def remove_folder(folder: Path) -> None:
@@ -129,11 +121,17 @@ def remove_folder(folder: Path) -> None:
 
 
 def left_over(top: Path) -> Iterator[tuple[Path, Record | None]]:
-    """The folders that builds have left here, with their records (None for one that makes no sense); what still runs there is ended."""
+    """The folders that builds have left here, with their records (None for one that makes no sense)."""
     for folder in sorted(top.glob(f"{_PREFIX}*")):
-        with suppress(OSError, ValueError):
-            children.end_left_over(StateFile(folder / _SESSION, _SESSION_FORMAT).load() or "")
         yield folder, StateFile(folder / _RECORD, _RECORD_FORMAT).load()
+
+
+def _write(path: Path, content: bytes) -> None:
+    """A private file that the sandbox may read."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        os.fchown(descriptor, USER, USER)
+        file.write(content)
 
 
 def _is_inside(path: Path, top: Path) -> bool:

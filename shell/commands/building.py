@@ -5,12 +5,13 @@ import signal
 import sys
 import uuid
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import anyio
 import anyio.to_thread
 from returns.pipeline import is_successful
 
-from core import build_source
+from core import build_plan, build_source
 from core import image as names
 from core.build_plan import Stage
 from core.printable import escape
@@ -26,28 +27,43 @@ _CREDENTIAL = "TECHULUS_CLONE_TOKEN"
 _USER = "x-access-token"
 
 
-def build_by_hand(
-    given: Mapping[str, object], repo: str, ref: str, branch: str, image: str, secrets: list[str]
-) -> None:
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a person asks for: a repository with a commit or branch of it, the image's name, Dockerfile, folder and platform, names of
+    secrets in this process's environment."""
+
+    repo: str
+    ref: str
+    branch: str
+    image: str
+    layout: tuple[str, str, str]
+    secrets: list[str]
+
+
+def build_by_hand(given: Mapping[str, object], wanted: Wanted) -> None:
     """Clone, build, push. Raises CommandError when it fails."""
     options = checked(given)
-    parsed = build_source.parse(_with_token(repo), ref, branch, options.build_allow_scheme)
+    parsed = build_source.parse(_with_token(wanted.repo), wanted.ref, wanted.branch, options.build_allow_scheme)
     if not is_successful(parsed):
         raise CommandError(f"--repo: {parsed.failure()}")
-    if names.parse(image) is None:
-        raise CommandError(f"--image: {image!r} is not an image reference")
-    missing = next((name for name in secrets if name not in os.environ), None)
+    if names.parse(wanted.image) is None:
+        raise CommandError(f"--image: {wanted.image!r} is not an image reference")
+    layout = build_plan.layout(*wanted.layout)
+    if not is_successful(layout):
+        raise CommandError(layout.failure())
+    missing = next((name for name in wanted.secrets if name not in os.environ), None)
     if missing is not None:
         raise CommandError(f"--secret-env: {missing} is not set in this environment")
     files.make_private_dir(options.data_dir)
-    values = {name: os.environ[name] for name in secrets}
-    job = Job(f"by hand {uuid.uuid4()}", parsed.unwrap(), image, "by-hand", values)
+    values = {name: os.environ[name] for name in wanted.secrets}
+    service = f"by hand {parsed.unwrap().url}"
+    job = Job(f"by hand {uuid.uuid4()}", parsed.unwrap(), wanted.image, service, values, layout.unwrap())
     shop = workshop(options)
     try:
         digest = anyio.run(_build, shop, job)
     except BuildError as error:
         raise CommandError(str(error).split("\n", 1)[0]) from None  # the last lines have just been shown
-    sys.stdout.write(f"{image}@{digest}\n")
+    sys.stdout.write(f"{wanted.image}@{digest}\n")
 
 
 async def _build(shop: pipeline.Workshop, job: Job) -> str:

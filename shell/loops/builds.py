@@ -17,16 +17,18 @@ import anyio.to_thread
 from returns.pipeline import is_successful
 from returns.result import Failure, Result, Success
 
-from core import bounds, build_source, protocol, secrets
+from core import bounds, build_source, doctor, protocol, secrets
 from core.build_plan import Stage
 from core.build_record import INTERRUPTED, UNFINISHED, Record
 from core.overview import Build
 from core.protocol import BuildStatus, ClaimedBuild, PendingBuilds
 from core.secrets import EncryptionKey
+from shell.adapters import build_tools
 from shell.adapters.control_plane import ControlPlaneError
-from shell.building import caches, pipeline
+from shell.building import pipeline
 from shell.building.log import BuildLog, close_left_over
 from shell.building.pipeline import BuildError, Job, Listener, Workshop
+from shell.building.sandbox import remove_groups
 from shell.building.workplace import Workplace, left_over, remove_folder
 from shell.failure import AdapterError
 from shell.figures import FIGURES
@@ -62,7 +64,8 @@ class Desk(Protocol):
 
 @dataclass
 class Builder:
-    """What the loop builds with. `now` are the builds that go on, for `agent status`; `ending` those whose end is being said."""
+    """What the loop builds with. `now` are the builds that go on, for `agent status`; `ending` those whose end is being said;
+    `warnings` say what a build here could reach."""
 
     desk: Desk
     workshop: Workshop
@@ -73,6 +76,7 @@ class Builder:
     concurrency: int = 1
     now: dict[str, Build] = field(default_factory=dict)
     ending: set[str] = field(default_factory=set)
+    warnings: tuple[str, ...] = ()
     parts: Parts = field(default_factory=Parts)
 
 
@@ -93,14 +97,26 @@ async def run(builder: Builder, turned: Turned = no_turn) -> None:
     """First say how builds ended that a crash has interrupted; then build what is offered."""
     await anyio.to_thread.run_sync(close_left_over, builder.logs)
     found = await anyio.to_thread.run_sync(lambda: [*left_over(builder.workshop.top)])
-    await caches.drop_working_containers(builder.workshop)
+    for folder, _ in found:
+        await anyio.to_thread.run_sync(remove_groups, folder)
     turned()
+    await _look_at_tools(builder)
     async with anyio.create_task_group() as tasks:
         for folder, record in found:
             settle = partial(_settle, builder, folder, record)
             builder.parts.start(tasks, "builds", once(settle), folder.name)
         for number in range(builder.concurrency):
             builder.parts.start(tasks, "builds", partial(_work, builder), f"builder {number + 1}")
+
+
+async def _look_at_tools(builder: Builder) -> None:
+    """Say what a build could reach, once until that changes."""
+    found = await build_tools.find(builder.workshop.settings.builder, Path("/"))
+    warnings = doctor.build_warnings(found)
+    for one in warnings:
+        if one not in builder.warnings:
+            logger().warning("builds reach this server", why=one)
+    builder.warnings = warnings
 
 
 async def _work(builder: Builder, turned: Turned) -> None:
@@ -116,6 +132,8 @@ async def _work(builder: Builder, turned: Turned) -> None:
                     logger().warning("builds not asked for", why=str(error), then="asked again")
                 complaint = str(error)
         turned()
+        if built:
+            await _look_at_tools(builder)
         await anyio.sleep(1.0 if built else POLL_S)
 
 
@@ -139,8 +157,6 @@ async def _once(builder: Builder) -> bool:
         with anyio.CancelScope(shield=True):
             with suppress(OSError):  # what is left is removed by the next start
                 await anyio.to_thread.run_sync(place.clear)
-            if not builder.now:
-                await caches.drop_working_containers(builder.workshop)
     with _ending(builder, offered.id):
         if outcome is None or await _say_end(builder, outcome):
             await anyio.to_thread.run_sync(place.remove)

@@ -27,8 +27,9 @@ INNER = {
     "buildkit_progress": ("Progress.add", "Progress.cause"),
     "build_failure": ("CommandOutput.interrupted",),
     "registry_fault": ("explain",),
-    "build_output": ("LastWords.append", "Tail.add", "shorten"),  # beside `Lines.feed`
-    "build_plan": ("secrets_hash",),  # beside `make`
+    "build_output": ("LastWords.append", "shorten"),  # beside `Lines.feed`
+    "build_plan": ("secrets_hash", "layout", "is_for"),  # beside `make`
+    "build_sandbox": ("endpoint_of_registry", "endpoint_of_url", "proxies", "environment", "read_only", "groups", "unit"),
     "build_source": ("git_config", "git_environment", "commit_fault"),
     "build_versions": ("parse_version", "refuse_railpack", "worker_networks"),  # beside the other two
     # These three beside `caddy_config.decode`.

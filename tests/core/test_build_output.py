@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.build_output import LONGEST, Lines, Tail
+from core.build_output import LONGEST, Lines
 
 SECRET = "sup3r-secret-value"
 
@@ -116,14 +116,3 @@ def test_any_bytes(chunks: list[bytes]) -> None:
     for line in lines(*chunks, secrets=("abcd",)):
         assert "\n" not in line
         assert "\x1b" not in line
-
-
-def test_the_tail() -> None:
-    """L42: the last lines, few enough to read."""
-    tail = Tail()
-    for number in range(1000):
-        tail.add(f"line {number}")
-    assert tail.text().splitlines()[-1] == "line 999"
-    assert len(tail.text().splitlines()) == 20
-    tail.add("z" * 100_000)
-    assert len(tail.text()) <= 4000

@@ -5,25 +5,33 @@ from dataclasses import replace
 import pytest
 from returns.pipeline import is_successful
 
-from core import build_plan
-from core.build_plan import Command, Found, Host, Recipe, Settings, Stage, make, secrets_hash
+from core import build_plan, build_sandbox
+from core.build_plan import Asked, Command, Found, Host, Layout, Recipe, Settings, Stage, layout, make, secrets_hash
+from core.build_source import Sees
 
 IMAGE = "registry.example:5000/p/s:41c0ffee"
 BUILDKIT, BUILDAH = "unix:///run/buildkit/buildkitd.sock", "/usr/bin/buildah"
-ALL = Host(BUILDKIT, BUILDAH, railpack=True)
+ALL = Host(BUILDKIT, podman=BUILDAH, railpack_fault="")
+INSIDE = f"unix://{build_sandbox.BUILDKIT}"
+BY_BUILDKIT = frozenset((Sees.BUILDKIT, Sees.LOGIN, Sees.SECRETS))
 SECRETS = {"NPM_TOKEN": "s3cret-value", "RAILPACK_NODE_VERSION": "22"}
 SETTINGS = Settings(store="/d/builds/store")
 DOCKERFILE, NOTHING = Found(dockerfile=True), Found(dockerfile=False)
 
 
+def asked(image: str = IMAGE, layout: Layout = build_plan.WHOLE) -> Asked:
+    """A build with secrets."""
+    return Asked(image, "service", SECRETS, layout)
+
+
 def recipe(found: Found = DOCKERFILE, host: Host = ALL, settings: Settings = SETTINGS, image: str = IMAGE) -> Recipe:
     """The recipe, which there must be."""
-    return make(image, SECRETS, "service", found, host, settings).unwrap()
+    return make(asked(image), found, host, settings).unwrap()
 
 
 def refusal(found: Found = DOCKERFILE, host: Host = ALL, settings: Settings = SETTINGS, image: str = IMAGE) -> str:
     """Why there is none."""
-    return make(image, SECRETS, "service", found, host, settings).failure()
+    return make(asked(image), found, host, settings).failure()
 
 
 def test_a_dockerfile_with_buildkit() -> None:
@@ -34,18 +42,19 @@ def test_a_dockerfile_with_buildkit() -> None:
                 Stage.BUILDING,
                 (
                     "buildctl",
-                    f"--addr={BUILDKIT}",
+                    f"--addr={INSIDE}",
                     "build",
                     "--progress=plain",
                     "--local=context=source",
                     "--frontend=dockerfile.v0",
                     "--local=dockerfile=source",
                     "--opt=filename=Dockerfile",
-                    "--secret=id=NPM_TOKEN,src=secrets/0",
-                    "--secret=id=RAILPACK_NODE_VERSION,src=secrets/1",
+                    "--secret=id=NPM_TOKEN,src=/secrets/0",
+                    "--secret=id=RAILPACK_NODE_VERSION,src=/secrets/1",
                     f"--output=type=image,name={IMAGE},push=true",
                     "--metadata-file=metadata.json",
                 ),
+                sees=BY_BUILDKIT,
             ),
         ),
         (("0", "NPM_TOKEN"), ("1", "RAILPACK_NODE_VERSION")),
@@ -76,7 +85,7 @@ def test_no_dockerfile_with_railpack() -> None:
         Stage.BUILDING,
         (
             "buildctl",
-            f"--addr={BUILDKIT}",
+            f"--addr={INSIDE}",
             "build",
             "--progress=plain",
             "--local=context=source",
@@ -86,32 +95,75 @@ def test_no_dockerfile_with_railpack() -> None:
             "--opt=filename=railpack-plan.json",
             f"--opt=build-arg:secrets-hash={secrets_hash(SECRETS)}",
             "--opt=build-arg:cache-key=service",
-            "--secret=id=NPM_TOKEN,src=secrets/0",
-            "--secret=id=RAILPACK_NODE_VERSION,src=secrets/1",
+            "--secret=id=NPM_TOKEN,src=/secrets/0",
+            "--secret=id=RAILPACK_NODE_VERSION,src=/secrets/1",
             f"--output=type=image,name={IMAGE},push=true",
             "--metadata-file=metadata.json",
         ),
+        sees=BY_BUILDKIT,
     )
 
 
 def test_a_dockerfile_with_podmans_builder() -> None:
-    """In a store of its own, so that it can be cleaned without touching anybody's images; pushed by a second command."""
+    """In a store of its service's own; pushed by a second command, which has no secrets."""
     made = recipe(host=Host(podman=BUILDAH))
-    store = ("--root=/d/builds/store", "--runroot=/d/builds/store-run")
-    secrets = ("--secret=id=NPM_TOKEN,src=secrets/0", "--secret=id=RAILPACK_NODE_VERSION,src=secrets/1")
-    head = (BUILDAH, *store, "build", "--layers", "--force-rm", "--pull", "--tls-verify=true")
+    store = ("--root=/store", "--runroot=/run/build")
+    secrets = ("--secret=id=NPM_TOKEN,src=/secrets/0", "--secret=id=RAILPACK_NODE_VERSION,src=/secrets/1")
+    head = (BUILDAH, *store, "build", "--layers", "--force-rm", "--pull", "--network=host", "--tls-verify=true")
     build = (*head, "--file=source/Dockerfile", f"--tag={IMAGE}", *secrets, "source")
     push = (BUILDAH, *store, "push", "--tls-verify=true", "--digestfile=digest", IMAGE, f"docker://{IMAGE}")
-    assert made.commands == (Command(Stage.BUILDING, build), Command(Stage.PUSHING, push))
+    sees = frozenset((Sees.STORE, Sees.LOGIN))
+    assert made.commands == (
+        Command(Stage.BUILDING, build, sees=sees | {Sees.SECRETS}),
+        Command(Stage.PUSHING, push, sees=sees),
+    )
     assert made.digest_file == "digest"
     assert "buildah" in made.about
+
+
+def test_a_builder_with_a_known_way_out() -> None:
+    """L66: what runs a repository's steps has no credentials of registries then; what pushes has."""
+    settings = replace(SETTINGS, auth_file="/d/auth.json")
+    build, push = recipe(host=Host(podman=BUILDAH, holes=("CVE-2024-1753",)), settings=settings).commands
+    assert Sees.LOGIN not in build.sees
+    assert build.env == ()
+    assert Sees.LOGIN in push.sees
+    assert push.env
+
+
+def test_what_prepares_sees_no_secret() -> None:
+    """L65: Railpack runs tools of the repository's choice; only settings that it acts upon are there, as values."""
+    given = {"CGO_ENABLED": "0", "NPM_TOKEN": "s3cret-value"}
+    prepare = make(Asked(IMAGE, "service", given), NOTHING, ALL, SETTINGS).unwrap().commands[0]
+    assert prepare.sees == frozenset()
+    assert prepare.env == (("CGO_ENABLED", "0"),)
+    assert prepare.argv[-2:] == ("--env=CGO_ENABLED", "--env=NPM_TOKEN=set")
+
+
+def test_another_file_in_another_folder_for_another_platform() -> None:
+    """As a person asks for it by hand."""
+    wanted = layout("docker/Web", "app/", "linux/arm64").unwrap()
+    argv = make(asked(layout=wanted), DOCKERFILE, ALL, SETTINGS).unwrap().commands[0].argv
+    assert {"--local=context=source/app", "--local=dockerfile=source/docker", "--opt=filename=Web"} <= {*argv}
+    assert "--opt=platform=linux/arm64" in argv
+    argv = make(asked(layout=wanted), DOCKERFILE, Host(podman=BUILDAH), SETTINGS).unwrap().commands[0].argv
+    assert {"--file=source/docker/Web", "--platform=linux/arm64"} <= {*argv}
+    assert argv[-1] == "source/app"
+
+
+@pytest.mark.parametrize("given", [("/etc/passwd", ".", ""), ("a/../../b", ".", ""), ("-f", ".", ""), ("", ".", "")])
+def test_a_layout_that_leads_out(given: tuple[str, str, str]) -> None:
+    """Nor is one an option, or a platform that is none."""
+    assert "no path within a repository" in layout(*given).failure()
+    assert "no path within a repository" in layout("Dockerfile", given[0], "").failure()
+    assert "no platform" in layout("Dockerfile", ".", "linux").failure()
 
 
 def test_no_secret_stands_in_any_command() -> None:
     """L37: whatever is built with; Railpack's own settings are the only values in an environment."""
     for found in (DOCKERFILE, NOTHING):
         for host in (ALL, Host(podman=BUILDAH)):
-            made = make(IMAGE, SECRETS, "service", found, host, SETTINGS)
+            made = make(asked(), found, host, SETTINGS)
             for command in made.unwrap().commands if is_successful(made) else ():
                 assert not any("s3cret" in word for word in command.argv)
                 assert dict(command.env).keys() <= {"RAILPACK_NODE_VERSION"}
@@ -138,7 +190,7 @@ def test_insecure_registries_are_named_one_by_one() -> None:
 def test_logins() -> None:
     """Each tool is told in its own way where they are, and none on its command line."""
     env = dict(recipe(settings=replace(SETTINGS, auth_file="/d/auth.json")).commands[0].env)
-    assert env == {"REGISTRY_AUTH_FILE": "/d/auth.json", "DOCKER_CONFIG": "docker"}
+    assert env == {"REGISTRY_AUTH_FILE": "/login/config.json", "DOCKER_CONFIG": "/login"}
 
 
 @pytest.mark.parametrize(
@@ -153,36 +205,26 @@ def test_logins() -> None:
     ],
 )
 def test_what_builds(builder: build_plan.Choice, found: Found, host: Host, tool: str) -> None:
-    """BuildKit where it answers, unless the operator says otherwise."""
+    """L66: what the operator chose, else BuildKit where its client is installed: never another one because that is down."""
     assert recipe(found, host, replace(SETTINGS, builder=builder)).commands[0].argv[0] == tool
 
 
 @pytest.mark.parametrize(
     ("builder", "found", "host", "words"),
     [
-        (
-            "auto",
-            NOTHING,
-            Host(podman=BUILDAH),
-            "Railpack needs BuildKit, which does not answer on this server; add a Dockerfile",
-        ),
-        ("auto", NOTHING, Host(BUILDKIT), "Railpack is not installed on this server; add a Dockerfile"),
+        ("auto", NOTHING, Host(podman=BUILDAH), "without BuildKit this server builds nothing else; add a Dockerfile"),
+        ("auto", NOTHING, Host(BUILDKIT), "Railpack is not used: it is not installed; add a Dockerfile"),
+        ("auto", NOTHING, Host(BUILDKIT, railpack_fault="too old"), "Railpack is not used: too old"),
         ("podman", NOTHING, ALL, "builds nothing else; add a Dockerfile"),
-        ("auto", DOCKERFILE, Host(), "neither BuildKit nor Podman's builder answers"),
-        ("buildkit", DOCKERFILE, Host(podman=BUILDAH), "BuildKit does not answer"),
+        ("auto", DOCKERFILE, Host(), "neither buildah nor podman is installed"),
+        ("auto", DOCKERFILE, Host(None, "connection refused", BUILDAH), "BuildKit does not answer: connection refused"),
+        ("buildkit", DOCKERFILE, Host(podman=BUILDAH), "its client, buildctl, is not installed"),
         ("podman", DOCKERFILE, Host(BUILDKIT), "neither buildah nor podman is installed"),
     ],
 )
 def test_what_cannot_be_built(builder: build_plan.Choice, found: Found, host: Host, words: str) -> None:
     """The user is told what to add, the operator what is missing."""
     assert words in refusal(found, host, replace(SETTINGS, builder=builder))
-
-
-def test_a_link_out_of_the_repository() -> None:
-    """Railpack reads files on this host, and would follow it; BuildKit and buildah do not."""
-    linked = Found(dockerfile=False, links_out="config/passwd")
-    assert "'config/passwd' is a symbolic link out of the repository" in refusal(linked)
-    assert recipe(replace(linked, dockerfile=True)).commands
 
 
 @pytest.mark.parametrize("image", ["", "-x", "a,push=false", "Upper/Case:1", "a b", f"x@sha256:{'0' * 64}"])
@@ -194,7 +236,9 @@ def test_what_cannot_be_pushed(image: str) -> None:
 @pytest.mark.parametrize("name", ["", "-x", "a,src=/etc/shadow", "a=b", "a b", "1a", "ä"])
 def test_a_secret_that_cannot_be_handed_over(name: str) -> None:
     """Its name would change the meaning of the option."""
-    assert "its name is no name of a variable" in make(IMAGE, {name: "x"}, "s", DOCKERFILE, ALL, SETTINGS).failure()
+    assert (
+        "its name is no name of a variable" in make(Asked(IMAGE, "s", {name: "x"}), DOCKERFILE, ALL, SETTINGS).failure()
+    )
 
 
 def test_the_hash_of_secrets() -> None:

@@ -20,8 +20,8 @@ def test_the_token_leaves_the_url_at_once() -> None:
     assert (source.username, source.password) == ("x-access-token", TOKEN)
     assert TOKEN not in repr(source)
     assert TOKEN in source.secrets
-    assert TOKEN not in " ".join(word for step in build_source.fetch_steps(source) for word in step)
-    assert TOKEN not in str(build_source.git_environment("/b"))
+    assert TOKEN not in " ".join(build_source.fetch(source))
+    assert TOKEN not in str(build_source.git_environment())
 
 
 def test_a_public_repository() -> None:
@@ -97,7 +97,7 @@ def test_the_tip_of_a_branch(branch: str) -> None:
     """For HEAD: fetched by its full name, so that it is never an option."""
     source = parse(URL, "HEAD", branch).unwrap()
     assert source.commit is None
-    assert build_source.fetch_steps(source)[2][-1] == f"refs/heads/{branch}"
+    assert build_source.fetch(source)[-1] == f"refs/heads/{branch}"
 
 
 @pytest.mark.parametrize(
@@ -147,17 +147,12 @@ def test_any_source(url: str, commit: str, branch: str) -> None:
 
 
 def test_the_exact_commands() -> None:
-    """Shallow, without tags and prompts, and nothing but the wanted commit."""
-    assert build_source.fetch_steps(parse(URL, SHA, "main").unwrap()) == (
-        ("git", "init", "--quiet", "source"),
-        ("git", "-C", "source", "remote", "add", "origin", "https://git.example/acme/api.git"),
-        (
-            *("git", "-C", "source", "fetch", "--quiet", "--depth=1", "--no-tags", "--no-recurse-submodules"),
-            "origin",
-            SHA,
-        ),
-        ("git", "-C", "source", "checkout", "--quiet", "--detach", "FETCH_HEAD"),
-    )
+    """Shallow, without tags and prompts, and nothing but the wanted commit; what comes from outside is an operand of the script."""
+    *shell, url, wanted = build_source.fetch(parse(URL, SHA, "main").unwrap())
+    assert shell[:2] == ["sh", "-euc"]
+    assert 'fetch --quiet --depth=1 --no-tags --no-recurse-submodules origin "$2"' in shell[2]
+    assert (url, wanted) == ("https://git.example/acme/api.git", SHA)
+    assert build_source.fetch(parse("file:///r.git", SHA, "main", ("file",)).unwrap())[-2] == "file:///repository"
 
 
 def test_what_was_checked_out_is_verified() -> None:

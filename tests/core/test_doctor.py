@@ -3,6 +3,7 @@
 import pytest
 
 from core import doctor
+from core.build_plan import Host
 from core.doctor import Finding, Level, Port, Socket
 from core.firewall import Blocked
 
@@ -41,12 +42,36 @@ def test_old_and_missing_tools(text: str, needed: bool, level: Level) -> None:
     assert bool(found.todo) is (level is not Level.OK)
 
 
-def test_builders() -> None:
-    """All of it, Dockerfiles only, nothing."""
-    assert doctor.builder("unix:///b", None, railpack=True).level is Level.OK
-    assert "railpack" in doctor.builder("unix:///b", None, railpack=False).todo
-    assert "Dockerfiles" in doctor.builder(None, "/usr/bin/buildah", railpack=True).found
-    assert "--no-builds" in doctor.builder(None, None, railpack=False).todo
+@pytest.mark.parametrize(
+    ("host", "findings"),
+    [
+        (Host("unix:///b", railpack_fault=""), [("builder", "ok", "")]),
+        (Host("unix:///b"), [("builder", "warning", "install a Railpack")]),
+        (Host(None, "connection refused", "/usr/bin/buildah"), [("builder", "warning", "start buildkitd")]),
+        (Host(podman="/usr/bin/buildah"), [("builder", "warning", "run buildkitd")]),
+        (Host(), [("builder", "warning", "--no-builds")]),
+        (
+            Host("unix:///b", railpack_fault="", shares_network=True),
+            [("builder", "ok", ""), ("build network", "warning", "cni")],
+        ),
+        (
+            Host(podman="/usr/bin/buildah", holes=("CVE-2024-1753",)),
+            [("builder", "warning", "run buildkitd"), ("builder's version", "warning", "a newer one")],
+        ),
+    ],
+)
+def test_builders(host: Host, findings: list[tuple[str, str, str]]) -> None:
+    """All of it, Dockerfiles only, nothing; what a build could reach; each with what to do."""
+    found = [*doctor.builder(host)]
+    assert [(one.check, one.level.value) for one in found] == [(check, level) for check, level, _ in findings]
+    assert all(words in one.todo for one, (*_, words) in zip(found, findings, strict=True))
+
+
+def test_what_a_build_could_reach() -> None:
+    """L65: for the status and the log, with what to do; nothing where its network is its own."""
+    (said,) = doctor.build_warnings(Host("unix:///b", railpack_fault="", shares_network=True))
+    assert "loopback" in said and "cni" in said
+    assert doctor.build_warnings(Host("unix:///b", railpack_fault="")) == ()
 
 
 @pytest.mark.parametrize(

@@ -172,8 +172,8 @@ def runs(pid: int) -> bool:
     return _start_ticks(pid) is not None
 
 
-def commands_about(folder: Path) -> list[tuple[str, ...]]:
-    """The words of every process whose command line or working directory is about a folder.
+def commands_about(folder: Path | str) -> list[tuple[str, ...]]:
+    """The words of every process whose command line or working directory is about a folder, or has this text in it.
 
     Without any words there may be a process that is just being started or ended: it has a folder and no command line.
     """

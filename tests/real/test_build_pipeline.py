@@ -3,6 +3,7 @@
 import os
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -12,12 +13,12 @@ from returns.pipeline import is_successful
 
 from core import build_source
 from core.build_plan import Settings, Stage
+from core.build_sandbox import Limits
 from shell.building import pipeline
 from shell.building.pipeline import BuildError, Job, Listener, Workshop
 from shell.building.workplace import Workplace
 from tests.lab.build_tools import BuildTools
 from tests.lab.git_server import GitServer
-from tests.lab.process import runs
 from tests.lab.registry import Registry
 from tests.lab.small_disk import small_disk
 from tests.lab.wait import PATIENCE_S, wait_for
@@ -36,12 +37,15 @@ def git(private_network: None, tmp_path: Path) -> Iterator[GitServer]:
 
 
 @pytest.fixture
-def tools(private_network: None, registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> BuildTools:
+def tools(
+    private_network: None, registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[BuildTools]:
     """The stand-ins, found first."""
-    made = BuildTools(tmp_path / "tools", registry.offer("web"))
-    monkeypatch.setenv("PATH", made.path)
-    monkeypatch.setenv("PLANTED", "in the agent's own environment")
-    return made
+    with BuildTools(tmp_path / "tools", registry.offer("web")) as made:
+        for name, value in made.environment.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setenv("PLANTED", "in the agent's own environment")
+        yield made
 
 
 @dataclass
@@ -90,7 +94,8 @@ def bench(git: GitServer, registry: Registry, tools: BuildTools, tmp_path: Path)
     settings = Settings(
         "buildkit", insecure_registries=frozenset({registry.address}), store=str(tmp_path / "b" / "store")
     )
-    return Bench(Workshop(tmp_path / "b", settings, ("http",)), git, f"{registry.address}/lab/site:1")
+    limits = Limits(memory_bytes=1024**3, tasks=512, cpu_weight=20, io_weight=20, disk_bytes=2 * 1024**3)
+    return Bench(Workshop(tmp_path / "b", settings, limits, ("http",)), git, f"{registry.address}/lab/site:1")
 
 
 async def test_a_dockerfile_by_buildkit(bench: Bench, git: GitServer, tools: BuildTools, tmp_path: Path) -> None:
@@ -141,8 +146,8 @@ async def test_the_tip_of_a_branch(bench: Bench, git: GitServer) -> None:
 @pytest.mark.parametrize(
     ("commit", "branch", "words"),
     [
-        ("0" * 40, "main", "cloning failed: git fetch ended with"),
-        ("HEAD", "nope", "cloning failed: git fetch ended with"),
+        ("0" * 40, "main", "cloning failed: remote error: upload-pack: not our ref"),
+        ("HEAD", "nope", "cloning failed: couldn't find remote ref refs/heads/nope"),
     ],
 )
 async def test_what_is_not_in_the_repository(
@@ -152,7 +157,6 @@ async def test_what_is_not_in_the_repository(
     git.commit("site", {"Dockerfile": ""})
     why = await bench.failure(bench.job(commit, branch=branch))
     assert why.startswith(words)
-    assert len(why.splitlines()) > 1
     assert bench.left == []
 
 
@@ -161,7 +165,7 @@ async def test_a_token_that_is_not_taken(bench: Bench, git: GitServer) -> None:
     git.commit("site", {"Dockerfile": ""})
     git.token = "another"
     why = await bench.failure(bench.job("HEAD"))
-    assert "git fetch" in why
+    assert why.startswith("cloning failed: could not read Username")
     assert TOKEN not in why
     assert git.refused >= 1
 
@@ -169,10 +173,9 @@ async def test_a_token_that_is_not_taken(bench: Bench, git: GitServer) -> None:
 async def test_a_build_that_fails(bench: Bench, git: GitServer, tools: BuildTools) -> None:
     """L42: the stage, the last lines, no secret; a line of a megabyte on the way harms nobody."""
     commit = git.commit("site", {"Dockerfile": ""})
-    tools.tell(says=["x" * 1_000_000, "token is sup3r-secret-of-npm", "#9 ERROR: no such file", *["y"] * 5], status=1)
+    tools.tell(says=["x" * 1_000_000, "#9 0.123 token is sup3r-secret-of-npm", "#9 ERROR: no such file"], status=1)
     why = await bench.failure(bench.job(commit))
-    assert why.startswith("building failed: buildctl build ended with exit status 1\n")
-    assert why.splitlines()[-1] == "error: failed to solve: process did not complete"
+    assert why.startswith("building failed: no such file\n")
     assert "token is ***" in why
     assert "sup3r" not in why + "".join(bench.lines)
     assert max(map(len, bench.lines)) < 20_000
@@ -200,9 +203,7 @@ async def test_a_build_that_is_cancelled(bench: Bench, git: GitServer, tools: Bu
     tools.tell(hangs=True)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(bench.build, bench.job(commit))
-        await anyio.to_thread.run_sync(
-            lambda: wait_for(lambda: (tools.folder / "child").exists(), PATIENCE_S, "the build")
-        )
+        await anyio.to_thread.run_sync(lambda: wait_for(tools.hanging.is_set, PATIENCE_S, "the build"))
         tasks.cancel_scope.cancel()
     _all_gone(tools)
     assert bench.left == []
@@ -233,22 +234,21 @@ async def test_submodules(bench: Bench, git: GitServer, tools: BuildTools) -> No
     await bench.build(bench.job("HEAD"))
     assert "source/vendor/library/lib.py" in tools.calls()[-1]["files"]
     git.submodule("site", "vendor/library", f"file://{git.directory}/library.git", library)
-    assert "git submodule" in await bench.failure(bench.job("HEAD"))
+    assert "transport 'file' not allowed" in await bench.failure(bench.job("HEAD"))
 
 
-async def test_links_out_of_the_repository(bench: Bench, git: GitServer, tools: BuildTools) -> None:
-    """Nothing of this host is read through them."""
+async def test_a_dockerfile_that_is_a_link_out(bench: Bench, git: GitServer, tools: BuildTools) -> None:
+    """It is none: nothing of this host is read through it."""
     git.commit("site", {"README": ""}, links={"Dockerfile": "/etc/passwd"})
-    assert "'Dockerfile' is a symbolic link out of the repository" in await bench.failure(bench.job("HEAD"))
-    git.commit("site", {"package.json": ""}, links={"inside": "package.json", "config": "../../../../etc"})
-    assert "'config' is a symbolic link out of the repository" in await bench.failure(bench.job("HEAD"))
+    tools.remove("railpack")
+    assert "the repository has no Dockerfile" in await bench.failure(bench.job("HEAD"))
     assert tools.calls() == []
 
 
 async def test_nothing_that_can_build(bench: Bench, git: GitServer, tools: BuildTools) -> None:
     """BuildKit does not answer: said, in the build's own words."""
     git.commit("site", {"Dockerfile": ""})
-    (tools.folder / "answers").unlink()
+    tools.close()
     assert "BuildKit does not answer" in await bench.failure(bench.job("HEAD"))
 
 
@@ -257,19 +257,24 @@ async def test_a_disk_that_is_full(bench: Bench, git: GitServer, tmp_path: Path)
     commit = git.commit("site", {"Dockerfile": "", "big": os.urandom(20_000_000)})
     with small_disk(tmp_path / "small", "size=4m") as disk:
         bench.workshop = replace(bench.workshop, top=disk)
-        assert "No space left on device" in await bench.failure(bench.job(commit))
+        why = await bench.failure(bench.job(commit))  # Git's own words, or the sandbox was quicker
+        assert "No space left on device" in why or "the disk has less than 512 MiB left" in why
         assert bench.left == []
 
 
 def _all_gone(tools: BuildTools) -> None:
-    for pid in (tools.calls()[-1]["pid"], int((tools.folder / "child").read_text())):
-        wait_for(lambda pid=pid: not runs(pid), PATIENCE_S, f"process {pid} to end")  # type: ignore[misc]  # bound early
+    def left() -> list[str]:
+        return [one for one in _command_lines() if tools.marker in one or str(tools.folder) in one]
+
+    wait_for(lambda: not left(), PATIENCE_S, "all processes of the build to end")
+
+
+def _command_lines() -> Iterator[str]:
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            yield path.read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
 
 
 def _sample(seen: set[str], done: threading.Event) -> None:
     while not done.is_set():
-        for path in Path("/proc").glob("[0-9]*/cmdline"):
-            try:
-                seen.add(path.read_bytes().replace(b"\0", b" ").decode("utf-8", "replace"))
-            except OSError:
-                continue
+        seen.update(_command_lines())

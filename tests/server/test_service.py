@@ -13,6 +13,7 @@ from tests.lab.agent import Plane
 from tests.lab.bundles import Bundle, another
 from tests.lab.images import custom_image, image
 from tests.lab.log_store import LogStore
+from tests.lab.registry import Registry
 from tests.lab.systemd_host import SystemdHost
 from tests.lab.wait import PATIENCE_S, wait_for
 
@@ -21,7 +22,7 @@ pytestmark = [pytest.mark.real, pytest.mark.timeout(3600)]
 
 UNIT = "techulus-agent.service"
 UNIT_FILE = f"/etc/systemd/system/{UNIT}"
-_SANDBOX = re.compile(r"(Protect|Restrict|Private|Lock|Memory|System|Capability)\w+=")
+_BUILDS = ("systemctl", "list-units", "--plain", "--no-legend", "--state=active", "techulus-build-*")
 INSTALL = "/mnt/bundle/install.sh"
 DROP_IN = "/run/systemd/system/techulus-agent.service.d"
 _PATIENCE_S = 60
@@ -75,19 +76,41 @@ def ended_and_restarted(host: SystemdHost, signal: str) -> None:
     )
 
 
-def the_sandbox_lets_builds_and_the_tunnel_work(host: SystemdHost) -> None:
+def the_tunnel_is_known_again(host: SystemdHost) -> None:
     """L5: as far as the unit hardens."""
-    # What the agent starts is in the same namespaces after each of its starts, or it would not know its own tunnel again; and
-    # builds, which inherit what the unit forbids, may do what whoever makes a container does.
+    # What the agent starts is in the same namespaces after each of its starts, or it would not know its own tunnel again.
     agent = host.show(UNIT, "MainPID")
     assert host.run("readlink", f"/proc/{agent}/ns/mnt") == host.run("readlink", "/proc/1/ns/mnt")
     assert host.run("grep", "Seccomp:", f"/proc/{agent}/status").split() == ["Seccomp:", "2"]
-    sandbox = [f"--property={line}" for line in host.run("cat", UNIT_FILE).splitlines() if _SANDBOX.match(line)]
-    assert len(sandbox) >= 3
-    lines = "FROM lab.test/web:v1\\nRUN hostname; echo it is built\\n"
-    host.run("sh", "-c", f"mkdir /tmp/site && printf '{lines}' >/tmp/site/Dockerfile")
-    build = ("buildah", "build", "--pull-never", "--tag", "site", "/tmp/site")
-    assert "it is built" in host.run("systemd-run", "--quiet", "--wait", "--pipe", *sandbox, *build)
+
+
+def a_build_is_a_unit_of_its_own(host: SystemdHost, registry: Registry) -> None:
+    """L65, L68: in the builds' slice, with bounds; it is gone as soon as who has asked for it is."""
+    step = "RUN hostname; echo it is built; if [ -e wait ]; then sleep 600; fi"
+    host.run(
+        "sh",
+        "-ec",
+        f"""
+        git init --quiet --initial-branch=main /srv/site && cd /srv/site
+        printf 'FROM {registry.offer("web")}\nCOPY . /\n{step}\n' >Dockerfile
+        commit() {{ git add . && git -c user.name=t -c user.email=t@t commit --quiet --message site; }}
+        commit && git checkout --quiet -b slow && touch wait && commit""",
+    )
+    build = "agent build --repo file:///srv/site --build-allow-scheme file --builder podman --build-memory-mib 300"
+    build += f" --insecure-registry {registry.address} --image {registry.address}/site:1"
+    build += " --data-dir /var/lib/containers/by-hand"  # the only place that is no overlay
+    said = host.run("sh", "-c", f"{build} --branch main 2>&1")
+    assert "it is built" in said and f"{registry.address}/site:1@sha256:" in said, said
+    host.run("sh", "-c", f"setsid {build} --branch slow >/tmp/slow.log 2>&1 & echo $! >/tmp/slow.pid")
+    wait_for(lambda: "it is built" in host.run("cat", "/tmp/slow.log"), _PATIENCE_S, "the step")
+    (unit,) = host.run(*_BUILDS).split("\n")[0].split()[:1]
+    assert host.show(unit, "Slice") == "techulus-builds.slice"
+    assert host.show(unit, "MemoryMax") == str(300 * 1024**2)
+    assert host.show("techulus.slice", "CPUWeight") == "20"
+    host.run("sh", "-c", "kill -9 $(cat /tmp/slow.pid)")
+    wait_for(lambda: not host.run(*_BUILDS).strip(), _PATIENCE_S, "the unit to end")
+    assert host.ask("sh", "-c", "ps ax | grep '[s]leep 600'")[0] == 1
+    assert "build-" not in host.run("cat", "/proc/self/mountinfo")
 
 
 def what_does_not_come_up_is_not_kept(host: SystemdHost, there: list[str]) -> None:
@@ -111,7 +134,7 @@ def test_a_worker_as_a_service(host: SystemdHost, plane: Plane) -> None:
     there = wait_running(host, 2)
     assert host.show(UNIT, "ActiveState") == "active"
     assert host.run("systemd-analyze", "verify", "--man=no", UNIT) == ""
-    the_sandbox_lets_builds_and_the_tunnel_work(host)
+    the_tunnel_is_known_again(host)
     wait_for(
         lambda: host.show(UNIT, "StatusText") == "IDLE: waiting for the next poll; 2 containers",
         _PATIENCE_S,
@@ -300,3 +323,11 @@ def test_caddys_admin_api_is_its_users_and_the_agents(
     host.run("sh", "-c", "echo TECHULUS_CADDY_ADMIN=localhost:2019 >>/etc/techulus/agent.env")
     host.run("/mnt/newer/install.sh", "--rollback")
     assert "TCP" in caddys_admin(host) and host.show("caddy.service", "MainPID") == before
+
+
+def test_a_build(host: SystemdHost, plane: Plane, tmp_path: Path) -> None:
+    """By hand, as the daemon does it: cloned, built by buildah, pushed, confirmed."""
+    plane.want({})
+    installed(host, plane)
+    with Registry(tmp_path / "registry", host=host.host_address) as registry:
+        a_build_is_a_unit_of_its_own(host, registry)

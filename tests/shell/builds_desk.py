@@ -10,8 +10,10 @@ import anyio
 import anyio.to_thread
 import pytest
 
-from core.build_plan import Settings, Stage
+from core.build_plan import Choice, Host, Settings, Stage
+from core.build_sandbox import NO_LIMITS
 from core.secrets import EncryptionKey, encrypt
+from shell.adapters import build_tools
 from shell.adapters.control_plane import ControlPlaneError
 from shell.building.pipeline import BuildError, Job, Listener, Workshop
 from shell.building.workplace import Workplace
@@ -37,9 +39,15 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
+async def no_tools(builder: Choice, folder: Path) -> Host:
+    """No tool is asked."""
+    return Host()
+
+
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pauses in milliseconds."""
+    monkeypatch.setattr(build_tools, "find", no_tools)
     monkeypatch.setattr(builds, "POLL_S", 0.02)
     monkeypatch.setattr(builds, "CANCEL_POLL_S", 0.02)
     monkeypatch.setattr(builds, "_AGAIN_S", (0.01,))
@@ -132,7 +140,7 @@ async def endless(workshop: Workshop, job: Job, listener: Listener) -> str:
 
 def a_builder(folder: Path, desk: Desk) -> Builder:
     """One with a key."""
-    return Builder(desk, Workshop(folder / "builds", Settings()), folder / "logs", KEY, lambda: 0.0)
+    return Builder(desk, Workshop(folder / "builds", Settings(), NO_LIMITS), folder / "logs", KEY, lambda: 0.0)
 
 
 async def until(builder: Builder, condition: Callable[[], bool], limit_s: float = PATIENCE_S) -> None:

@@ -66,14 +66,14 @@ async def test_a_time_limit_ends_the_group(tmp_path: Path) -> None:
     """L13: grandchildren too, also those that do not listen."""
     text = "trap '' TERM; (trap '' TERM; sleep 600) & echo $! >pid; mv pid child; sleep 600"
 
-    async def begun(pid: int) -> None:  # before its time begins to run
-        wait_for((tmp_path / "child").exists, PATIENCE_S, "the grandchild")
-
     async def hear(chunk: bytes) -> None:
         raise AssertionError("it says nothing")
 
-    with pytest.raises(AdapterError, match="it took longer than 1 s"):
-        await run(shell(text, tmp_path, limit_s=1), hear, begun)
+    for limit_s in (1, 5, 25, 125):  # a busy machine may take its time until there is a grandchild
+        with pytest.raises(AdapterError, match=f"it took longer than {limit_s} s"):
+            await run(shell(text, tmp_path, limit_s=limit_s), hear)
+        if (tmp_path / "child").exists():
+            break
     gone(tmp_path / "child")
 
 
@@ -133,23 +133,20 @@ async def test_a_slow_listener_hears_the_last_words(tmp_path: Path, monkeypatch:
     """L67: also when it is not done with the first ones until long after the command has ended."""
     monkeypatch.setattr(children, "_LAST_WORDS_S", 0.1)
     heard = bytearray()
-    pids: list[int] = []
 
     async def hear(chunk: bytes) -> None:
         if not heard:
+            pid = int(chunk.split()[-1])
             (tmp_path / "go").touch()
             with anyio.fail_after(PATIENCE_S):
-                while runs(pids[0]):  # noqa: ASYNC110  # a process tells nobody
+                while runs(pid):  # noqa: ASYNC110  # a process tells nobody
                     await anyio.sleep(0.01)
             await anyio.sleep(0.5)
         heard.extend(chunk)
 
-    async def begun(pid: int) -> None:
-        pids.append(pid)
-
-    text = "echo first; while [ ! -e go ]; do sleep 0.01; done; yes again | head -c 30000; echo last; exit 3"
-    assert await run(shell(text, tmp_path), hear, begun) == 3
-    assert heard.splitlines()[0] == b"first"
+    text = "echo first $$; while [ ! -e go ]; do sleep 0.01; done; yes again | head -c 30000; echo last; exit 3"
+    assert await run(shell(text, tmp_path), hear) == 3
+    assert heard.splitlines()[0].startswith(b"first")
     assert heard.splitlines()[-1] == b"last"
 
 

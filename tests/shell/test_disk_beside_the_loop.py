@@ -23,6 +23,7 @@ from core.build_record import Record
 from core.container_log import Assembler, Source
 from core.pause import Pause
 from shell import pausing
+from shell.adapters import build_tools
 from shell.adapters.victorialogs import LogsError
 from shell.building import log as build_log
 from shell.building import pipeline
@@ -35,7 +36,7 @@ from shell.loops import builds, image_gc
 from shell.pausing import PauseFile
 from tests.builders import an_image
 from tests.shell import virtual_time
-from tests.shell.builds_desk import Desk, a_builder
+from tests.shell.builds_desk import Desk, a_builder, no_tools
 from tests.shell.test_build_log import Store as BuildLogStore
 from tests.shell.test_parts_of_the_daemon import Bench, Store, _built_nothing, _cleaned_nothing, a_daemon
 
@@ -172,7 +173,6 @@ async def _short_build(shop: pipeline.Workshop, job: pipeline.Job, listener: pip
     """What the pipeline does with the disk by itself."""
     place = Workplace(shop.top, job.id)
     await anyio.to_thread.run_sync(place.prepare, "")
-    await place.note_child(os.getpid())
     listener.say("a line")
     await anyio.sleep(1)
     return "sha256:1"
@@ -182,6 +182,7 @@ async def _short_build(shop: pipeline.Workshop, job: pipeline.Job, listener: pip
 def test_builds_leave_the_disk_to_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shape: str) -> None:
     """One that is claimed, built and reported, or left by a crash; its log on the way to the store."""
     monkeypatch.setattr(pipeline, "build", _short_build)
+    monkeypatch.setattr(build_tools, "find", no_tools)
     desk, store = Desk(), BuildLogStore()
     builder = a_builder(tmp_path, desk)
     if shape == "left":
@@ -197,7 +198,7 @@ def test_builds_leave_the_disk_to_threads(tmp_path: Path, monkeypatch: pytest.Mo
     with capture_logs(), watched(tmp_path) as uses:
         virtual_time.run(main)
     assert uses.on_the_loop == set()
-    assert {"build.json", "session"} <= uses.beside
+    assert {"build.json"} <= uses.beside
     assert [one["_msg"] for one in store.lines] == ["a line"]
     assert desk.heard
 

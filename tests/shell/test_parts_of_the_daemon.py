@@ -17,6 +17,7 @@ from structlog.testing import capture_logs
 
 from core import machine, overview_text
 from core.build_plan import Settings
+from core.build_sandbox import NO_LIMITS
 from core.containers import ContainerId, DeploymentId
 from shell import assembly, files, reloading, service_manager
 from shell import daemon as daemon_module
@@ -226,7 +227,7 @@ def a_daemon(bench: Bench) -> Daemon:
     patch.setattr(assembly, "logs", logs)
     node = replace(
         bench.scenery.node,
-        workshop=Workshop(folder / "builds", Settings()),
+        workshop=Workshop(folder / "builds", Settings(), NO_LIMITS),
         images=object(),  # type: ignore[arg-type]
         firewall=Open(),  # type: ignore[arg-type]
         public_address=Address(),

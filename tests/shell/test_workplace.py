@@ -2,15 +2,14 @@
 
 import os
 import stat
-import threading
 from pathlib import Path
 
-import anyio
 import pytest
 
-from core.build_plan import Found
+from core.build_plan import WHOLE, Found
 from core.build_record import Record
-from shell import files
+from core.build_sandbox import USER
+from core.build_source import CHECKOUT
 from shell.building.workplace import Workplace, left_over
 
 
@@ -19,7 +18,7 @@ def place(tmp_path: Path) -> Workplace:
     """A build with an odd id, and an empty checkout."""
     made = Workplace(tmp_path / "builds", "../../etc")
     made.prepare("[protocol]\n")
-    made.checkout.mkdir()
+    (made.guest / CHECKOUT).mkdir()
     return made
 
 
@@ -28,65 +27,65 @@ def test_its_folder_is_derived_and_private(place: Workplace, tmp_path: Path) -> 
     assert place.folder.parent == tmp_path / "builds"
     assert stat.S_IMODE(place.folder.stat().st_mode) == 0o700
     place.write_secrets((("0", "A"),), {"A": "v\udcff"})
-    for name in ("gitconfig", "secrets/0"):
+    for name in ("git/gitconfig", "secrets/0"):
         assert stat.S_IMODE((place.folder / name).stat().st_mode) == 0o600
 
 
 def test_what_is_found(place: Workplace) -> None:
     """A Dockerfile is a file of the repository."""
-    assert place.look() == Found(dockerfile=False)
-    (place.checkout / "Dockerfile").write_text("")
-    assert place.look() == Found(dockerfile=True)
-    (place.checkout / "Dockerfile").rename(place.checkout / "other")
-    (place.checkout / "Dockerfile").symlink_to("other")
-    assert place.look() == Found(dockerfile=True)
-    (place.checkout / "Dockerfile").unlink()
-    (place.checkout / "Dockerfile").mkdir()
-    assert not place.look().dockerfile
+    assert place.look(WHOLE) == Found(dockerfile=False)
+    ((place.guest / CHECKOUT) / "Dockerfile").write_text("")
+    assert place.look(WHOLE) == Found(dockerfile=True)
+    ((place.guest / CHECKOUT) / "Dockerfile").rename((place.guest / CHECKOUT) / "other")
+    ((place.guest / CHECKOUT) / "Dockerfile").symlink_to("other")
+    assert place.look(WHOLE) == Found(dockerfile=True)
+    ((place.guest / CHECKOUT) / "Dockerfile").unlink()
+    ((place.guest / CHECKOUT) / "Dockerfile").mkdir()
+    assert not place.look(WHOLE).dockerfile
 
 
-@pytest.mark.parametrize("target", ["/etc/passwd", "../gitconfig", "../../../../etc", "a/../../gitconfig"])
-def test_a_link_that_leads_out(place: Workplace, target: str) -> None:
-    """Named, wherever it is."""
-    (place.checkout / "a").mkdir()
-    (place.checkout / "deep").mkdir()
-    (place.checkout / "deep" / "link").symlink_to(f"../{target}" if not target.startswith("/") else target)
-    assert place.look().links_out == "deep/link"
+@pytest.mark.parametrize("target", ["/etc/passwd", "../../git/gitconfig", "../../../../../../etc/passwd"])
+def test_a_dockerfile_that_leads_out(place: Workplace, target: str) -> None:
+    """It is none."""
+    (place.guest / CHECKOUT / "Dockerfile").symlink_to(target)
+    assert not place.look(WHOLE).dockerfile
+
+
+def test_what_a_command_has_left_is_never_read_through_a_link(place: Workplace, tmp_path: Path) -> None:
+    """L65: nor from a pipe or a folder, and not without end."""
+    (tmp_path / "host").write_text("of the host")
+    (place.guest / "link").symlink_to(tmp_path / "host")
+    (place.guest / "folder").mkdir()
+    os.mkfifo(place.guest / "pipe")
+    (place.guest / "large").write_bytes(b"x" * 1_000_000)
+    for name in ("link", "folder", "pipe", "missing"):
+        with pytest.raises(OSError):
+            place.read(name)
+    assert len(place.read("large")) == 65_536
+
+
+def test_what_the_sandbox_sees_is_its_own(place: Workplace) -> None:
+    """Its root is nobody on this server; the rest of the folder is not its business."""
+    place.write_secrets((("0", "A"),), {"A": "v"})
+    owners = {path.name: path.stat().st_uid for path in (place.folder, place.guest, place.secrets / "0", place.root)}
+    assert owners == {place.folder.name: 0, "guest": USER, "0": USER, "root": 0}
 
 
 def test_links_that_lead_nowhere_or_in_circles(place: Workplace) -> None:
     """They read nothing."""
-    (place.checkout / "circle").symlink_to("circle")
-    (place.checkout / "Dockerfile").symlink_to("Dockerfile")
-    (place.checkout / "dangling").symlink_to("missing")
-    assert place.look() == Found(dockerfile=False)
+    ((place.guest / CHECKOUT) / "circle").symlink_to("circle")
+    ((place.guest / CHECKOUT) / "Dockerfile").symlink_to("Dockerfile")
+    ((place.guest / CHECKOUT) / "dangling").symlink_to("missing")
+    assert place.look(WHOLE) == Found(dockerfile=False)
 
 
 def test_clearing_keeps_the_record(place: Workplace) -> None:
     """It is needed until the end of the build has been heard."""
     place.remember(Record("b", "failed", "why"))
-    (place.checkout / "deep" / "er").mkdir(parents=True)
+    ((place.guest / CHECKOUT) / "deep" / "er").mkdir(parents=True)
     place.clear()
     assert [one.name for one in place.folder.iterdir()] == ["build.json"]
     assert [record for _, record in left_over(place.folder.parent)] == [Record("b", "failed", "why")]
     place.remove()
     place.remove()
     assert list(left_over(place.folder.parent)) == []
-
-
-def test_what_is_kept_of_a_build_is_written_whole_and_in_a_thread(
-    place: Workplace, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """L60: the session of a command too, which needs no `fsync`: it means nothing after a boot."""
-    written: list[tuple[str, bool, bool]] = []
-    write_atomic = files.write_atomic
-
-    def noted(path: Path, content: bytes, *, is_synced: bool = True) -> None:
-        written.append((path.name, is_synced, threading.current_thread() is threading.main_thread()))
-        write_atomic(path, content, is_synced=is_synced)
-
-    monkeypatch.setattr(files, "write_atomic", noted)
-    anyio.run(place.note_child, os.getpid())
-    place.remember(Record("b"))
-    assert written == [("session", False, False), ("build.json", True, True)]
-    assert (place.folder / "session").read_text().split()[1] == str(os.getpid())

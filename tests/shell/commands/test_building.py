@@ -21,11 +21,13 @@ def test_a_signal_ends_everything(tmp_path: Path, number: signal.Signals) -> Non
         argv = [str(AGENT), "build", "--repo", repo, "--ref", "a" * 40, "--image", "127.0.0.1:9/hand/made:1"]
         argv += ["--data-dir", str(folder), "--build-allow-scheme", "http", "--builder", "podman"]
         with subprocess.Popen(argv, stderr=subprocess.PIPE, text=True) as command:
-            wait_for(lambda: any("git" in words[0] for words in commands_about(folder)), PATIENCE_S, "git to ask")
+            silent.settimeout(PATIENCE_S)
+            asked, _ = silent.accept()
             command.send_signal(number)
             _, said = command.communicate(timeout=PATIENCE_S)
         # What was killed may need a moment; what was not would wait for the silent server.
-        wait_for(lambda: commands_about(folder) == [], PATIENCE_S, "the last of its processes to end")
+        wait_for(lambda: commands_about(repo) == [], PATIENCE_S, "the last of its processes to end")
+        asked.close()
     assert command.returncode != 0
     assert "Traceback" not in said
     assert list((folder / "builds").glob("build-*")) == []

@@ -1,0 +1,96 @@
+"""What a build uses, and the bounds of that: control groups (cgroups(7), both versions) and disk. Imports nothing of the agent."""
+
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+_MIB: Final = 1024**2
+_GROUPS: Final = Path("/sys/fs/cgroup")
+_RESERVE_BYTES: Final = 512 * _MIB  # of the disk, which is everybody's
+_LOOK_AGAIN: Final = 16  # a sixteenth of the bound: so much may be written before the folders are looked through again
+
+
+def enter(groups: list[tuple[str, dict[str, str]]], joined: list[str]) -> None:
+    """Make the groups, write what is to be in force, and have this process and all that it starts in them. Raises OSError.
+
+    A file whose name begins with `?` may be missing or refuse.
+    """
+    for folder, settings in groups:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        for name, value in settings.items():
+            with suppress(*([OSError] if name.startswith("?") else [])):
+                Path(folder, name.removeprefix("?")).write_text(value)
+    for folder in joined:
+        Path(folder, "cgroup.procs").write_text(str(os.getpid()))
+
+
+def memory_fault() -> str:
+    """Why a process of this group was killed, if one was for want of memory."""
+    killed = _counted("memory", ("memory.events", "memory.oom_control"), "oom_kill")
+    limit = _read("memory", ("memory.max", "memory.limit_in_bytes"))
+    if not killed or not limit.strip().isdecimal():
+        return ""
+    return f"it needed more than {int(limit) // _MIB} MiB of memory (--build-memory-mib)"
+
+
+def too_many_processes() -> str:
+    """Why no further process could be started, if one could not."""
+    if not _counted("pids", ("pids.events",), "max"):
+        return ""
+    return (
+        f"it started more than {_read('pids', ('pids.max',)).strip()} processes and threads at a time (--build-tasks)"
+    )
+
+
+class Disk:
+    """What some folders have of the disk. They are looked through only when the disk has lost a part of the bound since the last time."""
+
+    def __init__(self, folders: list[str], limit_bytes: int) -> None:
+        self._folders = folders
+        self._limit_bytes = limit_bytes
+        self._free_bytes = 0
+
+    def fault(self) -> str:
+        """Why no more may be written, if that is so."""
+        if not self._folders:
+            return ""
+        found = os.statvfs(self._folders[0])
+        free_bytes = found.f_bavail * found.f_frsize
+        if 0 <= self._free_bytes - free_bytes < self._limit_bytes // _LOOK_AGAIN:
+            return ""
+        self._free_bytes = free_bytes
+        if sum(map(_size_bytes, self._folders)) > self._limit_bytes:
+            return f"it wrote more than {self._limit_bytes // _MIB} MiB (--build-disk-mib)"
+        if free_bytes < _RESERVE_BYTES:
+            return f"the disk has less than {_RESERVE_BYTES // _MIB} MiB left"
+        return ""
+
+
+def _size_bytes(folder: str) -> int:
+    total = 0
+    for path, folders, names in os.walk(folder):
+        for name in (*folders, *names):
+            with suppress(OSError):
+                total += os.lstat(os.path.join(path, name)).st_blocks * 512  # noqa: PTH118 - a hot loop
+    return total
+
+
+def _counted(controller: str, names: tuple[str, ...], key: str) -> int:
+    for line in _read(controller, names).splitlines():
+        word, _, count = line.partition(" ")
+        if word == key:
+            return int(count)
+    return 0
+
+
+def _read(controller: str, names: tuple[str, ...]) -> str:
+    """The first of these files that this process's group has."""
+    for line in Path("/proc/self/cgroup").read_text().splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controllers not in ("", controller):
+            continue
+        for name in names:
+            with suppress(OSError):
+                return Path(_GROUPS, controllers, path.lstrip("/"), name).read_text()
+    return ""
