@@ -55,7 +55,7 @@ def logs(node: Node, gather: Gather, in_force: Callable[[], ExpectedState | None
     state_file.make_folder(folder)
     own = OwnLog(node.identity.server_id)
     pump = Pump(
-        Sender(node.log_store, Spool(folder / "spool", node.log_spool_bytes)),
+        Sender(node.log_store, Spool(folder / "spool", node.log_spool_bytes), node.log_settle_s),
         Positions(folder / "positions.json"),
         own.take,
         parts=parts,

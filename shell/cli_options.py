@@ -31,6 +31,12 @@ NODE_OPTIONS: dict[str, tuple[object, object]] = {
         _option(int, "--log-spool-mib", "Disk for log lines that wait for their store, in MiB.", min=1, max=1_048_576),
         256,
     ),
+    "log_settle": (
+        _option(
+            int, "--log-settle", "Seconds in which a log store that is killed forgets lines again.", min=0, max=3600
+        ),
+        10,
+    ),
     "metrics_listen": (
         _option(
             str | None,

@@ -52,7 +52,7 @@ GAUGES: Final = {
     "techulus_logs_followed": "Log files that are followed.",
 }
 LOG_LINES: Final = "techulus_log_lines"
-LOG_STAGES: Final = ("read", "sent", "spooled", "dropped", "refused")
+LOG_STAGES: Final = ("read", "sent", "spooled", "dropped", "refused", "repeated")
 LOG_ERRORS: Final = "techulus_log_send_errors"
 DURATIONS: Final = {"techulus_action_duration_seconds": ("How long changes took.", ("kind",))}
 

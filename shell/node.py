@@ -51,6 +51,7 @@ class Node:
     build_concurrency: int = 1
     log_store: VictoriaLogs | None = None
     log_spool_bytes: int = 256 * _MIB
+    log_settle_s: float = 10.0
     access_log: Path | None = None
     images: Images | None = None
     image_gc_high: int = 85
@@ -102,6 +103,7 @@ def build(options: Options, identity: Identity, control_plane: ControlPlane) -> 
         image_gc_high=options.image_gc_high,
         image_fetching=FetchSettings(options.pull_policy, options.pull_concurrency),
         log_spool_bytes=options.log_spool_mib * _MIB,
+        log_settle_s=options.log_settle,
         access_log=options.caddy_access_log if proxy is not None else None,
         log_store=_log_store(options),
     )

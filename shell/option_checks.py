@@ -112,6 +112,7 @@ def _authorities(path: Path) -> Path:
 _RULES: Final[Mapping[str, Callable[[Any], object]]] = {
     "data_dir": Path.absolute,
     "log_spool_mib": _between(1, 1_048_576),
+    "log_settle": _between(0, 3600),
     "metrics_listen": _listening,
     "ca_file": _authorities,
     "podman_socket": Path.absolute,

@@ -29,6 +29,7 @@ class Options:
     data_dir: Path = DEFAULT_DATA_DIR
     logs_endpoint: str | None = None
     log_spool_mib: int = 256
+    log_settle: int = 10
     metrics_listen: str | None = None
     proxy: bool = False
     allow_http: bool = False

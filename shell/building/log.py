@@ -16,7 +16,7 @@ import anyio
 import anyio.to_thread
 
 from core import log_lines
-from shell.adapters.victorialogs import LogsError, Store, send_each
+from shell.adapters.victorialogs import LogsError, Store, pack, send_each
 from shell.failure import AdapterError
 from shell.log import logger
 from shell.parts import Turned, no_turn
@@ -176,7 +176,7 @@ async def _ship_file(path: Path, store: Store, reached: dict[Path, int], refusal
     )  # looked at first: what is written before it is read below
     offset = reached[path] if path in reached else await anyio.to_thread.run_sync(_read_offset, path)
     while batch := await anyio.to_thread.run_sync(_read_batch, path, offset):
-        await send_each(store, batch, refusals.hear)
+        await send_each(store, await anyio.to_thread.run_sync(pack, batch), refusals.hear)
         offset += len(batch)
         reached[path] = offset
         await anyio.to_thread.run_sync(_offset_file(path).write, offset)

@@ -1,10 +1,11 @@
 """From the files to batches: reads what is new of every log in turn, a little of each, and hands over what has come together.
 
-A position is kept when the lines before it are safe: a process that is killed loses nothing and repeats one batch at most, one that is
-asked to end repeats none.
+A position is kept when the lines before it are safe (`shell.logs.sender`): a process that is killed loses nothing and repeats what was not
+settled, one that is asked to end repeats nothing.
 """
 
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ WAITING_AGE_S: Final = 10.0  # while batches wait on disk: each is a file
 READ_BYTES: Final = 128 * 1024
 BUSY_PAUSE_S: Final = 0.1
 IDLE_PAUSE_S: Final = 0.5
+ANSWER_S: Final = 1.5  # at the end; a store that takes longer may get its last batches twice
 
 
 class Form(Protocol):
@@ -68,7 +70,7 @@ class Log:
 
 @dataclass(frozen=True, slots=True)
 class _Handed:
-    """A batch, and what follows once it is safe: how far each log was read, which are done with, and who waits for it."""
+    """A batch: who waits until it is taken, and what follows once it is safe: how far each log was read, and which are done with."""
 
     entry: Entry
     reached: dict[str, Position | None]
@@ -94,7 +96,8 @@ class Pump:
     _size: int = 0
     _lines: int = 0
     _born_at: float = 0.0
-    _on_its_way: _Handed | None = None
+    _handed: deque[_Handed] = field(default_factory=deque)  # what is not safe yet, oldest first
+    _last_reached: Mapping[str, Position | None] = field(default_factory=dict)
     _next: int = 0
     _asked: list[anyio.Event] = field(default_factory=list)
     _answered: list[anyio.Event] = field(default_factory=list)  # those who asked before what is in hand was read
@@ -124,20 +127,16 @@ class Pump:
             if self._is_due():
                 await self._hand_over()
             await self._note_safe()
-            if not self._size and self._on_its_way is None:
-                await self._drop(self._complete())
-                self._answer()
+            if not self._size:
+                await self._on_all_handed()
             if not has_more:
-                with anyio.move_on_after(BUSY_PAUSE_S if self._size or self._on_its_way else IDLE_PAUSE_S):
+                with anyio.move_on_after(BUSY_PAUSE_S if self._size or self._is_awaited() else IDLE_PAUSE_S):
                     await self._hurry.wait()
                 self._hurry = anyio.Event()
             turned()
         self._add(*self.extra())  # the agent's last words
         if self._size:
-            await self._hand_over()  # to the disk, if another batch is on its way
-        if self._on_its_way is not None:
-            await self._on_its_way.entry.safe.wait()
-            await self._note_safe()
+            await self._hand_over()
         self._ended.set()
 
     async def end(self) -> None:
@@ -145,16 +144,20 @@ class Pump:
         self._is_ending = True
         self._hurry.set()
         await self._ended.wait()
+        with anyio.move_on_after(ANSWER_S):
+            for one in self._handed:
+                await one.entry.taken.wait()
         await self.sender.end()
+        await self._note_safe()
 
     async def drained(self, limit_s: float) -> None:
-        """Returns when what stands in the logs now is safe, or when the limit is over."""
-        safe = anyio.Event()
-        self._asked.append(safe)  # for the next round: the one that goes on now may have passed some already
+        """Returns when what stands in the logs now is taken by the store or the disk, or when the limit is over."""
+        taken = anyio.Event()
+        self._asked.append(taken)  # for the next round: the one that goes on now may have passed some already
         self._hurry.set()
         with anyio.move_on_after(limit_s):
-            await safe.wait()
-        safe.set()  # nobody waits any more
+            await taken.wait()
+        taken.set()  # nobody waits any more
 
     def _round(self) -> bool:
         """Read a little of everything; whether there is more."""
@@ -210,7 +213,7 @@ class Pump:
     def _is_due(self) -> bool:
         if not self._size:
             return False
-        age_s = WAITING_AGE_S if len(self.sender.spool) else BATCH_AGE_S
+        age_s = WAITING_AGE_S if self.sender.is_behind else BATCH_AGE_S
         old = time.monotonic() - self._born_at >= age_s
         return old or self._size >= BATCH_BYTES or bool(self._answered or self._asked)
 
@@ -218,37 +221,55 @@ class Pump:
         content, lines = b"".join(self._content), self._lines
         self._content, self._size, self._lines = [], 0, 0
         entry = await self.sender.offer(content, lines)
-        earlier = self._on_its_way.waiting if self._on_its_way is not None else ()  # that one is safe before this is
-        self._on_its_way = _Handed(entry, self._reached(), self._complete(), (*earlier, *self._answered))
+        self._handed.append(_Handed(entry, self._reached(), self._complete(), tuple(self._answered)))
         self._answered = []
         await self.sender.insist(entry)
 
     async def _note_safe(self) -> None:
-        """Keep the positions that the last batch has reached, once it is safe."""
-        if self._on_its_way is not None and self._on_its_way.entry.safe.is_set():
-            handed, self._on_its_way = self._on_its_way, None
-            await self.positions.keep(handed.reached)
-            await self._drop(handed.complete)
+        """Answer who waits for what is taken; keep the positions that the newest batch has reached before which all are safe."""
+        for handed in self._handed:
+            if not handed.entry.taken.is_set():
+                break
             for one in handed.waiting:
                 one.set()
+        reached: dict[str, Position | None] = {}
+        complete: set[str] = set()
+        while self._handed and self._handed[0].entry.safe.is_set():
+            safe = self._handed.popleft()
+            reached.update(safe.reached)
+            complete.update(safe.complete)
+        followed = {str(log.tail.path) for log in self.logs.values()}
+        if reached := {path: position for path, position in reached.items() if path in followed}:
+            await self.positions.keep(reached)
+        await self._drop(key for key in sorted(complete) if key in self.logs)
+
+    def _is_awaited(self) -> bool:
+        """Whether a batch has no answer yet."""
+        return any(not handed.entry.taken.is_set() for handed in self._handed)
+
+    async def _on_all_handed(self) -> None:
+        """Nothing is in hand: what was read is taken, safe, or about to be."""
+        if not self._is_awaited():
+            for one in self._answered:
+                one.set()
+            self._answered = []
+        if not self._handed:
+            await self._drop(self._complete())
 
     def _reached(self) -> dict[str, Position | None]:
-        return {
+        """How far the logs are read that were read further since this was last asked."""
+        reached = {
             str(log.tail.path): log.tail.position(log.form.held_bytes, log.form.last_ns, log.form.begun)
             for log in self.logs.values()
         }
+        before, self._last_reached = self._last_reached, reached
+        return {path: position for path, position in reached.items() if position != before.get(path)}
 
     def _complete(self) -> tuple[str, ...]:
         """The logs that are over and read to their end."""
         return tuple(key for key, log in self.logs.items() if log.is_complete)
 
-    def _answer(self) -> None:
-        """Nothing that was read is on its way."""
-        for one in self._answered:
-            one.set()
-        self._answered = []
-
-    async def _drop(self, keys: tuple[str, ...]) -> None:
+    async def _drop(self, keys: Iterable[str]) -> None:
         """Leave these logs."""
         forgotten: dict[str, Position | None] = {}
         for key in keys:
@@ -265,9 +286,10 @@ class Pump:
             "followed": len(self.logs),
             "read": self.read_lines,
             "sent": counts.sent,
-            "waiting": self.sender.spool.lines,
+            "waiting": self.sender.waiting_lines,
             "dropped": counts.dropped,
             "refused": counts.refused,
+            "repeated": counts.repeated,
             "spooled": counts.spooled,
             "errors": counts.errors,
         }

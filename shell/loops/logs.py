@@ -21,7 +21,7 @@ from shell.log import logger
 from shell.logs.pump import Pump
 from shell.parts import PartError, Turned, no_turn
 
-END_S: Final = 1.5  # a store that takes longer may get its last batch twice
+END_S: Final = 3.0  # the store's last answers, and the disk
 FAREWELL_S: Final = 0.5  # what is not safe by then is read all the same, since the file stays open
 _ACCESS: Final = "access log"
 

@@ -77,7 +77,7 @@ HANDED_ON = {
     "adapters/control_plane": ("ControlPlane.post_status",),  # a report
     "adapters/firewall/ruleset": ("send",),  # a request to the kernel
     "adapters/podman/service": ("Service.follow",),  # lines to `podman_events.parse`
-    "adapters/victorialogs": ("Store.send", "VictoriaLogs.send", "send_each"),  # lines of ours
+    "adapters/victorialogs": ("Store.send", "pack", "unpack", "send_each", "VictoriaLogs.send"),  # lines of ours
     "adapters/wireguard/kernel": ("Kernel.configure",),  # a key of ours
     "adapters/wireguard/userspace": ("Userspace.configure",),
     "commands/looking": ("complete",),  # to `state.parse_expected`

@@ -22,6 +22,7 @@ VALUES: dict[str, tuple[str, Any]] = {
     "data_dir": ("/srv/agent", Path("/srv/agent")),
     "logs_endpoint": ("http://10.100.1.1:9428", "http://10.100.1.1:9428"),
     "log_spool_mib": ("16", 16),
+    "log_settle": ("0", 0),
     "metrics_listen": ("127.0.0.1:9469", "127.0.0.1:9469"),
     "proxy": ("1", True),
     "allow_http": ("true", True),

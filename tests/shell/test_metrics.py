@@ -43,7 +43,8 @@ OVERVIEW: dict[str, Any] = {
     "builds": [{}],
     "failing": [{"part": "logs"}],
     "containers": [{"state": "running", "health": "none"}] * 3,
-    "logs": {"read": 9, "sent": 5, "spooled": 4, "dropped": 1, "refused": 0, "errors": 2, "waiting": 3, "followed": 1},
+    "logs": {"read": 9, "sent": 5, "spooled": 4, "dropped": 1, "refused": 0, "repeated": 2}
+    | {"errors": 2, "waiting": 3, "followed": 1},
 }
 
 
