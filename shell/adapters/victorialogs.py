@@ -104,7 +104,7 @@ class VictoriaLogs:
         base = urlunsplit((parts.scheme, self.host, parts.path.rstrip("/"), "", ""))
         self._limit_s = limit_s
         auth = (unquote(parts.username), unquote(parts.password or "")) if parts.username else None
-        self._client = HttpClient(base, ca_file=ca_file, auth=auth, connect_s=limit_s)
+        self._client = HttpClient(base, ca_file=ca_file, auth=auth, connect_s=min(limit_s, _CONNECT_S))
 
     async def send(self, body: bytes) -> None:
         """Have packed lines stored; returns when they are acknowledged."""

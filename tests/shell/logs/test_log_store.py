@@ -12,12 +12,14 @@ from structlog.testing import capture_logs
 
 from core.container_log import Assembler, Source
 from shell.adapters.victorialogs import LogsError, VictoriaLogs, pack
+from shell.http_client import Answer, HttpClient
 from shell.logs.positions import Positions
 from shell.logs.pump import Pump
 from shell.logs.sender import Sender
 from shell.logs.spool import Spool
 from tests.lab.log_store import LogStore
 from tests.lab.wait import PATIENCE_S, wait_for
+from tests.shell import virtual_time
 
 pytestmark = pytest.mark.anyio
 
@@ -122,6 +124,27 @@ async def test_a_store_that_stalls_for_longer_than_the_limit(tmp_path: Path, sto
     assert counted(store)["later"] == 1
     assert counted(store)["stalled"] > 1
     assert len({one["_time"] for one in store.of("container")}) == 2
+
+
+def test_a_store_that_stalls_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    """45 s (a disk that hangs, a machine that is moved) are waited for: to try again sooner would store the batch twice."""
+    requests = 0
+
+    async def exchange(*_: object, limit_s: float, **__: object) -> Answer:
+        nonlocal requests
+        requests += 1
+        with anyio.fail_after(limit_s):
+            await anyio.sleep(100)
+        return Answer(200, {}, b"")
+
+    async def main() -> None:
+        endpoint = VictoriaLogs("http://127.0.0.1:1")
+        await endpoint.send(pack(b"{}\n"))
+        await endpoint.aclose()
+
+    monkeypatch.setattr(HttpClient, "exchange", exchange)
+    virtual_time.run(main)
+    assert requests == 1
 
 
 async def test_a_line_that_would_swallow_the_rest(tmp_path: Path, store: LogStore) -> None:
