@@ -1,5 +1,6 @@
 """Caddy's access log to log lines: one JSON object per line in, one per line out, with the service that answers for the host."""
 
+import re
 from collections.abc import Iterable
 from typing import Final
 
@@ -15,6 +16,7 @@ LONGEST_LINE: Final = 256 * 1024
 _LONGEST: Final = 8192  # of a path or a host; a URL of any length is somebody else's choice
 _MILLION: Final = 1_000_000  # a float holds a time of our days to the microsecond
 _THOUSAND: Final = 1000
+_NULS: Final = re.compile(rb"\0+")
 _YEAR_10000_S: Final = 253_402_300_799  # beyond any date; a log in milliseconds says such times
 
 
@@ -37,7 +39,8 @@ class _Entry(msgspec.Struct, frozen=True):
 class AccessLog:
     """Bytes of Caddy's log in, encoded lines out. A line that makes no sense, or whose host has no service, is left out and counted.
 
-    `too_long` counts those of them that were too long; of such a line nothing is kept.
+    `too_long` counts those of them that were too long; of such a line nothing is kept. A run of NUL bytes, as a power cut leaves it in a
+    file, ends a line.
     """
 
     def __init__(self, last_ns: int = 0) -> None:
@@ -45,6 +48,7 @@ class AccessLog:
         self.lines = 0
         self.left_out = 0
         self.too_long = 0
+        self.nul_bytes = 0
         self._left = b""
         self._is_skipping = False  # the rest of a line that was too long
         self._routes: tuple[Route, ...] = ()
@@ -58,6 +62,9 @@ class AccessLog:
     def feed(self, chunk: bytes, routes: Iterable[Route]) -> bytes:
         """The encoded lines that are whole now, each with its newline."""
         self._know(tuple(routes))
+        if b"\0" in chunk:
+            self.nul_bytes += chunk.count(b"\0")
+            chunk = _NULS.sub(b"\n", chunk)
         if self._is_skipping:
             _, newline, chunk = chunk.partition(b"\n")
             self._is_skipping = not newline

@@ -2,8 +2,12 @@
 
 Decides what a line is, where it is cut and which time it gets. Parts are joined per stream; text that is not UTF-8 is repaired; blank
 lines, which the store would drop, are left out.
+
+A power cut leaves blocks of NUL bytes in a file that was being written. NUL bytes are left out, and a line that begins after some of them
+without a newline is a line of its own.
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,7 +26,7 @@ _MARK: Final = " …"
 _BILLION: Final = 1_000_000_000
 _LONGEST_STAMP: Final = 64
 _SECONDS: Final = 19  # of `2026-11-23T11:30:04.877028358+00:00`
-
+_NULS: Final = re.compile(rb"\0+")
 
 Begun: TypeAlias = tuple[tuple[str, bytes], ...]
 """Stream and text of lines that are not at their end, each shorter than a piece."""
@@ -46,7 +50,10 @@ class Assembler:
     def __init__(self, source: Source, last_ns: int = 0, begun: Begun = ()) -> None:
         self.last_ns = last_ns
         self.lines = 0
+        self.nul_bytes = 0
+        """How many were left out."""
         self._left = b""
+        self._held_bytes = 0
         self._parts = {stream.encode(): text for stream, text in begun}
         self._encoder = msgspec.json.Encoder()
         self._fixed = {"deployment_id": source.deployment_id, "service_id": source.service_id, "log_type": "container"}
@@ -54,7 +61,7 @@ class Assembler:
     @property
     def held_bytes(self) -> int:
         """Bytes at the end of what was fed that are no whole line of the file yet: so far back, reading goes on after a crash."""
-        return len(self._left)
+        return self._held_bytes
 
     @property
     def begun(self) -> Begun:
@@ -63,22 +70,34 @@ class Assembler:
 
     def feed(self, chunk: bytes) -> bytes:
         """The encoded lines that are whole now, each with its newline."""
+        at = chunk.rfind(b"\n")
+        self._held_bytes = (self._held_bytes if at == -1 else 0) + len(chunk) - at - 1
+        if b"\0" in chunk:
+            chunk = self._shortened(chunk)
         *whole, self._left = (self._left + chunk).split(b"\n")
         if len(self._left) > _PIECE * 4:  # no line of Podman's is that long: its parts are a few KiB
             whole.append(self._left)
-            self._left = b""
+            self._left, self._held_bytes = b"", 0
         return b"".join(map(self._encoded, whole))
+
+    def _shortened(self, chunk: bytes) -> bytes:
+        """With one NUL byte for each run of them, so that a block of any size takes no memory."""
+        self.nul_bytes += chunk.count(b"\0")
+        chunk = _NULS.sub(b"\0", chunk)
+        return chunk[1:] if self._left.endswith(b"\0") and chunk.startswith(b"\0") else chunk
 
     def end(self) -> bytes:
         """What is left when the file is complete."""
         rest = self._encoded(self._left) if self._left else b""
-        self._left = b""
+        self._left, self._held_bytes = b"", 0
         for stream in sorted(self._parts):
             rest += self._text(stream, self._parts[stream], self.last_ns)
         self._parts.clear()
         return rest
 
     def _encoded(self, line: bytes) -> bytes:
+        if b"\0" in line:
+            return b"".join(map(self._encoded, _around_nuls(line)))
         fields = line.split(b" ", 3)
         if len(fields) != 4 or fields[1] not in (b"stdout", b"stderr") or fields[2] not in (b"F", b"P"):
             return self._text(b"stdout", line, self.last_ns) if line.strip() else b""
@@ -102,6 +121,17 @@ class Assembler:
         self.lines += 1
         fixed = {"_msg": text, "_time": rfc3339(self.last_ns), **self._fixed, "stream": stream.decode()}
         return self._encoder.encode(fixed) + b"\n"
+
+
+def _around_nuls(line: bytes) -> list[bytes]:
+    """The lines of which one consists that has lost its newlines to NUL bytes: each begins as Podman's do."""
+    found: list[list[bytes]] = [[]]
+    for part in line.split(b"\0"):
+        fields = part[: _LONGEST_STAMP * 2].split(b" ", 3)
+        if len(fields) == 4 and fields[1] in (b"stdout", b"stderr") and parse_time(fields[0]):
+            found.append([])
+        found[-1].append(part)
+    return [b"".join(parts) for parts in found if any(parts)]
 
 
 def parse_time(stamp: bytes) -> int:

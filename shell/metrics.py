@@ -54,6 +54,7 @@ GAUGES: Final = {
 LOG_LINES: Final = "techulus_log_lines"
 LOG_STAGES: Final = ("read", "sent", "spooled", "dropped", "refused", "repeated")
 LOG_ERRORS: Final = "techulus_log_send_errors"
+LOG_NULS: Final = "techulus_log_nul_bytes"
 DURATIONS: Final = {"techulus_action_duration_seconds": ("How long changes took.", ("kind",))}
 
 
@@ -208,6 +209,7 @@ def _logs(figures: dict[str, int]) -> Iterator[Metric]:
         lines.add_metric([stage], figures[stage])
     yield lines
     yield CounterMetricFamily(LOG_ERRORS, "Requests to the log store that failed.", value=figures["errors"])
+    yield CounterMetricFamily(LOG_NULS, "NUL bytes that were left out of logs.", value=figures["nulBytes"])
     yield GaugeMetricFamily(
         "techulus_log_waiting_lines", GAUGES["techulus_log_waiting_lines"], value=figures["waiting"]
     )

@@ -43,6 +43,10 @@ class Form(Protocol):
         """How many lines have come out."""
 
     @property
+    def nul_bytes(self) -> int:
+        """How many NUL bytes were left out."""
+
+    @property
     def held_bytes(self) -> int:
         """Bytes at the end of what was fed that are no whole line of the file yet."""
 
@@ -91,6 +95,7 @@ class Pump:
     extra: Extra = lambda: (b"", 0)
     logs: dict[str, Log] = field(default_factory=dict)
     read_lines: int = 0
+    nul_bytes: int = 0
     parts: Parts = field(default_factory=Parts)
     _content: list[bytes] = field(default_factory=list)
     _size: int = 0
@@ -176,7 +181,7 @@ class Pump:
         return has_more
 
     def _read(self, log: Log) -> bool:
-        before = log.form.lines
+        before, nuls_before = log.form.lines, log.form.nul_bytes
         try:
             chunk = log.tail.read(READ_BYTES)
         except OSError as error:
@@ -198,7 +203,14 @@ class Pump:
             found += log.form.end()
             log.is_complete = True
         self._add(found, log.form.lines - before)
+        self._note_nuls(log, nuls_before)
         return len(chunk) == READ_BYTES
+
+    def _note_nuls(self, log: Log, before: int) -> None:
+        self.nul_bytes += log.form.nul_bytes - before
+        if log.form.nul_bytes and not before:  # once for each file: a container may write them all the time
+            then = "left out and counted; a power cut leaves them in a file"
+            logger().warning("NUL bytes in a log", path=str(log.tail.path), then=then, ship=False)
 
     def _add(self, content: bytes, lines: int) -> None:
         if not content:
@@ -292,4 +304,5 @@ class Pump:
             "repeated": counts.repeated,
             "spooled": counts.spooled,
             "errors": counts.errors,
+            "nulBytes": self.nul_bytes,
         }

@@ -110,6 +110,11 @@ class Access:
         return self._form.lines
 
     @property
+    def nul_bytes(self) -> int:
+        """As the form's."""
+        return self._form.nul_bytes
+
+    @property
     def held_bytes(self) -> int:
         """As the form's."""
         return self._form.held_bytes

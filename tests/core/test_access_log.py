@@ -114,6 +114,15 @@ def test_what_may_be_long_in_a_line_is_cut() -> None:
         assert len(AccessLog().feed(f"{json.dumps(entry)}\n".encode(), ROUTES)) < 200_000
 
 
+@pytest.mark.parametrize("size", [1, 100, 100_000])
+def test_nul_bytes_end_a_line(size: int) -> None:
+    """As a power cut leaves them: the line after them is whole, what they have cut is left out; however the bytes are cut."""
+    made, good = AccessLog(), json.dumps(ENTRY).encode()
+    raw = good + b"\n" + b"\0" * 300 + good + b"\n" + good[:50] + b"\0" * 300 + good + b"\n"
+    found = b"".join(made.feed(raw[at : at + size], ROUTES) for at in range(0, len(raw), size))
+    assert (found.count(b"\n"), made.left_out, made.nul_bytes, made.held_bytes) == (3, 1, 600, 0)
+
+
 def test_a_file_that_ends_in_such_a_line() -> None:
     """The next file begins anew."""
     made = AccessLog()

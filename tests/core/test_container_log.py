@@ -46,6 +46,43 @@ def test_parts_are_joined_per_stream() -> None:
     assert [(one["stream"], one["_msg"]) for one in out(raw)] == [("stderr", "other"), ("stdout", "partial")]
 
 
+NULS = b"\0" * 5000
+
+
+@pytest.mark.parametrize(
+    ("raw", "texts"),
+    [
+        (a_line(b"one") + NULS + a_line(b"two", at=7), ["one", "two"]),
+        (a_line(b"one")[:-1] + NULS + a_line(b"two", at=7), ["one", "two"]),
+        (a_line(b"half")[:-3] + NULS + a_line(b"two", at=7), ["ha", "two"]),
+        (a_line(b"one") + NULS + b"rest\n" + a_line(b"two", at=7), ["one", "rest", "two"]),
+        (a_line(b"one") + NULS + b"\n" + a_line(b"two", at=7), ["one", "two"]),
+        (a_line(b"o\0n\0\0e", b"stderr") + a_line(b"two", at=7), ["one", "two"]),
+        (a_line(b"on", kind=b"P") + NULS + a_line(b"e", at=7), ["one"]),
+    ],
+    ids=["between lines", "for a newline", "for an end", "for a beginning", "a line", "a container's own", "parts"],
+)
+@pytest.mark.parametrize("size", [1, 7, 4096, 10**6])
+def test_nul_bytes_are_left_out(raw: bytes, texts: list[str], size: int) -> None:
+    """As a power cut leaves them: counted, and the line after them has its own time, however the bytes are cut."""
+    made = Assembler(SOURCE)
+    encoded = b"".join(made.feed(raw[at : at + size]) for at in range(0, len(raw), size))
+    shown = [json.loads(line) for line in encoded.splitlines()]
+    assert [one["_msg"] for one in shown] == texts
+    assert shown[-1]["_time"].endswith("000000007Z")
+    assert made.nul_bytes == raw.count(b"\0")
+
+
+def test_a_block_of_nul_bytes_takes_no_memory() -> None:
+    """L58: whatever its size; what stands before it is read again after a crash."""
+    made = Assembler(SOURCE)
+    made.feed(a_line(b"half")[:-3])
+    for _ in range(2000):
+        assert made.feed(b"\0" * 65_536) == b""
+    assert len(made._left) < 100
+    assert made.held_bytes == len(a_line(b"half")[:-3]) + 2000 * 65_536
+
+
 @given(st.integers(1, 300))
 def test_however_the_bytes_are_cut(size: int) -> None:
     """The same lines."""
@@ -105,7 +142,9 @@ def test_a_file_without_a_newline() -> None:
 )
 def test_a_crash_at_any_byte_loses_nothing(lines: list[tuple[bytes, bytes, int]], data: st.DataObject) -> None:
     """L28: read on from where the position stands, with what had begun, comes every line that was not out yet, and no other."""
-    raw = b"".join(a_line(b"t%d" % number * size, s, k, number) for number, (s, k, size) in enumerate(lines))
+    raw = b"".join(
+        a_line(b"t%d" % number * size, s, k, number) + b"\0" * (number % 3) for number, (s, k, size) in enumerate(lines)
+    )
     cut = data.draw(st.integers(0, len(raw)))
     first = Assembler(SOURCE)
     before = first.feed(raw[:cut])

@@ -44,7 +44,7 @@ OVERVIEW: dict[str, Any] = {
     "failing": [{"part": "logs"}],
     "containers": [{"state": "running", "health": "none"}] * 3,
     "logs": {"read": 9, "sent": 5, "spooled": 4, "dropped": 1, "refused": 0, "repeated": 2}
-    | {"errors": 2, "waiting": 3, "followed": 1},
+    | {"errors": 2, "waiting": 3, "followed": 1, "nulBytes": 512},
 }
 
 
@@ -96,6 +96,7 @@ def test_what_is_served() -> None:
     assert found["techulus_drift", (("kind", "start"),)] == 2
     assert found["techulus_containers", (("health", "none"), ("state", "running"))] == 3
     assert found["techulus_log_lines_total", (("stage", "dropped"),)] == 1
+    assert found["techulus_log_nul_bytes_total", ()] == 512
     assert found["techulus_part_failures_total", (("part", "logs"),)] == 0, "counters begin at 0"
     assert found["techulus_failing", (("part", "logs"),)] == 1
 

@@ -269,6 +269,23 @@ async def test_drained(tmp_path: Path) -> None:
         await during(pump, work)
 
 
+async def test_nul_bytes_are_counted_and_said_once(tmp_path: Path) -> None:
+    """A block of a mebibyte is many reads and one line of the agent's log."""
+    store, path = Store(), tmp_path / "log"
+    write(path, "one")
+    with path.open("ab") as file:
+        file.write(b"\0" * 1024**2)
+    write(path, "two")
+    pump = a_pump(tmp_path, store)
+    follow(pump, path)
+
+    with capture_logs() as said:
+        await during(pump, lambda: until(lambda: len(store.got) == 2))
+    assert [one["_msg"] for one in store.got] == ["one", "two"]
+    assert [one["event"] for one in said] == ["NUL bytes in a log"]
+    assert pump.figures()["nulBytes"] == 1024**2
+
+
 async def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     """Said once; the others go on."""
     store = Store()
