@@ -110,11 +110,14 @@ class Pump:
     _is_ending: bool = False
     _ended: anyio.Event = field(default_factory=anyio.Event)
 
-    def follow(self, key: str, path: Path, make: Callable[[int, Begun], Form]) -> None:
-        """Follow a file from where it was left. `make` gets the time of the last line before, and the lines that have begun."""
+    def follow(self, key: str, path: Path, make: Callable[[int, Begun], Form], *, is_new_only: bool = False) -> None:
+        """Follow a file from where it was left. `make` gets the time of the last line before, and the lines that have begun.
+
+        With `is_new_only` one that nobody has followed before and that is there already is followed from its end.
+        """
         start = self.positions.get(path)
         form = make(0, ()) if start is None else make(start.last_ns, start.begun)
-        self.logs[key] = Log(Tail(path, start), form)
+        self.logs[key] = Log(Tail(path, start, is_new_only=is_new_only), form)
 
     def leave(self, keys: Iterable[str]) -> None:
         """Nothing more will be written to these."""
@@ -266,6 +269,8 @@ class Pump:
                 one.set()
             self._answered = []
         if not self._handed:
+            if reached := self._reached():
+                await self.positions.keep(reached)
             await self._drop(self._complete())
 
     def _reached(self) -> dict[str, Position | None]:

@@ -23,13 +23,17 @@ class Position:
 
 
 class Tail:
-    """Reads a file as it grows. `missed` counts the times that it was replaced while nobody read."""
+    """Reads a file as it grows. `missed` counts the times that it was replaced while nobody read.
 
-    def __init__(self, path: Path, start: Position | None = None) -> None:
+    Without a `start` it is read from its beginning, or, if `is_new_only` and it is there at the first read, from its end.
+    """
+
+    def __init__(self, path: Path, start: Position | None = None, *, is_new_only: bool = False) -> None:
         self.path = path
         self.missed = 0
         self.is_gone = False
         self._start = start
+        self._skips_content = is_new_only and start is None
         self._descriptor: int | None = None
         self._device = self._inode = self._offset = 0
 
@@ -62,12 +66,13 @@ class Tail:
         try:
             descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
-            self.is_gone = True
+            self.is_gone, self._skips_content = True, False
             return False
         self.is_gone = False
         found = os.fstat(descriptor)
         start, self._start = self._start, None
-        self._descriptor, self._device, self._inode, self._offset = descriptor, found.st_dev, found.st_ino, 0
+        self._descriptor, self._device, self._inode = descriptor, found.st_dev, found.st_ino
+        self._offset, self._skips_content = found.st_size if self._skips_content else 0, False
         if start is not None:
             if (start.device, start.inode) == (found.st_dev, found.st_ino) and 0 <= start.offset <= found.st_size:
                 self._offset = start.offset

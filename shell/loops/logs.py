@@ -48,7 +48,12 @@ class Logs:
     async def run(self, turned: Turned = no_turn) -> None:
         """Follow and send until `end`."""
         if self.access_log is not None:
-            self.pump.follow(_ACCESS, self.access_log, lambda last_ns, _: Access(AccessLog(last_ns), self.routes))
+            self.pump.follow(
+                _ACCESS,
+                self.access_log,
+                lambda last_ns, _: Access(AccessLog(last_ns), self.routes),
+                is_new_only=True,  # what Caddy served before the agent came may be months old
+            )
         turned()
         async with anyio.create_task_group() as tasks:
             self.pump.parts.start(tasks, "log sender", self.pump.sender.run)

@@ -80,6 +80,32 @@ def test_not_there_yet(tmp_path: Path) -> None:
     tail.close()
 
 
+def test_only_what_is_new(log: Path) -> None:
+    """A file that is there is read from its end, what replaces it from its beginning, and one with a position from there."""
+    fresh = Tail(log, is_new_only=True)
+    assert fresh.read(99) == b""
+    position = fresh.position(0, 0)
+    more(log, "two\n")
+    assert fresh.read(99) == b"two\n"
+    log.rename(log.with_suffix(".1"))
+    log.write_text("three\n")
+    assert fresh.read(99) == b"three\n"
+    fresh.close()
+    log.with_suffix(".1").rename(log)
+    again = Tail(log, position, is_new_only=True)
+    assert again.read(99) == b"two\n"
+    again.close()
+
+
+def test_only_what_is_new_of_a_file_that_comes_later(tmp_path: Path) -> None:
+    """All of it."""
+    tail = Tail(tmp_path / "later", is_new_only=True)
+    assert tail.read(99) == b""
+    (tmp_path / "later").write_text("one\n")
+    assert tail.read(99) == b"one\n"
+    tail.close()
+
+
 def test_read_on_after_a_restart(tail: Tail, log: Path) -> None:
     """From what was safe, in the same file; another file is read from its beginning, and said to be another."""
     tail.read(99)
