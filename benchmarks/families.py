@@ -227,7 +227,8 @@ FAMILIES: Final[tuple[Family, ...]] = (
     *_of("container_log.Assembler.feed",
          lines=_lines(lambda i: "2026-01-01T00:00:00.0Z stdout F hello"),
          parts=_lines(lambda i: "2026-01-01T00:00:00.0Z stdout P x"),
-         one_line=_repeat(b"a")),
+         one_line=_repeat(b"a"),
+         nuls=_repeat(b"a\0")),
     *_of("container_log.parse_time", digits=lambda n: b"2026-01-01T00:00:00." + b"1" * n),
     *_of("access_log.AccessLog.feed", lines=_lines(lambda i: '{"request":{"host":"app.example.org"}}'), one_line=_repeat(b"a")),
     *_of("access_log.AccessLog.feed, many routes", lines=_lines(lambda i: f"a{i}.example")),
@@ -316,5 +317,6 @@ FAMILIES: Final[tuple[Family, ...]] = (
     *_of("rejection.has_control", blanks=_repeat("\N{NO-BREAK SPACE}".encode())),
     *_of("rejection.id_fault", dots=_repeat(b"a.")),
     *_of("rejection.shown", text=_repeat(b"\x1b")),
+    *_of("log_lines.EncodedLines.feed", lines=_lines(lambda i: '{"_msg":"x"}'), one_line=_repeat(b"{"), nuls=_repeat(b"{\0")),
     *_of("log_lines.build_line", text=_repeat(b"\x80")),
 )  # fmt: skip

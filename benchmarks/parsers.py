@@ -133,6 +133,11 @@ def _access_log_of_many_routes(raw: bytes) -> object:
     return AccessLog().feed(lines, routes)
 
 
+def _encoded_lines(raw: bytes) -> object:
+    lines = log_lines.EncodedLines()
+    return b"".join([lines.feed(chunk) for chunk in _chunks(raw)]) + lines.end()
+
+
 def _container_log(raw: bytes) -> object:
     log = container_log.Assembler(container_log.Source("d", "s"))
     return b"".join([log.feed(chunk) for chunk in _chunks(raw)]) + log.end()
@@ -339,6 +344,7 @@ PARSERS: Final[Mapping[str, Callable[[bytes], object]]] = {
     "environment_file.parse": lambda raw: _understood(lambda: environment_file.parse(plain(raw))),
     "http_proxy.from_environment": _proxies,
     "image.parse": lambda raw: image.parse(plain(raw)),
+    "log_lines.EncodedLines.feed": _encoded_lines,
     "log_lines.build_line": lambda raw: log_lines.build_line(text(raw), 1, build_id="b", service_id="s", project_id="p"),
     "nftables.Set.find": _lookups,
     "nftables.attributes": _attributes,

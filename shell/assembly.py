@@ -3,6 +3,7 @@
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -13,6 +14,7 @@ from core.state import ExpectedState
 from shell import state_file
 from shell.adapters.podman import Podman
 from shell.building import caches
+from shell.building.pipeline import Workshop
 from shell.gather import Gather
 from shell.image_fetching import ImageFetching
 from shell.image_ledger import ImageLedger
@@ -37,13 +39,18 @@ def builder(node: Node, paused: Callable[[], Awaitable[bool]], parts: Parts) -> 
     return Builder(
         desk=node.control_plane,
         workshop=node.workshop,
-        logs=node.workshop.top / "logs",
+        logs=build_logs(node.workshop),
         encryption_key=node.identity.encryption_key,
         wall_clock=time.time,
         paused=paused,
         concurrency=node.build_concurrency,
         parts=parts,
     )
+
+
+def build_logs(workshop: Workshop) -> Path:
+    """The folder of the builds' logs."""
+    return workshop.top / "logs"
 
 
 def logs(node: Node, gather: Gather, in_force: Callable[[], ExpectedState | None], parts: Parts) -> Logs | None:
@@ -66,7 +73,8 @@ def logs(node: Node, gather: Gather, in_force: Callable[[], ExpectedState | None
         expected = in_force()
         return () if expected is None else expected.caddy
 
-    made = Logs(pump, podman, lambda: gather.containers, node.access_log, routes)
+    builds = None if node.workshop is None else build_logs(node.workshop)
+    made = Logs(pump, podman, lambda: gather.containers, node.access_log, routes, builds)
     podman.before_removal = made.farewell
     return made
 

@@ -221,10 +221,7 @@ class Daemon:
         start("health checks", partial(check, self._ward()))
         if (builder := self._builder) is not None:
             start("builds", partial(build_loop.run, builder))
-            if (store := node.log_store) is None:
-                start("build logs", lambda turned: build_log.keep_few(builder.logs, turned=turned))
-            else:
-                start("build logs", lambda turned: build_log.ship(builder.logs, store, turned=turned))
+            start("build logs", lambda turned: build_log.keep_few(builder.logs, turned=turned))
         if node.images is not None:
             broom = assembly.broom(node, self._images, self._in_force, fetching, builder)
             start("image clean-up", partial(image_gc.run, broom))

@@ -1,4 +1,4 @@
-"""Build logs: each line goes to a file at once, and from the file to the log store, so that nothing is lost while that is away. All of it
+"""Build logs: each line goes to a file at once, and from the file to the log store as every other log does (`shell.loops.logs`). All of it
 in threads: a disk that hangs holds up no loop.
 
 A file that is shipped whole and whose build has ended is removed; without a log store the newest files stay, for a person.
@@ -16,30 +16,15 @@ import anyio
 import anyio.to_thread
 
 from core import log_lines
-from shell.adapters.victorialogs import LogsError, Store, pack, send_each
-from shell.failure import AdapterError
 from shell.log import logger
 from shell.parts import Turned, no_turn
-from shell.state_file import Format, StateFile
 
-BATCH_S: Final = 0.5
-BATCH_BYTES: Final = 1024**2
-LONGEST_PAUSE_S: Final = 60.0
 _LARGEST_LOG: Final = 64 * 1024**2
 _KEPT_FILES: Final = 20
 _TIDY_S: Final = 600.0
 _KEPT_BYTES: Final = 256 * 1024**2
 _OPEN: Final = ".jsonl"
 _ENDED: Final = ".done"
-_OFFSET: Final = ".offset"
-_OFFSET_FORMAT: Final[Format[int]] = Format(
-    "place in a build log",
-    int,
-    lambda offset: str(offset).encode(),
-    lost="its lines may be repeated",
-    unwritten="its lines may be repeated",
-    is_shipped=False,
-)
 
 
 class BuildLog:
@@ -100,50 +85,10 @@ class BuildLog:
             self._path.with_suffix(_ENDED).touch(0o600)
 
 
-class _Refusals:
-    """Says once for each reason that lines are left out."""
-
-    def __init__(self) -> None:
-        self._why = ""
-
-    def hear(self, line: bytes, error: LogsError) -> None:
-        """One line that the store does not take."""
-        if self._why != error.why:
-            self._why = error.why
-            then = "it is left out, and so are others like it"
-            logger().warning("log line refused", why=error.why, bytes=len(line), then=then, ship=False)
-
-
-async def ship(
-    folder: Path, store: Store, sleep: Callable[[float], Awaitable[None]] = anyio.sleep, turned: Turned = no_turn
-) -> None:
-    """Send what is in the files, for ever. What cannot be sent waits; its reason is said once."""
-    complaint: str | None = None
-    pause_s = BATCH_S
-    reached: dict[Path, int] = {}
-    refusals = _Refusals()
-    while True:
-        await sleep(pause_s)
-        try:
-            found = await anyio.to_thread.run_sync(_files, folder)
-            reached = {path: offset for path, offset in reached.items() if path in found}
-            for path in found:
-                await _ship_file(path, store, reached, refusals)
-            if complaint is not None:
-                logger().info("build logs go out again")
-            complaint, pause_s = None, BATCH_S
-        except (AdapterError, OSError) as error:
-            if str(error) != complaint:
-                logger().warning("build logs not sent", why=str(error), then="they are kept and sent later")
-            complaint, pause_s = str(error), min(2 * max(pause_s, 1.0), LONGEST_PAUSE_S)
-            await anyio.to_thread.run_sync(tidy, folder)
-        turned()
-
-
 async def keep_few(
     folder: Path, sleep: Callable[[float], Awaitable[None]] = anyio.sleep, turned: Turned = no_turn
 ) -> None:
-    """Where there is no store to send them to: keep the last builds' files, for ever."""
+    """Keep no more than the last builds' files, for ever: there may be no store to send them to, or none that takes them."""
     complaint: str | None = None
     while True:
         try:
@@ -166,50 +111,19 @@ def tidy(folder: Path) -> None:
             total += path.stat().st_size
         if number >= _KEPT_FILES or total > _KEPT_BYTES:
             logger().warning("build log dropped", file=path.name, why="there are newer ones")
-            _remove(path)
+            remove(path)
 
 
-async def _ship_file(path: Path, store: Store, reached: dict[Path, int], refusals: _Refusals) -> None:
-    """Send what is new. What this process has `reached` is kept beside the file, too, for the next one, when the disk takes it."""
-    has_ended = await anyio.to_thread.run_sync(
-        path.with_suffix(_ENDED).exists
-    )  # looked at first: what is written before it is read below
-    offset = reached[path] if path in reached else await anyio.to_thread.run_sync(_read_offset, path)
-    while batch := await anyio.to_thread.run_sync(_read_batch, path, offset):
-        await send_each(store, await anyio.to_thread.run_sync(pack, batch), refusals.hear)
-        offset += len(batch)
-        reached[path] = offset
-        await anyio.to_thread.run_sync(_offset_file(path).write, offset)
-    if has_ended:
-        await anyio.to_thread.run_sync(_remove, path)
+def listed(folder: Path) -> list[tuple[Path, bool]]:
+    """The logs, oldest first, and whether nothing more is written to each."""
+    found = [(path, path.with_suffix(_ENDED).exists()) for path in folder.glob(f"*{_OPEN}")]
+    return sorted(found, key=lambda one: (_age(one[0]), one[0]))
 
 
-def _read_batch(path: Path, offset: int) -> bytes:
-    """Whole lines from here on, at most a batch."""
-    with path.open("rb") as file:
-        file.seek(offset)
-        raw = file.read(BATCH_BYTES)
-    return raw[: raw.rfind(b"\n") + 1]
-
-
-def _offset_file(path: Path) -> StateFile[int]:
-    return StateFile(path.with_suffix(_OFFSET), _OFFSET_FORMAT)
-
-
-def _read_offset(path: Path) -> int:
-    """How far it was sent; a place within the file, else all of it is sent (again)."""
-    offset = _offset_file(path).load() or 0
-    return offset if 0 <= offset <= path.stat().st_size else 0
-
-
-def _remove(path: Path) -> None:
-    for suffix in (_OPEN, _OFFSET, _ENDED):
+def remove(path: Path) -> None:
+    """A log and its mark. Raises OSError; fine when they are not here."""
+    for suffix in (_OPEN, _ENDED):
         path.with_suffix(suffix).unlink(missing_ok=True)
-
-
-def _files(folder: Path) -> list[Path]:
-    """The logs, oldest first."""
-    return sorted(folder.glob(f"*{_OPEN}"), key=_age)
 
 
 def _age(path: Path) -> float:

@@ -63,13 +63,16 @@ class Form(Protocol):
 
 @dataclass
 class Log:
-    """One log that is followed. `is_over`: nothing more will be written, so it is left once it is `is_complete`, read to its end."""
+    """One log that is followed. `is_over`: nothing more will be written, so it is left once it is `is_complete`, read to its end.
+
+    `remove` is called in a thread once all of it is safe.
+    """
 
     tail: Tail
     form: Form
+    remove: Callable[[], None] | None = None
     is_over: bool = False
     is_complete: bool = False
-    complaint: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +105,7 @@ class Pump:
     _lines: int = 0
     _born_at: float = 0.0
     _handed: deque[_Handed] = field(default_factory=deque)  # what is not safe yet, oldest first
+    _complaints: dict[str, str] = field(default_factory=dict)  # by path: a log that is not removed is followed again
     _last_reached: Mapping[str, Position | None] = field(default_factory=dict)
     _next: int = 0
     _asked: list[anyio.Event] = field(default_factory=list)
@@ -110,14 +114,17 @@ class Pump:
     _is_ending: bool = False
     _ended: anyio.Event = field(default_factory=anyio.Event)
 
-    def follow(self, key: str, path: Path, make: Callable[[int, Begun], Form], *, is_new_only: bool = False) -> None:
+    def follow(
+        self, key: str, path: Path, make: Callable[[int, Begun], Form],
+        *, is_new_only: bool = False, remove: Callable[[], None] | None = None,
+    ) -> None:  # fmt: skip
         """Follow a file from where it was left. `make` gets the time of the last line before, and the lines that have begun.
 
-        With `is_new_only` one that nobody has followed before and that is there already is followed from its end.
+        With `is_new_only` one that nobody has followed before and that is there already is followed from its end. `remove` removes it.
         """
         start = self.positions.get(path)
         form = make(0, ()) if start is None else make(start.last_ns, start.begun)
-        self.logs[key] = Log(Tail(path, start, is_new_only=is_new_only), form)
+        self.logs[key] = Log(Tail(path, start, is_new_only=is_new_only), form, remove)
 
     def leave(self, keys: Iterable[str]) -> None:
         """Nothing more will be written to these."""
@@ -188,11 +195,7 @@ class Pump:
         try:
             chunk = log.tail.read(READ_BYTES)
         except OSError as error:
-            if log.complaint != str(error):
-                log.complaint = str(error)
-                logger().warning(
-                    "log not read", path=str(log.tail.path), why=str(error), then="tried again", ship=False
-                )
+            self._complain("log not read", log, error)
             log.is_complete = log.is_over
             return False
         found = b""
@@ -208,6 +211,13 @@ class Pump:
         self._add(found, log.form.lines - before)
         self._note_nuls(log, nuls_before)
         return len(chunk) == READ_BYTES
+
+    def _complain(self, event: str, log: Log, error: OSError) -> None:
+        """Once for each reason."""
+        path, why = str(log.tail.path), str(error)
+        if self._complaints.get(path) != why:
+            self._complaints[path] = why
+            logger().warning(event, path=path, why=why, then="tried again", ship=False)
 
     def _note_nuls(self, log: Log, before: int) -> None:
         self.nul_bytes += log.form.nul_bytes - before
@@ -292,9 +302,21 @@ class Pump:
         for key in keys:
             log = self.logs.pop(key)
             log.tail.close()
-            forgotten[str(log.tail.path)] = None
+            if await self._is_removed(log):
+                forgotten[str(log.tail.path)] = None
+                self._complaints.pop(str(log.tail.path), None)
         if forgotten:
             await self.positions.keep(forgotten)
+
+    async def _is_removed(self, log: Log) -> bool:
+        """Whether a log is gone that is to be removed; of one that is not, the position is kept, or all of it would be sent again."""
+        try:
+            if log.remove is not None:
+                await anyio.to_thread.run_sync(log.remove)
+        except OSError as error:
+            self._complain("log not removed", log, error)
+            return False
+        return True
 
     def figures(self) -> Mapping[str, int]:
         """What a person may want to know."""

@@ -1,4 +1,4 @@
-"""Logs: which there are (each container of a deployment, Caddy's access log on a proxy, the agent's own), followed and sent.
+"""Logs: which there are (each container of a deployment, Caddy's access log on a proxy, builds', the agent's own), followed and sent.
 
 Never in anybody's way: reconciliation does not wait for it, except that a container's last lines are made safe before it is removed, for
 half a second at most.
@@ -7,15 +7,19 @@ half a second at most.
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Final, Protocol
 
 import anyio
+import anyio.to_thread
 
 from core.access_log import LONGEST_LINE, AccessLog
 from core.caddy import Route
 from core.container_log import Assembler, Begun, Source
 from core.containers import ActualContainer, ContainerId
+from core.log_lines import EncodedLines
+from shell.building import log as build_log
 from shell.failure import AdapterError
 from shell.log import logger
 from shell.logs.pump import Pump
@@ -24,6 +28,7 @@ from shell.parts import PartError, Turned, no_turn
 END_S: Final = 3.0  # the store's last answers, and the disk
 FAREWELL_S: Final = 0.5  # what is not safe by then is read all the same, since the file stays open
 _ACCESS: Final = "access log"
+_BUILD: Final = "build log "
 
 
 class LogFiles(Protocol):
@@ -35,13 +40,14 @@ class LogFiles(Protocol):
 
 @dataclass
 class Logs:
-    """What the loop works with. `containers` is the last listing; `access_log` is None on a worker."""
+    """What the loop works with. `containers` is the last listing; `access_log` is None on a worker, `build_logs` without builds."""
 
     pump: Pump
     files: LogFiles
     containers: Callable[[], tuple[ActualContainer, ...]]
     access_log: Path | None
     routes: Callable[[], tuple[Route, ...]]
+    build_logs: Path | None = None
     _seen: tuple[ActualContainer, ...] = ()
     _without_file: set[str] = field(default_factory=set)
 
@@ -71,16 +77,30 @@ class Logs:
             await self.pump.drained(FAREWELL_S)
 
     async def _discover(self) -> None:
+        await self._discover_builds()
         found = self.containers()
         if found is self._seen:
             return
         self._seen = found
         here = {one.id: one for one in found if one.deployment_id is not None}
-        gone = [key for key in self.pump.logs if key != _ACCESS and key not in here]
-        self.pump.leave(gone)
+        self.pump.leave(
+            key for key in self.pump.logs if key != _ACCESS and not key.startswith(_BUILD) and key not in here
+        )
         self._without_file &= set(here)
         for one in _new(here.values(), {*self.pump.logs, *self._without_file}):
             await self._follow(one)
+
+    async def _discover_builds(self) -> None:
+        """Each build's log; of one that has ended or gone nothing more will come."""
+        if self.build_logs is None:
+            return
+        found = await anyio.to_thread.run_sync(build_log.listed, self.build_logs)
+        here = {f"{_BUILD}{path.name}": (path, has_ended) for path, has_ended in found}
+        for key, (path, _) in here.items():
+            if key not in self.pump.logs:
+                self.pump.follow(key, path, lambda *_: EncodedLines(), remove=partial(build_log.remove, path))
+        goes_on = {key for key, (_, has_ended) in here.items() if not has_ended}
+        self.pump.leave(key for key in self.pump.logs if key.startswith(_BUILD) and key not in goes_on)
 
     async def _follow(self, one: ActualContainer) -> None:
         try:

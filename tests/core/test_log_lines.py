@@ -2,6 +2,7 @@
 
 import json
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -39,3 +40,27 @@ def test_any_text_makes_one_line(text: str) -> None:
     found = json.loads(raw)
     assert found.keys() == {"_msg", "_time", "build_id", "service_id", "project_id", "log_type"}
     assert found["log_type"] == "build"
+
+
+@pytest.mark.parametrize("size", [1, 7, 100_000])
+def test_a_builds_file_line_by_line(size: int) -> None:
+    """As it is; torn lines, NUL bytes of a power cut and what has no end are left out, however the bytes are cut."""
+    good = log_lines.build_line("x", 1, build_id="b", service_id="s", project_id="p") + b"\n"
+    raw = (
+        good * 3
+        + good[:20]
+        + b"\0" * 50
+        + good
+        + b"\n"
+        + good[20:]
+        + good
+        + b"{"
+        + b"x" * 300_000
+        + b"}\n"
+        + good
+        + good[:-1]
+    )
+    made = log_lines.EncodedLines()
+    found = b"".join(made.feed(raw[at : at + size]) for at in range(0, len(raw), size))
+    assert (found.replace(good, b""), made.lines, made.nul_bytes) == (b"", found.count(b"\n"), 50)
+    assert (found.count(b"\n"), made.held_bytes, made.end()) == (6, len(good) - 1, b"")

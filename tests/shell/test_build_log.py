@@ -6,20 +6,28 @@ import threading
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import anyio
 import anyio.to_thread
 import pytest
 from structlog.testing import capture_logs
 
-from shell.adapters.victorialogs import LogsError, VictoriaLogs, pack, unpack
+from shell.adapters.victorialogs import LogsError, VictoriaLogs, pack
 from shell.building import log
-from shell.building.log import BuildLog
+from shell.building.log import BuildLog, close_left_over
 from shell.failure import CommandError
+from shell.logs import pump as pump_module
+from shell.logs.positions import Positions
+from shell.logs.pump import Pump
+from shell.logs.sender import Sender
+from shell.logs.spool import Spool
+from shell.loops.logs import LogFiles, Logs
 from tests.lab.odd_server import OddServer, answer
-from tests.lab.small_disk import fill, fill_inodes, small_disk
+from tests.lab.small_disk import fill_inodes, small_disk
 from tests.lab.wait import PATIENCE_S, wait_for
+from tests.shell import virtual_time
+from tests.shell.logs.forgetful import Forgetful
 
 pytestmark = pytest.mark.anyio
 
@@ -62,127 +70,140 @@ def left(folder: Path, pattern: str = "*") -> list[Path]:
 
 
 @dataclass
-class Store:
-    """Takes batches; fails as often as set up."""
+class Bench:
+    """Agents that follow one another, and a store that forgets when it is killed. On virtual time."""
 
-    failures: list[LogsError] = field(default_factory=list)
-    bad: bytes = b""
-    lines: list[dict[str, Any]] = field(default_factory=list)
-    batches: int = 0
+    folder: Path
+    store: Forgetful = field(default_factory=Forgetful)
 
-    async def instance(self) -> int | None:
-        """It does not tell."""
-        await anyio.lowlevel.checkpoint()
-        return None
+    @property
+    def logs(self) -> Path:
+        """Of the builds."""
+        return self.folder / "builds"
 
-    async def send(self, body: bytes) -> None:
-        """Whole lines only."""
-        lines = unpack(body)
-        await anyio.lowlevel.checkpoint()
-        self.batches += 1
-        if self.failures:
-            raise self.failures.pop(0)
-        if self.bad and self.bad in lines:
-            raise LogsError("answered 400", refused=True)
-        assert not lines or lines.endswith(b"\n")
-        self.lines += [json.loads(line) for line in lines.splitlines()]
+    async def agent(self, seconds: float) -> None:
+        """Ships for so long, and is killed."""
+        sender = Sender(self.store, Spool(self.folder / "spool", 1024**2), 10.0)
+        pump = Pump(sender, Positions(self.folder / "positions.json"))
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(Logs(pump, cast(LogFiles, None), lambda: (), None, lambda: (), self.logs).run)
+            await anyio.sleep(seconds)
+            tasks.cancel_scope.cancel()
+        for one in pump.logs.values():
+            one.tail.close()
 
 
-def rounds(number: int) -> Callable[[float], Awaitable[None]]:
-    """A sleep that takes no time, and ends everything after so many."""
-    left = number
-
-    async def sleep(seconds: float) -> None:
-        nonlocal left
-        assert 0 < seconds <= log.LONGEST_PAUSE_S
-        await anyio.lowlevel.checkpoint()
-        left -= 1
-        if left < 0:
-            raise _EnoughError
-
-    return sleep
+@pytest.fixture
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    """No build yet."""
+    monkeypatch.setattr(pump_module, "BATCH_AGE_S", 0.0)  # counted in real time
+    monkeypatch.setattr(pump_module, "WAITING_AGE_S", 0.0)
+    return Bench(tmp_path)
 
 
-class _EnoughError(Exception):
-    pass
+def play(scene: Callable[[], Awaitable[None]]) -> list[str]:
+    """On virtual time; what was logged."""
+    with capture_logs() as said:
+        virtual_time.run(scene)
+    return [str(one["event"]) for one in said]
 
 
-async def shipped(folder: Path, store: Store, number: int = 1) -> list[str]:
-    """What was logged while the loop went round so often."""
-    with capture_logs() as said, pytest.raises(_EnoughError):
-        await log.ship(folder, store, rounds(number))
-    return [one["event"] for one in said]
+def test_lines_arrive_in_order_and_the_file_goes(bench: Bench, opened: Open) -> None:
+    """While the build goes on, and its end; with unique times. The file stays until the store has all of it for good."""
+    made = opened(bench.logs, "b/../1")
+
+    async def scene() -> None:
+        for number in range(500):
+            made.say(f"line {number}")
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(bench.agent, 40)
+            await anyio.sleep(2)
+            assert len(bench.store.texts) == 500
+            made.say("last")
+            made.end()
+            await anyio.sleep(2)
+            assert bench.store.texts[-1] == "last"
+            assert len(left(bench.logs)) == 2
+
+    assert play(scene) == []
+    assert bench.store.texts == [*[f"line {number}" for number in range(500)], "last"]
+    assert len(set(bench.store.times)) == 501
+    assert left(bench.logs) == []
+    assert json.loads((bench.folder / "positions.json").read_text())["positions"] == {}
 
 
-async def test_lines_arrive_in_order_and_the_file_goes(tmp_path: Path, opened: Open) -> None:
-    """With unique, increasing times; while the build goes on, and its end."""
-    made, store = opened(tmp_path, "b/../1"), Store()
-    for number in range(500):
-        made.say(f"line {number}")
-    await shipped(tmp_path, store)
-    assert len(store.lines) == 500
-    made.say("last")
-    made.end()
-    assert await shipped(tmp_path, store) == []
-    assert [one["_msg"] for one in store.lines] == [*[f"line {number}" for number in range(500)], "last"]
-    times = [one["_time"] for one in store.lines]
-    assert sorted(set(times)) == times
-    assert {one["build_id"] for one in store.lines} == {"b/../1"}
-    assert left(tmp_path) == []
-
-
-async def test_a_store_that_is_away(tmp_path: Path, opened: Open) -> None:
-    """Said once, and once when it is back; nothing lost, nothing twice."""
-    made, store = opened(tmp_path), Store([LogsError("away"), LogsError("away"), LogsError("away")])
+def test_a_store_that_is_away(bench: Bench, opened: Open) -> None:
+    """Nothing lost, nothing twice."""
+    made = opened(bench.logs)
     made.say("one")
     made.end()
-    assert await shipped(tmp_path, store, 5) == ["build logs not sent", "build logs go out again"]
-    assert [one["_msg"] for one in store.lines] == ["one"]
+    bench.store.is_up = False
+
+    async def scene() -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(bench.agent, 100)
+            await anyio.sleep(30)
+            bench.store.is_up = True
+
+    assert play(scene) == ["logs not sent", "logs go out again"]
+    assert bench.store.texts == ["one"]
+    assert left(bench.logs) == []
 
 
-async def test_a_crash_between_two_batches(tmp_path: Path, opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The next run goes on where this one was; what was open is closed and goes in the end."""
-    monkeypatch.setattr(log, "BATCH_BYTES", 2000)
-    made, store = opened(tmp_path), Store()
+def test_a_store_that_is_killed_forgets_no_build_log(bench: Bench, opened: Open) -> None:
+    """The same window as for containers' logs."""
+    made = opened(bench.logs)
     for number in range(100):
         made.say(f"line {number}")
-    store.failures = []
+    made.end()
 
-    async def twice(lines: bytes) -> None:
-        await Store.send(store, lines)
-        if store.batches == 3:
-            store.failures.append(LogsError("killed"))
+    async def scene() -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(bench.agent, 60)
+            await anyio.sleep(3)
+            assert bench.store.kill() == 100
+            bench.store.start()
 
-    monkeypatch.setattr(store, "send", twice)
-    await shipped(tmp_path, store)
-    sent = len(store.lines)
-    assert 0 < sent < 100
-    log.close_left_over(tmp_path)
-    await shipped(tmp_path, store)
-    assert [one["_msg"] for one in store.lines] == [f"line {number}" for number in range(100)]
-    assert left(tmp_path) == []
+    assert play(scene) == ["log store restarted"]
+    assert bench.store.texts == [f"line {number}" for number in range(100)]
+    assert left(bench.logs) == []
 
 
-async def test_a_line_that_is_refused(tmp_path: Path, opened: Open) -> None:
-    """Left out, alone, and said; the rest goes on."""
-    made, store = opened(tmp_path), Store(bad=b"bad")
-    for text in ("good", "bad", "better"):
-        made.say(text)
-    assert await shipped(tmp_path, store) == ["log line refused"]
-    made.say("best")
-    await shipped(tmp_path, store)
-    assert [one["_msg"] for one in store.lines] == ["good", "better", "best"]
+def test_an_agent_that_is_killed(bench: Bench, opened: Open) -> None:
+    """The next one goes on where it was, and a log of a build that was under way is closed and goes in the end."""
+    made = opened(bench.logs)
 
-
-async def test_a_disk_that_keeps_no_place(tmp_path: Path, opened: Open) -> None:
-    """How far was sent is known in this process, too: nothing is sent twice."""
-    store = Store()
-    with small_disk(tmp_path / "disk", "size=64k") as disk:
-        made = opened(disk)
+    async def scene() -> None:
         made.say("one")
-        fill(disk)
-        assert await shipped(disk, store, 4) == ["build logs not sent", "build logs go out again"]
-    assert [one["_msg"] for one in store.lines] == ["one"]
+        await bench.agent(30)
+        made.say("two")
+        await bench.agent(3)
+        close_left_over(bench.logs)
+        await bench.agent(30)
+
+    play(scene)
+    assert sorted(set(bench.store.texts)) == ["one", "two"]
+    assert bench.store.texts.count("one") == 1, "it had settled"
+    assert left(bench.logs) == []
+
+
+def test_a_file_that_is_not_removed(bench: Bench, opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Said once; its lines are not sent again, now or by the next agent."""
+    made = opened(bench.logs)
+    made.say("one")
+    made.end()
+
+    def refused(_: Path) -> None:
+        raise OSError("it is read-only")
+
+    monkeypatch.setattr(log, "remove", refused)
+
+    async def scene() -> None:
+        await bench.agent(60)
+        await bench.agent(60)
+
+    assert play(scene) == ["log not removed"] * 2
+    assert bench.store.texts == ["one"]
 
 
 async def test_a_log_without_end(tmp_path: Path, opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import anyio
 import anyio.to_thread
@@ -25,19 +25,22 @@ from core.pause import Pause
 from shell import pausing
 from shell.adapters import build_tools
 from shell.adapters.victorialogs import LogsError
-from shell.building import log as build_log
 from shell.building import pipeline
 from shell.building.workplace import Workplace
 from shell.daemon import run_until_stopped
 from shell.log import _tapped as log_tap
 from shell.log import tap
 from shell.logs import pump
+from shell.logs.positions import Positions
+from shell.logs.sender import Sender
+from shell.logs.spool import Spool
 from shell.loops import builds, image_gc
+from shell.loops.logs import LogFiles, Logs
 from shell.pausing import PauseFile
 from tests.builders import an_image
 from tests.shell import virtual_time
 from tests.shell.builds_desk import Desk, a_builder, no_tools
-from tests.shell.test_build_log import Store as BuildLogStore
+from tests.shell.logs.forgetful import Forgetful
 from tests.shell.test_parts_of_the_daemon import Bench, Store, _built_nothing, _cleaned_nothing, a_daemon
 
 SHELL: Final = Path(pausing.__file__).parent
@@ -183,23 +186,34 @@ def test_builds_leave_the_disk_to_threads(tmp_path: Path, monkeypatch: pytest.Mo
     """One that is claimed, built and reported, or left by a crash; its log on the way to the store."""
     monkeypatch.setattr(pipeline, "build", _short_build)
     monkeypatch.setattr(build_tools, "find", no_tools)
-    desk, store = Desk(), BuildLogStore()
+    monkeypatch.setattr(pump, "BATCH_AGE_S", 0.0)  # counted in real time
+    desk, store = Desk(), Forgetful()
     builder = a_builder(tmp_path, desk)
     if shape == "left":
         Workplace(builder.workshop.top, "left").remember(Record("left", "failed", "why"))
+    sender = Sender(store, Spool(tmp_path / "spool", 1024**2), 10.0)
+    shipping = Logs(
+        pump.Pump(sender, Positions(tmp_path / "positions.json")),
+        cast(LogFiles, None),
+        lambda: (),
+        None,
+        lambda: (),
+        builder.logs,
+    )
 
     async def main() -> None:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(builds.run, builder)
-            tasks.start_soon(build_log.ship, builder.logs, store)
-            await anyio.sleep(20)
+            tasks.start_soon(shipping.run)
+            await anyio.sleep(40)
             tasks.cancel_scope.cancel()
 
     with capture_logs(), watched(tmp_path) as uses:
         virtual_time.run(main)
     assert uses.on_the_loop == set()
     assert {"build.json"} <= uses.beside
-    assert [one["_msg"] for one in store.lines] == ["a line"]
+    assert store.texts == ["a line"]
+    assert not list(builder.logs.iterdir())
     assert desk.heard
 
 

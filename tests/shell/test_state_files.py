@@ -13,7 +13,6 @@ from structlog.testing import capture_logs
 
 from core.protocol import RegistrationRequest
 from shell import identity, opening
-from shell.building.log import _read_offset
 from shell.building.workplace import left_over
 from shell.failure import CommandError
 from shell.options import Options
@@ -163,21 +162,3 @@ def test_what_a_build_has_left(tmp_path: Path, name: str, spoil: str) -> None:
     if name == "build.json":
         assert [(one["event"], one["path"]) for one in said] == [("state file not usable", str(folder / name))]
         assert os.path.lexists(folder / f"{name}.corrupt-1")
-
-
-@pytest.mark.parametrize("spoil", hostile.CONTENTS)
-def test_a_place_in_a_build_log(tmp_path: Path, spoil: str) -> None:
-    """L60: its lines are sent again."""
-    log = tmp_path / "a.jsonl"
-    log.write_bytes(b"line\n")
-    hostile.CONTENTS[spoil](log.with_suffix(".offset"))
-    assert _read_offset(log) == 0
-
-
-@pytest.mark.parametrize(("text", "offset"), [(b"3", 3), (b"5", 5), (b"6", 0), (b"-1", 0)])
-def test_a_place_outside_a_build_log(tmp_path: Path, text: bytes, offset: int) -> None:
-    """A log that was cut short is sent anew."""
-    log = tmp_path / "a.jsonl"
-    log.write_bytes(b"line\n")
-    log.with_suffix(".offset").write_bytes(text)
-    assert _read_offset(log) == offset
