@@ -1,14 +1,20 @@
 """Shipping a container's log, beside `curl` that copies the same lines to the same endpoint.
 
-The endpoint is the tests' stand-in of VictoriaLogs, which parses and checks every line, in a process of its own. Both send the same 200,000
-lines: `curl` as they go over the wire, in requests of a mebibyte; the agent's side is the whole of it: reading Podman's file, joining,
-encoding, compressing, sending, keeping positions. Three rounds in turn; the medians are compared.
+The endpoint is a bare socket in a process of its own that reads each request and answers it, unpacks and parses nothing, and is therefore
+no bottleneck: what is measured is what sends. Both send the same 200,000 lines: `curl` as the store takes them, in requests of a mebibyte;
+the agent's side is the whole of it: reading Podman's file, joining, encoding, compressing, sending, holding what has not settled, keeping
+positions. Three rounds in turn; the medians are compared.
+
+To such an endpoint `curl` only copies memory; VictoriaLogs 1.26 took 220,000 to 330,000 lines a second from `curl`. So the agent's rate is
+also compared with half of the latter.
 """
 
 import multiprocessing
+import socket
 import statistics
 import subprocess
 import tempfile
+import threading
 import time
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -24,11 +30,13 @@ from shell.logs.positions import Positions
 from shell.logs.pump import Pump
 from shell.logs.sender import Sender
 from shell.logs.spool import Spool
-from tests.lab.log_store import LogStore
 
 LINES = 200_000
 _ROUNDS = 3
-_GOAL = 4.0
+_STORE_LINES_PER_S = 330_000  # VictoriaLogs 1.26, from `curl`
+_GOAL = 2.0  # half the rate
+_SETTLE_S = 10.0
+_PATIENCE_S = 60.0
 _MIB = 1024**2
 _MEMORY_GOAL_MIB = 32
 _SOURCE = Source("5b1d0000-0000-4000-8000-000000000001", "7c2e0000-0000-4000-8000-000000000001")
@@ -48,7 +56,8 @@ def main() -> list[Figure]:
             ours.append(_in_its_own_process(folder / str(number), log, endpoint.url))
     wall_s, _, grown_mib = (statistics.median(one[column] for one in ours) for column in range(3))
     return [
-        Figure(f"shipping {LINES:,} lines", "curl with the same bytes", None, wall_s, statistics.median(theirs), _GOAL),
+        Figure(f"shipping {LINES:,} lines", "curl to VictoriaLogs", None, wall_s, LINES / _STORE_LINES_PER_S, _GOAL),
+        Figure(f"shipping {LINES:,} lines", "curl with the same bytes", None, wall_s, statistics.median(theirs)),
         Figure("memory on top while shipping", "MiB", None, grown_mib, 1, _MEMORY_GOAL_MIB),
     ]
 
@@ -85,7 +94,17 @@ def _curl_s(folder: Path, log: Path, url: str) -> float:
         part = folder / f"part-{number}"
         part.write_bytes(raw[at[0] : at[1]])
         words += ["--next"] if words else []
-        words += ["-sS", "-o", "/dev/null", "-H", "Content-Type: application/json", "--data-binary", f"@{part}"]
+        words += [
+            "-sS",
+            "-o",
+            "/dev/null",
+            "-H",
+            "Content-Type: application/json",
+            "-H",
+            "Expect:",
+            "--data-binary",
+            f"@{part}",
+        ]
         words += [f"{url}/insert/jsonline"]
     del raw
     begun = time.perf_counter()
@@ -110,26 +129,28 @@ def _peak_mib() -> float:
 
 async def _agent(folder: Path, log: Path, url: str) -> None:
     endpoint = VictoriaLogs(url)
-    pump = Pump(Sender(endpoint, Spool(folder / "spool", 256 * _MIB)), Positions(folder / "positions.json"))
+    pump = Pump(Sender(endpoint, Spool(folder / "spool", 256 * _MIB), _SETTLE_S), Positions(folder / "positions.json"))
     pump.follow("c", log, lambda last_ns, begun: Assembler(_SOURCE, last_ns, begun))
-    sent = anyio.Event()
+    read = anyio.Event()
 
     async def look() -> None:
         await anyio.lowlevel.checkpoint()
-        if pump.sender.counts.sent >= LINES:
-            sent.set()
+        if pump.read_lines >= LINES:
+            read.set()
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(pump.sender.run)
         tasks.start_soon(pump.run, look)
-        await sent.wait()
+        await read.wait()
+        await pump.drained(_PATIENCE_S)  # the last batch would wait for a second to be filled
+        assert pump.sender.counts.sent == LINES
         tasks.cancel_scope.cancel()
     pump.logs["c"].tail.close()
     await endpoint.aclose()
 
 
 class _Endpoint:
-    """The checking stand-in, in a process of its own."""
+    """The bare socket, in a process of its own."""
 
     def __enter__(self) -> "_Endpoint":
         ours, theirs = multiprocessing.Pipe()
@@ -144,9 +165,27 @@ class _Endpoint:
 
 
 def _serve(pipe: Connection) -> None:
-    with LogStore() as store:
-        pipe.send(store.url)
-        while True:
-            time.sleep(1)
-            store.lines.clear()
-            store.distinct.clear()
+    listener = socket.create_server(("127.0.0.1", 0))
+    pipe.send(f"http://127.0.0.1:{listener.getsockname()[1]}")
+    while True:
+        connection, _ = listener.accept()
+        threading.Thread(target=_answer, args=(connection,), daemon=True).start()
+
+
+def _answer(connection: socket.socket) -> None:
+    """Each request with 200, once its body is here. (One of `/metrics` is, too, and tells no start time.)"""
+    room, left = bytearray(_MIB), b""
+    while True:
+        while (at := left.find(b"\r\n\r\n")) == -1:
+            if not (more := connection.recv(65_536)):
+                return
+            left += more
+        head, left = left[:at].lower(), left[at + 4 :]
+        _, _, length = head.partition(b"content-length: ")
+        missing = int(length.partition(b"\r\n")[0] or 0) - len(left)
+        left = left[len(left) + missing :] if missing < 0 else b""
+        while missing > 0:
+            if not (taken := connection.recv_into(room, min(missing, len(room)))):
+                return
+            missing -= taken
+        connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")

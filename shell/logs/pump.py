@@ -171,6 +171,10 @@ class Pump:
         self._asked.append(taken)  # for the next round: the one that goes on now may have passed some already
         self._hurry.set()
         with anyio.move_on_after(limit_s):
+            with anyio.move_on_after(limit_s / 2):
+                await taken.wait()
+            if not taken.is_set():
+                await self.sender.keep()  # the store takes its time
             await taken.wait()
         taken.set()  # nobody waits any more
 

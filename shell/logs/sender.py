@@ -30,6 +30,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 UNDER_WAY: Final = 2  # the store works on one while the other is compressed and transmitted
+QUEUE: Final = 8  # batches in memory that are not acknowledged; more of them wait on disk
 MEMORY_BYTES: Final = 16 * 1024**2  # packed; what is acknowledged and not settled goes to the disk beyond
 MEMORY_BATCHES: Final = 256  # more than ten seconds bring at any rate that was measured
 FIRST_PAUSE_S: Final = 1.0
@@ -112,7 +113,7 @@ class Sender:
         return self.spool.has_other_than(self._unsettled)
 
     async def offer(self, lines: bytes, count: int) -> Entry:
-        """Have whole lines sent. What is handed over while others are under way goes to the disk, and so does everything before it."""
+        """Have whole lines sent. What is handed over while many are not acknowledged goes to the disk, and so does everything before it."""
         self._number += 1
         entry = Entry(self._number, count, lines)
         await self._take(entry)
@@ -124,6 +125,11 @@ class Sender:
             with anyio.move_on_after(_TRY_AGAIN_S):
                 await entry.taken.wait()
             await self._take(entry)
+
+    async def keep(self) -> None:
+        """Put everything in memory on disk, if that takes it."""
+        async with self._turn:
+            await self._try_to_keep()
 
     async def run(self, turned: Turned = no_turn) -> None:
         """Send until `end`."""
@@ -143,8 +149,8 @@ class Sender:
         """Send nothing more. What is not settled, and what has no answer yet, goes to the disk for the next agent."""
         self._ending.set()
         await self._ended.wait()
+        await self.keep()
         async with self._turn:
-            await self._try_to_keep()
             for number, one in self._unsettled.items():
                 if one.entry.is_kept:
                     await self._try_to_mark(number)
@@ -163,7 +169,7 @@ class Sender:
     async def _take(self, entry: Entry) -> None:
         async with self._turn:
             unsent = sum(number not in self._unsettled for number in self._memory)
-            if unsent < UNDER_WAY and not self.is_behind:
+            if unsent < QUEUE and not self.is_behind:
                 self._memory[entry.number] = entry
                 self._notify()
             else:
@@ -186,7 +192,8 @@ class Sender:
                 await self._send(entry)
             except LogsError as error:
                 self._is_well, self._is_suspect = False, self._is_suspect or error.is_unreached
-                await self._put_aside(error)
+                self._complain("logs not sent", error.why, "they wait on disk and are sent later")
+                await self.keep()
                 await anyio.sleep(self._pause_s)
                 self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
             self._under_way.discard(entry.number)
@@ -315,12 +322,6 @@ class Sender:
             then = f"what it acknowledged in its last {self._settle_s:g} s is sent again"
             logger().warning("log store restarted", lines=lines, then=then, ship=False)
             self._notify()
-
-    async def _put_aside(self, error: LogsError) -> None:
-        """The store cannot take it now: it waits on disk."""
-        self._complain("logs not sent", error.why, "they wait on disk and are sent later")
-        async with self._turn:
-            await self._try_to_keep()
 
     async def _try_to_keep(self, *newest: Entry) -> None:
         try:

@@ -218,7 +218,6 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers.get("content-length", "0")))
         status = self.store.take(self.path, {name.lower(): value for name, value in self.headers.items()}, body)
-        self.store.statuses[status] += 1
         self._answer(status)
 
     def do_GET(self) -> None:
@@ -230,6 +229,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(status, metrics.encode())
 
     def _answer(self, status: int, body: bytes = b"") -> None:
+        self.store.statuses[status] += 1
         self.send_response(status)
         self.send_header("content-length", str(len(body)))
         self.end_headers()

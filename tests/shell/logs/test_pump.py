@@ -286,6 +286,22 @@ async def test_nul_bytes_are_counted_and_said_once(tmp_path: Path) -> None:
     assert pump.figures()["nulBytes"] == 1024**2
 
 
+def test_drained_while_the_store_takes_its_time(tmp_path: Path) -> None:
+    """A container is about to go, and with it its file: what has no answer soon goes to the disk."""
+    store, path = Store(answers_after_s=60), tmp_path / "log"
+    write(path, "last")
+    pump = a_pump(tmp_path, store)
+    follow(pump, path)
+
+    async def work() -> None:
+        before_s = anyio.current_time()
+        await pump.drained(0.5)
+        assert anyio.current_time() - before_s <= 0.5
+        assert pump.sender.spool.lines == 1
+
+    virtual_time.run(lambda: during(pump, work))
+
+
 async def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     """Said once; the others go on."""
     store = Store()

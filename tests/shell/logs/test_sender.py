@@ -12,12 +12,19 @@ import pytest
 from structlog.testing import capture_logs
 
 from shell.adapters.victorialogs import LogsError, unpack
+from shell.logs import sender as sender_module
 from shell.logs.sender import Sender
 from shell.logs.spool import Batch, Spool
 from tests.lab.wait import PATIENCE_S
 from tests.shell import virtual_time
 
 MIB = 1024**2
+
+
+@pytest.fixture(autouse=True)
+def _short_queue(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that the third batch goes to the disk."""
+    monkeypatch.setattr(sender_module, "QUEUE", 2)
 
 
 @dataclass
