@@ -94,6 +94,7 @@ class Sender:
         self._is_well = True
         self._pause_s = FIRST_PAUSE_S
         self._turn = anyio.Lock()  # held by whoever uses the spool or changes what is above
+        self._starting = anyio.Lock()  # requests begin in order
         self._asking = anyio.Lock()
         self._wake = anyio.Event()
         self._ending = anyio.Event()
@@ -220,10 +221,11 @@ class Sender:
         """Raises LogsError."""
         before = self.counts.refused
         try:
-            if self._settle_s:
-                await self._identify()
-            epoch = self._epoch
-            entry.content = await _in_a_thread(pack, entry.content)
+            async with self._starting:
+                if self._settle_s:
+                    await self._identify()
+                epoch = self._epoch
+                entry.content = await _in_a_thread(pack, entry.content)
             await send_each(self._store, entry.content, self._refused)
         except LogsError:
             self.counts.errors += 1
