@@ -2,6 +2,7 @@
 
 import gzip
 import re
+import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final, Protocol
@@ -57,8 +58,11 @@ def pack(lines: bytes) -> bytes:
 
 
 def unpack(body: bytes) -> bytes:
-    """The lines of what `pack` returned."""
-    return gzip.decompress(body) if body.startswith(_GZIP_MAGIC) else body
+    """The lines of what `pack` returned; none of what the disk has damaged."""
+    try:
+        return gzip.decompress(body) if body.startswith(_GZIP_MAGIC) else body
+    except (OSError, EOFError, zlib.error):
+        return b""
 
 
 async def send_each(store: Store, body: bytes, refused: Callable[[bytes, LogsError], None]) -> None:

@@ -11,7 +11,7 @@ import anyio
 import pytest
 from structlog.testing import capture_logs
 
-from shell.adapters.victorialogs import LogsError, unpack
+from shell.adapters.victorialogs import LogsError, pack, unpack
 from shell.logs import sender as sender_module
 from shell.logs.sender import Sender
 from shell.logs.spool import Batch, Spool
@@ -35,6 +35,7 @@ class Store:
     is_none: bool = False  # refuses everything, as a proxy does that knows no way
     takes_s: float = 0.0
     bad: bytes = b""
+    is_damaged_refused: bool = False
     got: list[bytes] = field(default_factory=list)
     tries: int = 0
 
@@ -50,6 +51,8 @@ class Store:
         await anyio.sleep(self.takes_s)
         if self.away:
             raise LogsError("it is away")
+        if self.is_damaged_refused and not lines and body != pack(b""):
+            raise LogsError("it answered 400", refused=True)
         if self.is_none or (self.bad and self.bad in lines):
             raise LogsError("it answered 400", refused=True)
         self.got += lines.splitlines()
@@ -276,6 +279,24 @@ def test_a_spool_after_a_crash(tmp_path: Path) -> None:
         found.append(batch.content)
         again.remove(batch.number)
     assert found == [b"x\n"]
+
+
+@pytest.mark.parametrize(
+    "content", [pack(b"line 1\n")[:12], pack(b"line 1\n")[:-9], b"\x1f\x8b?", pack(b"")[:10] + b"?" * 20]
+)
+def test_a_batch_that_the_disk_has_damaged(tmp_path: Path, content: bytes) -> None:
+    """L60: left out and counted when the store refuses it; what is behind it goes out."""
+    spool = Spool(tmp_path / "s", MIB)
+    spool.add(Batch(1, 1, content))
+    spool.add(Batch(2, 1, b"line 2\n"))  # as it was before batches were packed
+    store = Store(is_damaged_refused=True)
+
+    async def scene(sender: Sender) -> None:
+        await anyio.sleep(10)
+
+    sender, said = play(tmp_path / "s", store, scene)
+    assert store.got == lines(2)
+    assert (sender.counts.refused, len(sender.spool), said) == (1, 0, ["log line refused"])
 
 
 def test_a_disk_that_hangs_holds_up_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
