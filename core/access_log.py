@@ -83,8 +83,8 @@ class AccessLog:
         self.too_long += 1
 
     def end(self) -> bytes:
-        """What is left is no whole line."""
-        self._left, self._is_skipping = b"", False
+        """What is left is no whole line. What is fed next is another file, or the same from its beginning: with its own times."""
+        self._left, self._is_skipping, self.last_ns = b"", False, 0
         return b""
 
     def _encoded(self, line: bytes) -> bytes:

@@ -91,12 +91,13 @@ class Assembler:
         return chunk[1:] if self._left.endswith(b"\0") and chunk.startswith(b"\0") else chunk
 
     def end(self) -> bytes:
-        """What is left when the file is complete."""
+        """What is left when the file is complete. What is fed next is another file, or the same from its beginning: with its own times."""
         rest = self._encoded(self._left) if self._left else b""
         self._left, self._held_bytes = b"", 0
         for stream in sorted(self._parts):
             rest += self._text(stream, self._parts[stream], self.last_ns)
         self._parts.clear()
+        self.last_ns = 0
         return rest
 
     def _encoded(self, line: bytes) -> bytes:

@@ -133,6 +133,32 @@ async def test_a_restart_reads_on(tmp_path: Path) -> None:
     assert len({one["_time"] for one in store.got}) == 3
 
 
+async def test_a_file_that_a_power_cut_has_shortened(tmp_path: Path) -> None:
+    """The disk has lost its end, which was shipped: all of it comes twice, each line with the time that it had."""
+    store, path = Store(), tmp_path / "log"
+    write(path, "one", "two")
+    shorter = path.read_bytes()
+    write(path, "three")
+
+    async def agent(lines: int) -> None:
+        pump = a_pump(tmp_path, store)
+        follow(pump, path)
+
+        async def work() -> None:
+            await until(lambda: len(store.got) == lines)
+            await pump.drained(PATIENCE_S)
+
+        await during(pump, work)
+
+    await agent(3)
+    path.write_bytes(shorter)  # the same file
+    with capture_logs() as said:
+        await agent(5)
+    assert [one["_msg"] for one in store.got] == ["one", "two", "three", "one", "two"]
+    assert [one["_time"] for one in store.got[3:]] == [one["_time"] for one in store.got[:2]]
+    assert [one["event"] for one in said] == ["log lines missed"]
+
+
 async def test_a_busy_server_lets_go_of_removed_logs(tmp_path: Path) -> None:
     """L46: there is always another batch on its way; a log that is over is left with its own, and whoever waits for one waits no longer."""
     store = Store(answers_after_s=0.01)
