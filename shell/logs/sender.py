@@ -219,22 +219,28 @@ class Sender:
 
     async def _send(self, entry: Entry) -> None:
         """Raises LogsError."""
-        before = self.counts.refused
+        refused = 0
+
+        def on_refused(line: bytes, error: LogsError) -> None:
+            nonlocal refused
+            refused += 1
+            self._on_refused(line, error)
+
         try:
             async with self._starting:
                 if self._settle_s:
                     await self._identify()
                 epoch = self._epoch
                 entry.content = await _in_a_thread(pack, entry.content)
-            await send_each(self._store, entry.content, self._refused)
+            await send_each(self._store, entry.content, on_refused)
         except LogsError:
             self.counts.errors += 1
             raise
-        self.counts.sent += entry.lines - (self.counts.refused - before)
+        self.counts.sent += entry.lines - refused
         self._is_well, self._pause_s = True, FIRST_PAUSE_S
         await self._on_acknowledged(entry, epoch)
 
-    def _refused(self, line: bytes, error: LogsError) -> None:
+    def _on_refused(self, line: bytes, error: LogsError) -> None:
         self.counts.refused += 1
         self.counts.errors += 1
         if self._refusal != error.why:
@@ -305,11 +311,12 @@ class Sender:
             told = self._instance
             if told is not None or not self._is_asked:
                 told = await self._store.instance()
-            if told in self._earlier and told != self._instance:  # several stores behind one address: it tells nothing
-                told = None
-            elif told != self._instance or (told is None and self._is_suspect):
+            is_other = told != self._instance
+            if is_other and told in self._earlier:  # several stores behind one address: what they tell tells nothing
+                told, is_other = None, False
+            if is_other or (told is None and self._is_suspect):
                 await self._send_again()
-            if told is not None and told not in self._earlier:
+            if is_other and told is not None:
                 self._earlier.append(told)
             self._instance, self._is_asked, self._is_suspect = told, True, False
 

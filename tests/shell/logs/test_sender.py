@@ -171,6 +171,22 @@ def test_a_bad_line_is_found(tmp_path: Path) -> None:
     assert store.tries <= 16
 
 
+def test_lines_are_counted_once_though_two_requests_are_under_way(tmp_path: Path) -> None:
+    """What one of them had refused is not taken from what the other has sent."""
+    store = Store(bad=b"line 3\n", takes_s=1)
+
+    async def scene(sender: Sender) -> None:
+        await offer(sender, *range(10))
+        for number in range(10, 30):  # one of them is under way when the bad line of the first is found
+            await anyio.sleep(0.7)
+            await offer(sender, number)
+        await anyio.sleep(60)
+
+    sender, _ = play(tmp_path / "s", store, scene)
+    assert sorted(store.got) == sorted(lines(*range(3), *range(4, 30)))
+    assert (sender.counts.sent, sender.counts.refused) == (29, 1)
+
+
 def test_what_refuses_everything(tmp_path: Path) -> None:
     """Is no store: nothing is left out, and it is not asked without pause; L14."""
     store = Store(is_none=True)
