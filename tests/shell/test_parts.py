@@ -261,6 +261,7 @@ ELSEWHERE: Final = {
     ("shell/metrics.py", "listen"): "a thread whose library answers each request by itself",
     ("shell/streams.py", "__init__"): "a thread of six lines, without which nothing could be said of a fault",
     ("shell/adapters/wireguard/process.py", "start"): "waits for a child",
+    ("shell/logs/sender.py", "run"): "one sender: what ends one of its tasks ends its turn",
 }
 BEGINNERS: Final = frozenset(
     {"start_soon", "create_task", "ensure_future", "Thread", "Timer", "call_soon", "call_later", "run_in_executor"}
