@@ -22,13 +22,15 @@ LONGEST_ENCODED: Final = 200_000
 """Bytes of one line as it is sent; the store drops longer ones, and what follows them."""
 
 _PIECE: Final = 30_000  # bytes of text: JSON makes at most six of each, and the fields want some
-_MARK: Final = " …"
+_MARK: Final = " …".encode()
 _BILLION: Final = 1_000_000_000
 _LONGEST_STAMP: Final = 64
 _SECONDS: Final = 19  # of `2026-11-23T11:30:04.877028358+00:00`
-_USUAL: Final = 35
-_DOT: Final = ord(".")
-_SIGNS: Final = b"+-"
+_USUAL: Final = re.compile(
+    rb"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2})\.([0-9]{9})([+-][0-9]{2}:[0-9]{2}) (stdout|stderr) F (.*\S.*)",
+    re.DOTALL,
+)
+"""Nearly every line: whole, and as Podman writes it. Taken apart at once, it takes half of the time."""
 _STREAMS: Final = (b"stdout", b"stderr")
 _NULS: Final = re.compile(rb"\0+")
 
@@ -103,6 +105,14 @@ class Assembler:
     def _encoded(self, line: bytes) -> bytes:
         if b"\0" in line:
             return b"".join(map(self._encoded, _around_nuls(line)))
+        if not self._parts and len(line) <= _PIECE and (usual := _USUAL.fullmatch(line)) is not None:
+            second, fraction, zone, stream, text = usual.groups()
+            seconds = _epoch(second, zone)
+            if seconds is not None and (time_ns := seconds * _BILLION + int(fraction)) > self.last_ns:
+                self.last_ns = time_ns
+                self.lines += 1
+                time = second + b"." + fraction + b"Z" if zone == b"+00:00" else rfc3339(time_ns).encode()
+                return self._object(text, time, stream)
         fields = line.split(b" ", 3)
         if len(fields) != 4 or fields[1] not in _STREAMS or fields[2] not in (b"F", b"P"):
             return self._text(b"stdout", line, self.last_ns) if line.strip() else b""
@@ -116,15 +126,18 @@ class Assembler:
 
     def _text(self, stream: bytes, text: bytes, time_ns: int, *, goes_on: bool = False) -> bytes:
         if len(text) <= _PIECE and not goes_on:
-            return self._line(stream, text.decode("utf-8", "replace"), time_ns) if text.strip() else b""
+            return self._line(stream, text, time_ns) if text.strip() else b""
         pieces = list(_pieces(text))
-        marked = [piece + _MARK for piece in pieces[:-1]] + [pieces[-1] + (_MARK if goes_on else "")]
+        marked = [piece + _MARK for piece in pieces[:-1]] + [pieces[-1] + (_MARK if goes_on else b"")]
         return b"".join(self._line(stream, piece, time_ns) for piece in marked)
 
-    def _line(self, stream: bytes, text: str, time_ns: int) -> bytes:
+    def _line(self, stream: bytes, text: bytes, time_ns: int) -> bytes:
         self.last_ns = next_time(time_ns, self.last_ns)
         self.lines += 1
-        return b'{"_msg":' + self._encode(text) + b',"_time":"' + rfc3339(self.last_ns).encode() + self._ends[stream]
+        return self._object(text, rfc3339(self.last_ns).encode(), stream)
+
+    def _object(self, text: bytes, time: bytes, stream: bytes) -> bytes:
+        return b'{"_msg":' + self._encode(text.decode("utf-8", "replace")) + b',"_time":"' + time + self._ends[stream]
 
 
 def _end(source: Source, stream: bytes) -> bytes:
@@ -148,9 +161,6 @@ def parse_time(stamp: bytes) -> int:
     """Nanoseconds since the epoch of a time as Podman writes it; 0 for anything else."""
     if len(stamp) > _LONGEST_STAMP:
         return 0
-    if len(stamp) == _USUAL and (digits := stamp[20:29]).isdigit() and stamp[19] == _DOT and stamp[29] in _SIGNS:
-        seconds = _epoch(stamp[:19], stamp[29:])  # as Podman writes it, in a third of the time
-        return 0 if seconds is None else seconds * _BILLION + int(digits)
     at = stamp.rfind(b".", _SECONDS, _SECONDS + 1)
     end = _SECONDS if at == -1 else at + 1
     while end < len(stamp) and 0x30 <= stamp[end] <= 0x39:
@@ -172,12 +182,12 @@ def _epoch(second: bytes, zone: bytes) -> int | None:
         return None
 
 
-def _pieces(text: bytes) -> Iterator[str]:
+def _pieces(text: bytes) -> Iterator[bytes]:
     """Cut between characters."""
     at = 0
     while at < len(text) or at == 0:
         end = min(at + _PIECE, len(text))
         while at < end < len(text) and text[end] & 0xC0 == 0x80:
             end -= 1
-        yield text[at:end].decode("utf-8", "replace")
+        yield text[at:end]
         at = max(end, at + 1)

@@ -91,6 +91,23 @@ def test_however_the_bytes_are_cut(size: int) -> None:
     assert out(*chunks) == out(raw)
 
 
+@pytest.mark.parametrize(
+    ("stamp", "time"),
+    [
+        (b"2026-11-23T11:30:04.000000005+00:00", "2026-11-23T11:30:04.000000005Z"),
+        (b"2026-11-23T13:30:04.000000005+02:00", "2026-11-23T11:30:04.000000005Z"),
+        (b"2026-11-23T03:00:04.000000005-08:30", "2026-11-23T11:30:04.000000005Z"),
+        (b"2026-11-23T11:30:04.5Z", "2026-11-23T11:30:04.500000000Z"),
+        (b"2026-11-23T11:30:04+00:00", "2026-11-23T11:30:04.000000000Z"),
+        (b"2026-13-23T11:30:04.000000005+00:00", "1970-01-01T00:00:00.000000001Z"),
+        (b"0001-01-01T00:00:00.000000000+00:00", "1970-01-01T00:00:00.000000001Z"),
+    ],
+)
+def test_a_time_of_any_form(stamp: bytes, time: str) -> None:
+    """In UTC; one that is none is just after the last."""
+    assert out(stamp + b" stdout F x\n")[0]["_time"] == time
+
+
 def test_times_increase() -> None:
     """L45: equal ones, ones that go back, and after a restart."""
     raw = b"".join(a_line(b"x", at=at) for at in (5, 5, 3, 9))
