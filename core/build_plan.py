@@ -14,7 +14,7 @@ from typing import Final, Literal, TypeAlias
 from returns.result import Failure, Result, Success
 
 from core import image
-from core.build_sandbox import BUILDKIT, LOGIN, SECRETS, STORE
+from core.build_sandbox import BUILDKIT, LOGIN, SECRETS, STORE, endpoint_of_registry
 from core.build_source import CHECKOUT, Sees
 from core.rejection import has_control, shown
 
@@ -32,6 +32,7 @@ DIGEST: Final = "digest"
 _RAILPACK_PLAN_FILE: Final = "railpack-plan.json"
 _RAILPACK_SETTING: Final = "RAILPACK_"
 _RUN_ROOT: Final = "/run/build"
+_LOOPBACK: Final = re.compile(r"127(?:\.[0-9]{1,3}){3}")
 _PLATFORM: Final = re.compile(r"[a-z0-9]+/[a-z0-9_]+(?:/[a-z0-9.]+)?")
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 # Railpack's providers act upon what these say (https://railpack.com, languages: Go, PHP); of all others they need the names only, and a
@@ -138,6 +139,14 @@ def layout(dockerfile: str, folder: str, platform: str) -> Result[Layout, str]:
     return Success(Layout(dockerfile, folder.rstrip("/") or ".", platform))
 
 
+def is_plain(registry: str, settings: Settings) -> bool:
+    """Whether a registry may do without TLS: one that the operator names, or one on this server's loopback, as BuildKit has it."""
+    where = endpoint_of_registry(registry, is_insecure=False)
+    host = "" if where is None else where.host
+    is_loopback = host in ("localhost", "::1") or _LOOPBACK.fullmatch(host) is not None
+    return is_loopback or registry in settings.insecure_registries
+
+
 def is_for(platform: str, wanted: str) -> bool:
     """Whether an image for this platform runs on the wanted one; a variant (`linux/arm/v7`) is not told by every registry."""
     return platform.split("/")[:2] == wanted.split("/")[:2]
@@ -155,7 +164,7 @@ def make(asked: Asked, found: Found, host: Host, settings: Settings) -> Result[R
     fault = _fault(builder, found, host, asked.layout)
     if fault is not None:
         return Failure(fault)
-    kitchen = _Kitchen(str(target), asked, host, settings, target.registry in settings.insecure_registries)
+    kitchen = _Kitchen(str(target), asked, host, settings, is_plain(target.registry, settings))
     if builder == "podman":
         return Success(kitchen.by_podman())
     return Success(kitchen.by_dockerfile() if found.dockerfile else kitchen.by_railpack())
@@ -266,7 +275,7 @@ class _Kitchen:
         cache: tuple[str, ...] = ()
         if settings.cache is not None:
             where = image.parse(settings.cache)
-            plain = where is not None and where.registry in settings.insecure_registries
+            plain = where is not None and is_plain(where.registry, settings)
             ref = f"type=registry,ref={settings.cache}" + (",registry.insecure=true" if plain else "")
             cache = (f"--export-cache={ref},mode=max,ignore-error=true", f"--import-cache={ref}")
         argv = (

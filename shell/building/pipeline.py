@@ -130,12 +130,10 @@ class _Running:
 
     async def _network(self, host: Host) -> Network:
         job, settings = self._job, self._workshop.settings
-        target = image.parse(job.image_uri)
-        registries = (
-            settings.insecure_registries if target is None else {target.registry, *settings.insecure_registries}
-        )
+        images = (image.parse(text) for text in (job.image_uri, settings.cache) if text is not None)
+        registries = {*settings.insecure_registries, *(one.registry for one in images if one is not None)}
         named = [
-            build_sandbox.endpoint_of_registry(one, is_insecure=one in settings.insecure_registries)
+            build_sandbox.endpoint_of_registry(one, is_insecure=build_plan.is_plain(one, settings))
             for one in registries
         ]
         named += [build_sandbox.endpoint_of_url(job.source.url), build_sandbox.endpoint_of_url(host.buildkit or "")]
@@ -176,7 +174,7 @@ class _Running:
         assert target is not None, "the plan has parsed it"
         if not is_successful(pushed):
             raise BuildError(self.message(pushed.failure()))
-        insecure = target.registry in self._workshop.settings.insecure_registries
+        insecure = build_plan.is_plain(target.registry, self._workshop.settings)
         found = await build_tools.registry_image(target, insecure, self._workshop.auth_file, self._place.folder)
         if found.digest != pushed.unwrap():
             raise BuildError(

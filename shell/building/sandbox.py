@@ -5,14 +5,15 @@ Either ends with all that it has started when its standard input ends: cancelled
 """
 
 import hashlib
+import itertools
 import os
 import platform
 import shutil
 import socket
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, ip_address
 from pathlib import Path
 from typing import Final
@@ -73,10 +74,10 @@ class Sandbox:
     store: Path
     buildkit: str | None = None
     repository: str | None = None
+    numbers: Iterator[int] = field(default_factory=itertools.count)
 
     async def run(self, command: Command, hear: Output, limit_s: float) -> int:
         """The command's exit status (128 and more: the signal). Raises SandboxError, and AdapterError when nothing can be run."""
-        self.place.why.unlink(missing_ok=True)
         order, argv = await anyio.to_thread.run_sync(self._order, command)
         if _SYSTEMD.is_dir():
             await answer(Child(build_sandbox.slice_weights(self.limits), self.place.folder, {}, _RESOLVE_S))
@@ -95,6 +96,7 @@ class Sandbox:
 
     def _order(self, command: Command) -> tuple[Order, tuple[str, ...]]:
         place, name = self.place, _name(self.place.folder)
+        place.why.unlink(missing_ok=True)
         tool = shutil.which(command.argv[0]) or command.argv[0]
         binds = [
             (path, inside, False) for path, inside in build_sandbox.read_only(os.environ).items() if Path(path).exists()
@@ -135,7 +137,8 @@ class Sandbox:
         )
         supervisor = (sys.executable, "-P", "-m", "shell.building.supervisor")
         if _SYSTEMD.is_dir():
-            return order, (*build_sandbox.unit(self.limits, f"techulus-{name}"), *supervisor)
+            unit = f"techulus-{name}-{next(self.numbers)}"  # the one before may not be forgotten yet
+            return order, (*build_sandbox.unit(self.limits, unit), *supervisor)
         groups = build_sandbox.groups(self.limits, name, is_unified=_is_unified())
         made = [(folder, dict(settings)) for folder, settings in groups.made]
         return replace(order, groups=made, joined=list(groups.joined)), supervisor

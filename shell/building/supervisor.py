@@ -13,7 +13,6 @@ pid_namespaces(7): when the first process in it ends, everything in it does. Imp
 import json
 import os
 import select
-import shutil
 import signal
 import socket
 import subprocess
@@ -147,7 +146,7 @@ def _remove(order: Order) -> None:
     for number, path in enumerate(order.doomed):
         with suppress(OSError):
             Path(path).rename(trash / str(number))
-    shutil.rmtree(trash, ignore_errors=True)
+    usage.remove(order.trash)
 
 
 def _end_input(number: int, frame: object) -> None:

@@ -6,7 +6,6 @@ written by anybody: it is never opened through a link.
 
 import hashlib
 import os
-import shutil
 import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -19,6 +18,7 @@ from core.build_plan import RAILPACK_PLAN, Found, Layout
 from core.build_record import Record
 from core.build_sandbox import USER
 from core.build_source import CHECKOUT
+from shell.building import usage
 from shell.log import logger
 from shell.state_file import Format, StateFile
 
@@ -117,7 +117,9 @@ def make_guests_folder(path: Path) -> None:
 
 def remove_folder(folder: Path) -> None:
     """Remove a folder; what cannot be removed is said, and tried again at the next start."""
-    shutil.rmtree(folder, onerror=_complain)
+    why = usage.remove(str(folder))
+    if why:
+        logger().warning("build folder not removed", path=str(folder), why=why, then="tried again at the next start")
 
 
 def left_over(top: Path) -> Iterator[tuple[Path, Record | None]]:
@@ -137,8 +139,3 @@ def _write(path: Path, content: bytes) -> None:
 def _is_inside(path: Path, top: Path) -> bool:
     """Whether a path stays within a folder once its links are followed. (`Path.resolve` would raise for links in a circle.)"""
     return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(top))
-
-
-def _complain(_: object, path: str, error: tuple[type[BaseException], BaseException, object]) -> None:
-    if not isinstance(error[1], FileNotFoundError):
-        logger().warning("build folder not removed", path=path, why=str(error[1]), then="tried again at the next start")

@@ -15,6 +15,7 @@ CORE, SHELL = ROOT / "core", ROOT / "shell"
 TAKEN = {"str", "bytes", "Json", "Object"}  # what a parameter that is walked has in its annotation
 SMALLEST, LARGEST = 4_000, 8_000
 LISTED = {name.partition(",")[0] for name in PARSERS}
+TRIES = 3
 ROUGHLY = 3.0  # what takes a moment scatters; what is quadratic has 4
 
 # Functions that take text or JSON values and are fed by others of the core or by options, with what was checked already.
@@ -28,7 +29,7 @@ INNER = {
     "build_failure": ("CommandOutput.interrupted",),
     "registry_fault": ("explain",),
     "build_output": ("LastWords.append", "shorten"),  # beside `Lines.feed`
-    "build_plan": ("secrets_hash", "layout", "is_for"),  # beside `make`
+    "build_plan": ("secrets_hash", "layout", "is_for", "is_plain"),  # beside `make`
     "build_sandbox": ("endpoint_of_registry", "endpoint_of_url", "proxies", "environment", "read_only", "groups", "unit"),
     "build_source": ("git_config", "git_environment", "commit_fault"),
     "build_versions": ("parse_version", "refuse_railpack", "worker_networks"),  # beside the other two
@@ -159,5 +160,9 @@ def test_there_is_a_family_for_every_parser() -> None:
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda one: f"{one.parser}: {one.name}")
 def test_no_family_grows_too_fast(family: Family) -> None:
     """L55: here one doubling that takes a moment. (`make growth` goes up to a million, and allows 2.4 times.)"""
-    found = measure(family, LARGEST, SMALLEST, ROUGHLY)
-    assert found.met, str(found)
+    tries = [measure(family, LARGEST, SMALLEST, ROUGHLY)]
+    while (
+        not tries[-1].met and len(tries) < TRIES
+    ):  # a busy machine makes one of a thousand look so; what is quadratic looks so each time
+        tries.append(measure(family, LARGEST, SMALLEST, ROUGHLY))
+    assert tries[-1].met, str(tries[-1])

@@ -187,6 +187,21 @@ def test_insecure_registries_are_named_one_by_one() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("registry", "is_plain"),
+    [
+        ("127.0.0.1:5055", True),
+        ("localhost", True),
+        ("[::1]:5000", True),
+        ("127.example.org", False),
+        ("r.example", False),
+    ],
+)
+def test_a_registry_on_loopback(registry: str, is_plain: bool) -> None:
+    """BuildKit pushes there without TLS, so whoever confirms it must ask without."""
+    assert build_plan.is_plain(registry, SETTINGS) is is_plain
+
+
 def test_logins() -> None:
     """Each tool is told in its own way where they are, and none on its command line."""
     env = dict(recipe(settings=replace(SETTINGS, auth_file="/d/auth.json")).commands[0].env)

@@ -10,6 +10,7 @@ from core.build_plan import WHOLE, Found
 from core.build_record import Record
 from core.build_sandbox import USER
 from core.build_source import CHECKOUT
+from shell.building import usage
 from shell.building.workplace import Workplace, left_over
 
 
@@ -89,3 +90,18 @@ def test_clearing_keeps_the_record(place: Workplace) -> None:
     place.remove()
     place.remove()
     assert list(left_over(place.folder.parent)) == []
+
+
+def test_a_tree_without_end_is_removed(place: Workplace) -> None:
+    """L68: a build may nest folders as deep as it likes; their path is then too long for any single call."""
+    before = Path.cwd()
+    try:
+        os.chdir(place.guest)
+        for _ in range(3_000):
+            Path("d").mkdir()
+            os.chdir("d")
+    finally:
+        os.chdir(before)
+    assert usage.Disk([str(place.guest)], 1024**2).fault() == "it wrote more than 1 MiB (--build-disk-mib)"
+    place.remove()
+    assert not place.folder.exists()
