@@ -261,6 +261,7 @@ ELSEWHERE: Final = {
     ("shell/metrics.py", "listen"): "a thread whose library answers each request by itself",
     ("shell/streams.py", "__init__"): "a thread of six lines, without which nothing could be said of a fault",
     ("shell/adapters/wireguard/process.py", "start"): "waits for a child",
+    ("shell/building/relaying.py", "start"): "one command of a build, in a program of its own",
     ("shell/logs/sender.py", "run"): "one sender: what ends one of its tasks ends its turn",
 }
 BEGINNERS: Final = frozenset(
