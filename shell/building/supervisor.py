@@ -94,11 +94,12 @@ def main() -> int:
         network = _begin(order, here, outer)
         return _to_the_end(order, outer, watch)
     finally:
-        with suppress(ProcessLookupError):
-            os.kill(outer, signal.SIGKILL)
+        with suppress(ProcessLookupError):  # its number may be another's by now
+            signal.pidfd_send_signal(watch, signal.SIGKILL)
         if network is not None:
             network.kill()
             network.wait()
+        usage.leave(order.joined)
 
 
 def _begin(order: Order, link: socket.socket, outer: int) -> subprocess.Popen[bytes] | None:

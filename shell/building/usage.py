@@ -27,6 +27,14 @@ def enter(groups: list[tuple[str, dict[str, str]]], joined: list[str]) -> None:
         Path(folder, "cgroup.procs").write_text(str(os.getpid()))
 
 
+def leave(joined: list[str]) -> None:
+    """Go out of the groups, and remove those that are empty then."""
+    for folder in joined:
+        with suppress(OSError):
+            Path(folder).parent.parent.joinpath("cgroup.procs").write_text(str(os.getpid()))
+            Path(folder).rmdir()
+
+
 def memory_fault() -> str:
     """Why a process of this group was killed, if one was for want of memory."""
     killed = _counted("memory", ("memory.events", "memory.oom_control"), "oom_kill")

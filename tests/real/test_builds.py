@@ -147,13 +147,11 @@ def test_killed_while_it_builds(
     builder.kill()
     wait_for(lambda: not _sleepers(), _PATIENCE_S, "the build's own command to end")
     wait_for(lambda: not _contents(builder), _PATIENCE_S, "what it has written to go")
+    wait_for(lambda: not _groups(folders), _PATIENCE_S, "its control groups to go")
     builder.start()
     wait_for(lambda: _row_of(plane, made["id"])["status"] == "failed", _PATIENCE_S, "the failure")
     assert "restarted" in _row_of(plane, made["id"])["error"]
     wait_for(lambda: not _folders(builder), _PATIENCE_S, "the folder to go")
-    assert not [
-        one for folder in folders for one in Path("/sys/fs/cgroup").glob(f"*/techulus-builds/{sandbox._name(folder)}")
-    ]
     assert builder.stop() == 0
 
 
@@ -233,6 +231,12 @@ def _contents(agent: Agent) -> list[str]:
         for one in (folder / "guest", folder / "secrets", folder / "git")
         if one.exists()
     ]
+
+
+def _groups(folders: list[Path]) -> list[Path]:
+    """The control groups of the builds in these folders."""
+    names = [sandbox._name(folder) for folder in folders]
+    return [one for name in names for one in Path("/sys/fs/cgroup").glob(f"*/techulus-builds/{name}")]
 
 
 def _sleepers() -> list[str]:
