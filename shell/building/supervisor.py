@@ -30,6 +30,7 @@ IDS: Final = 65_536
 _SIGNALLED: Final = 128
 _NOT_FOUND: Final = 127
 _LOOK_S: Final = 0.5
+_BEGIN_S: Final = 60.0  # for one step of making a sandbox; each takes a fraction of a second
 _READY: Final = b"ready"
 _WORD: Final = 16
 _GO: Final = b"go"
@@ -186,6 +187,9 @@ def _network(pid: int) -> subprocess.Popen[bytes]:
         raise OSError(0, "slirp4netns is not installed") from None
     os.close(ready)
     os.close(until)
+    ready_now, _, _ = select.select([told], [], [], _BEGIN_S)
+    if not ready_now:
+        child.kill()
     if not os.read(told, 1):
         raise OSError(0, f"slirp4netns ended with exit status {child.wait()}")
     os.close(told)
@@ -220,9 +224,12 @@ def _set_rules(rules: str) -> None:
             text=True,
             check=True,
             capture_output=True,
+            timeout=_BEGIN_S,
         )
     except FileNotFoundError:
         raise OSError(0, "iptables is not installed") from None
+    except subprocess.TimeoutExpired as error:
+        raise OSError(0, f"iptables-restore took longer than {_BEGIN_S:.0f} s") from error
     except subprocess.CalledProcessError as error:
         raise OSError(0, f"iptables-restore: {str(error.stderr).strip()}") from error
 

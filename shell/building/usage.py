@@ -81,12 +81,14 @@ def _size_bytes(folders: list[str]) -> int:
     """What they have on the disk; du(1) and rm(1) take trees of any depth, which a build may make."""
     argv = ("du", "--summarize", "--total", "--block-size=1", "--", *filter(os.path.isdir, folders))
     said = subprocess.run(argv, capture_output=True, text=True, check=False).stdout  # noqa: S603 - words of our own
-    return int(said.splitlines()[-1].split()[0]) if said else 0
+    if not said:
+        raise OSError(0, "du says nothing of how much the build has written")
+    return int(said.splitlines()[-1].split()[0])
 
 
 def remove(folder: str) -> str:
     """Remove a folder and all in it; what went wrong, if something did."""
-    done = subprocess.run(("rm", "-rf", "--", folder), capture_output=True, text=True, check=False)  # noqa: S603, S607
+    done = subprocess.run(("rm", "-rf", "--", folder), capture_output=True, text=True, check=False)  # noqa: S603, S607 - no shell; found where this server has its tools
     return done.stderr.strip()[-_LONGEST_COMPLAINT:]
 
 
