@@ -133,12 +133,21 @@ def _to_the_end(order: Order, outer: int, watch: int) -> int:
             _kill(outer)
             _remove(order)
             return _SIGNALLED + signal.SIGKILL
-        reason = disk.fault() or usage.too_many_processes()
+        reason = _bound_passed(disk)
     status = _kill(outer) if reason else _code(os.waitpid(outer, 0)[1])
-    reason = reason or (usage.memory_fault() if status else "")
+    if status:  # it may have ended before a bound that it met was seen
+        reason = reason or usage.memory_fault() or usage.too_many_processes()
     if reason:
         Path(order.why).write_text(reason)
     return status
+
+
+def _bound_passed(disk: usage.Disk) -> str:
+    """Why the build has to end, if it does. Whoever looks is bound, too: du(1) may be the process that is one too many."""
+    try:
+        return usage.too_many_processes() or disk.fault()
+    except BlockingIOError:
+        return usage.too_many_processes() or "no process could be started to see how much it has written"
 
 
 def _remove(order: Order) -> None:
