@@ -92,8 +92,8 @@ async def _build(shop: pipeline.Workshop, job: Job) -> str:
 
 
 async def _end_on_signal(build: anyio.CancelScope) -> None:
-    """A terminal that is closed, a service manager: as Ctrl-C, which anyio sees to itself."""
-    numbers = (signal.SIGTERM, signal.SIGHUP)
+    """Ctrl-C, a service manager, a terminal that is closed."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     ends = [one for one in numbers if signal.getsignal(one) is not signal.SIG_IGN]  # which nohup does
     with anyio.open_signal_receiver(*ends) as signals:
         async for _ in signals:
