@@ -13,6 +13,7 @@ pid_namespaces(7): when the first process in it ends, everything in it does. Imp
 import json
 import os
 import select
+import shutil
 import signal
 import socket
 import subprocess
@@ -31,6 +32,7 @@ _SIGNALLED: Final = 128
 _NOT_FOUND: Final = 127
 _LOOK_S: Final = 0.5
 _BEGIN_S: Final = 60.0  # for one step of making a sandbox; each takes a fraction of a second
+_LONGEST_WORDS: Final = 1000
 _READY: Final = b"ready"
 _WORD: Final = 16
 _GO: Final = b"go"
@@ -183,25 +185,30 @@ def _network(pid: int) -> subprocess.Popen[bytes]:
         "--enable-sandbox",
         "--enable-seccomp",
     )
-    argv = ("slirp4netns", *flags, f"--ready-fd={ready}", f"--exit-fd={until}", str(pid), "tap0")
-    try:
-        child = subprocess.Popen(  # noqa: S603 - words of our own
-            argv,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            pass_fds=(ready, until),
-        )
-    except FileNotFoundError:
-        raise OSError(0, "slirp4netns is not installed") from None
+    # It makes a root of its own, which no kernel allows where mounts are shared, as systemd has them, and /tmp is one.
+    own_mounts = ("unshare", "--mount", "--propagation=slave", "--")
+    argv = (*own_mounts, "slirp4netns", *flags, f"--ready-fd={ready}", f"--exit-fd={until}", str(pid), "tap0")
+    if shutil.which("slirp4netns") is None:
+        raise OSError(0, "slirp4netns is not installed")
+    words = os.memfd_create("words")
+    child = subprocess.Popen(  # noqa: S603 - words of our own
+        argv,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=words,
+        pass_fds=(ready, until),
+    )
     os.close(ready)
     os.close(until)
     ready_now, _, _ = select.select([told], [], [], _BEGIN_S)
     if not ready_now:
         child.kill()
     if not os.read(told, 1):
-        raise OSError(0, f"slirp4netns ended with exit status {child.wait()}")
+        status = child.wait()
+        said = " ".join(os.pread(words, _LONGEST_WORDS, 0).decode("utf-8", "replace").split())
+        raise OSError(0, f"slirp4netns ended with exit status {status}: {said}")
     os.close(told)
+    os.close(words)
     return child
 
 

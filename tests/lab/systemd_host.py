@@ -30,7 +30,8 @@ cgroup_manager = "cgroupfs"
 """
 
 # $1 the folder, $2 the tree, $3 what is seen as /mnt, $4 the control group's name. First in groups of its own, then in a namespace in
-# which these are the roots: so systemd and the container runtimes find the paths that they would find on a machine.
+# which these are the roots: so systemd and the container runtimes find the paths that they would find on a machine. Mounts are shared with
+# services that have a view of their own, which systemd does on machines and not in containers.
 _GROUPS: Final = """\
 set -e
 for procs in /sys/fs/cgroup/cgroup.procs /sys/fs/cgroup/*/cgroup.procs; do
@@ -88,6 +89,7 @@ cd "$root"
 mkdir -p .old
 pivot_root . .old
 umount -l /.old
+mount --make-rshared /
 exec env -i container=podman PATH=/usr/sbin:/usr/bin:/sbin:/bin /sbin/init
 """
 
