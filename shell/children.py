@@ -53,6 +53,14 @@ def environment(added: Mapping[str, str]) -> dict[str, str]:
     return {"LC_ALL": "C.UTF-8", **passed, **added}
 
 
+def is_beside(pid: int) -> bool:
+    """Whether a process has this one's network and root folder; if not, it is a container's, or a simulated server's, with equal paths.
+
+    Mount namespaces are not compared: each start of a hardened service gets another, of the same files. Raises OSError when it has ended.
+    """
+    return _surroundings(f"{pid}") == _surroundings("thread-self")
+
+
 async def run(child: Child, output: Output) -> int:
     """Run to the end and give the exit status (negative: the signal). Both streams go to `output`, in their order.
 
@@ -101,6 +109,11 @@ async def answer(child: Child) -> tuple[int, str]:
 
     status = await run(child, keep)
     return status, bytes(kept[:_SMALL]).decode("utf-8", "replace").strip()
+
+
+def _surroundings(process: str) -> tuple[int, ...]:
+    network, root = (Path(f"/proc/{process}/{what}").stat() for what in ("ns/net", "root"))
+    return network.st_dev, network.st_ino, root.st_dev, root.st_ino
 
 
 async def _to_the_end(process: anyio.abc.Process, output: Output) -> int:

@@ -20,6 +20,7 @@ from typing import Final
 import anyio
 import psutil
 
+from shell import children
 from shell.adapters.caddy.admin import COMPONENT, UNIX
 from shell.failure import AdapterError
 
@@ -155,16 +156,9 @@ class Child:
     def _is_ours(self, process: psutil.Process) -> bool:
         try:
             command = process.cmdline()
-            return command[1:] == ["run", "--config", str(self.config)] and _namespaces(
-                f"{process.pid}"
-            ) == _namespaces("thread-self")
+            return command[1:] == ["run", "--config", str(self.config)] and children.is_beside(process.pid)
         except (psutil.NoSuchProcess, psutil.AccessDenied, OSError):
             return False
-
-
-def _namespaces(process: str) -> tuple[str, ...]:
-    # A container or a simulated server on this machine may have a Caddy with the same paths, which is not ours.
-    return tuple(str(Path(f"/proc/{process}/ns/{kind}").readlink()) for kind in ("mnt", "net"))
 
 
 def _found(binary: str) -> str:

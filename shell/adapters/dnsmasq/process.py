@@ -17,6 +17,7 @@ from typing import Final, Protocol
 import psutil
 
 from core import dnsmasq
+from shell import children
 from shell.adapters.dnsmasq import files
 from shell.failure import AdapterError
 
@@ -165,12 +166,7 @@ def _is_ours(process: psutil.Process, binary: str, configuration_prefix: str) ->
             len(command) == len(wanted)
             and command[0] == wanted[0]
             and command[1].startswith(wanted[1])
-            and _namespaces(f"{process.pid}") == _namespaces("thread-self")
+            and children.is_beside(process.pid)
         )
-    except (psutil.NoSuchProcess, psutil.AccessDenied, FileNotFoundError, ProcessLookupError):
+    except (psutil.NoSuchProcess, psutil.AccessDenied, OSError):
         return False
-
-
-def _namespaces(process: str) -> tuple[str, ...]:
-    # A container or a simulated server on this machine may have a dnsmasq with the same paths, which is not ours.
-    return tuple(str(Path(f"/proc/{process}/ns/{kind}").readlink()) for kind in ("mnt", "net"))

@@ -16,6 +16,7 @@ from typing import Final
 
 import psutil
 
+from shell import children
 from shell.adapters.wireguard.failures import COMPONENT
 from shell.adapters.wireguard.userspace import SOCKETS, listens
 from shell.failure import AdapterError
@@ -85,10 +86,6 @@ def _is_ours(process: psutil.Process, binary: str, interface: str) -> bool:
     try:
         command = process.cmdline()
         matches = len(command) == 3 and Path(command[0]).name == Path(binary).name and command[1:] == ["-f", interface]
-        return matches and _namespaces(f"{process.pid}") == _namespaces("self")
-    except (psutil.NoSuchProcess, psutil.AccessDenied, FileNotFoundError, ProcessLookupError):
+        return matches and children.is_beside(process.pid)
+    except (psutil.NoSuchProcess, psutil.AccessDenied, OSError):
         return False
-
-
-def _namespaces(process: str) -> tuple[str, ...]:
-    return tuple(str(Path(f"/proc/{process}/ns/{kind}").readlink()) for kind in ("mnt", "net"))
