@@ -8,10 +8,12 @@ without a newline is a line of its own.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
+from itertools import groupby
+from operator import lt
 from typing import Final, TypeAlias
 
 import msgspec
@@ -27,15 +29,22 @@ _BILLION: Final = 1_000_000_000
 _LONGEST_STAMP: Final = 64
 _SECONDS: Final = 19  # of `2026-11-23T11:30:04.877028358+00:00`
 _USUAL: Final = re.compile(
-    rb"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2})\.([0-9]{9})([+-][0-9]{2}:[0-9]{2}) (stdout|stderr) F (.*\S.*)",
-    re.DOTALL,
+    r"^([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{9})\+00:00 (stdout|stderr) F (.*)\n", re.MULTILINE
 )
-"""Nearly every line: whole, and as Podman writes it. Taken apart at once, it takes half of the time."""
+"""Nearly every line: whole, and as Podman writes it. Many taken apart at once take a fifth of the time."""
+_BLANK: Final = " \t\n\r\x0b\x0c"
+_LONGEST_USUAL: Final = _PIECE // 4  # characters, each of four bytes at most
 _STREAMS: Final = (b"stdout", b"stderr")
 _NULS: Final = re.compile(rb"\0+")
 
 Begun: TypeAlias = tuple[tuple[str, bytes], ...]
 """Stream and text of lines that are not at their end, each shorter than a piece."""
+
+
+class _Line(msgspec.Struct, gc=False):
+    msg: str = msgspec.field(name="_msg")
+    time: str = msgspec.field(name="_time")
+    stream: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +70,7 @@ class Assembler:
         self._left = b""
         self._held_bytes = 0
         self._parts = {name: text for stream, text in begun if (name := stream.encode("utf-8", "replace")) in _STREAMS}
-        self._encode = msgspec.json.Encoder().encode
+        self._encoder = msgspec.json.Encoder()
         self._ends = {stream: _end(source, stream) for stream in _STREAMS}
 
     @property
@@ -80,11 +89,50 @@ class Assembler:
         self._held_bytes = (self._held_bytes if at == -1 else 0) + len(chunk) - at - 1
         if b"\0" in chunk:
             chunk = self._shortened(chunk)
-        *whole, self._left = (self._left + chunk).split(b"\n")
+        chunk = self._left + chunk
+        at = chunk.rfind(b"\n") + 1
+        whole, self._left = chunk[:at], chunk[at:]
+        found = self._usual(whole)
+        if found is None:
+            found = b"".join(map(self._encoded, whole.split(b"\n")[:-1]))
         if len(self._left) > _PIECE * 4:  # no line of Podman's is that long: its parts are a few KiB
-            whole.append(self._left)
+            found += self._encoded(self._left)
             self._left, self._held_bytes = b"", 0
-        return b"".join(map(self._encoded, whole))
+        return found
+
+    def _usual(self, block: bytes) -> bytes | None:
+        """The lines of a block, when each is as Podman writes nearly all. None when one is not: then none has been taken."""
+        if self._parts or b"\0" in block:
+            return None
+        text = block.decode("utf-8", "replace")
+        found = _USUAL.findall(text)
+        if len(found) != text.count("\n"):
+            return None
+        found = [one for one in found if one[2].strip(_BLANK)]
+        if not found:
+            return b""
+        stamps, streams, texts = zip(*found, strict=True)
+        if max(map(len, texts)) > _LONGEST_USUAL or not all(map(_is_time, {stamp[:_SECONDS] for stamp in stamps})):
+            return None
+        lines = self._encoder.encode_lines(list(map(_Line, texts, self._times(stamps), streams)))
+        self.lines += len(found)
+        for stream in {*streams}:
+            lines = lines.replace(f'","stream":"{stream}"}}\n'.encode(), self._ends[stream.encode()])
+        return lines
+
+    def _times(self, stamps: tuple[str, ...]) -> Iterable[str]:
+        """Each later than the one before; Podman gives what it reads at once the same time."""
+        first, last = _time_ns(stamps[0]), _time_ns(stamps[-1])
+        if first > self.last_ns and all(map(lt, stamps, stamps[1:])):
+            self.last_ns = last
+            return map("{}Z".format, stamps)
+        made: list[str] = []
+        for stamp, same in groupby(stamps):
+            time_ns = next_time(_time_ns(stamp), self.last_ns)
+            count = len([*same])
+            made += map(rfc3339, range(time_ns, time_ns + count))
+            self.last_ns = time_ns + count - 1
+        return made
 
     def _shortened(self, chunk: bytes) -> bytes:
         """With one NUL byte for each run of them, so that a block of any size takes no memory."""
@@ -105,14 +153,6 @@ class Assembler:
     def _encoded(self, line: bytes) -> bytes:
         if b"\0" in line:
             return b"".join(map(self._encoded, _around_nuls(line)))
-        if not self._parts and len(line) <= _PIECE and (usual := _USUAL.fullmatch(line)) is not None:
-            second, fraction, zone, stream, text = usual.groups()
-            seconds = _epoch(second, zone)
-            if seconds is not None and (time_ns := seconds * _BILLION + int(fraction)) > self.last_ns:
-                self.last_ns = time_ns
-                self.lines += 1
-                time = second + b"." + fraction + b"Z" if zone == b"+00:00" else rfc3339(time_ns).encode()
-                return self._object(text, time, stream)
         fields = line.split(b" ", 3)
         if len(fields) != 4 or fields[1] not in _STREAMS or fields[2] not in (b"F", b"P"):
             return self._text(b"stdout", line, self.last_ns) if line.strip() else b""
@@ -134,10 +174,8 @@ class Assembler:
     def _line(self, stream: bytes, text: bytes, time_ns: int) -> bytes:
         self.last_ns = next_time(time_ns, self.last_ns)
         self.lines += 1
-        return self._object(text, rfc3339(self.last_ns).encode(), stream)
-
-    def _object(self, text: bytes, time: bytes, stream: bytes) -> bytes:
-        return b'{"_msg":' + self._encode(text.decode("utf-8", "replace")) + b',"_time":"' + time + self._ends[stream]
+        encoded = self._encoder.encode(text.decode("utf-8", "replace"))
+        return b'{"_msg":' + encoded + b',"_time":"' + rfc3339(self.last_ns).encode() + self._ends[stream]
 
 
 def _end(source: Source, stream: bytes) -> bytes:
@@ -168,6 +206,15 @@ def parse_time(stamp: bytes) -> int:
     fraction = stamp[at + 1 : end] if at != -1 else b""
     seconds = _epoch(stamp[:_SECONDS], stamp[end:])
     return 0 if seconds is None else seconds * _BILLION + int((fraction + b"000000000")[:9])
+
+
+def _time_ns(stamp: str) -> int:
+    """Of a time in UTC with nanoseconds, which `_is_time`."""
+    return (_epoch(stamp[:_SECONDS].encode(), b"") or 0) * _BILLION + int(stamp[_SECONDS + 1 :])
+
+
+def _is_time(second: str) -> bool:
+    return _epoch(second.encode(), b"") is not None
 
 
 @lru_cache(maxsize=64)

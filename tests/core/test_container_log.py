@@ -1,12 +1,14 @@
 """`core.container_log`: Podman's files to lines, none lost, none too long, with times that increase."""
 
 import json
+import re
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from core import container_log
 from core.container_log import LONGEST_ENCODED, Assembler, Source, parse_time
 
 SOURCE = Source("d", "s")
@@ -167,6 +169,35 @@ def test_a_crash_at_any_byte_loses_nothing(lines: list[tuple[bytes, bytes, int]]
     before = first.feed(raw[:cut])
     again = Assembler(SOURCE, first.last_ns, first.begun).feed(raw[cut - first.held_bytes :])
     assert [json.loads(line) for line in (before + again).splitlines()] == out(raw)
+
+
+TEXTS = st.sampled_from(
+    [b"a", b"", b" \t", b"\xc2\xa0", b'say "no" \\ \x01\x1b', b"caf\xc3\xa9", b"torn \xe2\x82", b"x" * 8000, b"\r"]
+)
+ODD = st.sampled_from(
+    [b"", b"no line of Podman's\n", a_line(b"p", kind=b"P"), b"\0", AT.replace(b"+00", b"+01") % 2 + b" stdout F z\n"]
+)
+
+
+@given(
+    st.lists(st.tuples(TEXTS, st.sampled_from([b"stdout", b"stderr"]), st.integers(0, 3))),
+    st.integers(0, 3),
+    ODD,
+    st.sampled_from([b"2026-11-23", b"2026-13-23", b"1969-01-01", b"9999-12-31"]),
+)
+def test_many_at_once_are_the_same_lines(
+    lines: list[tuple[bytes, bytes, int]], last: int, odd: bytes, day: bytes
+) -> None:
+    """Whether they are taken apart together or one by one, as they are when one of them is unusual."""
+    raw = b"".join(a_line(text, stream, at=at) for text, stream, at in lines).replace(b"2026-11-23", day) + odd
+    last_ns = parse_time(AT % last)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(container_log, "_USUAL", re.compile("(?!)"))
+        one_by_one = Assembler(SOURCE, last_ns)
+        expected = one_by_one.feed(raw)
+    together = Assembler(SOURCE, last_ns)
+    assert together.feed(raw) == expected
+    assert (together.last_ns, together.lines) == (one_by_one.last_ns, one_by_one.lines)
 
 
 @given(st.lists(st.binary(), max_size=10))
