@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from benchmarks import check, in_process, results
+from benchmarks import access_log, check, in_process, results
 from benchmarks.figures import Figure
 
 KEY = ("parse", 100)
@@ -43,9 +43,21 @@ def test_the_best_of_three_runs_counts(
 
     monkeypatch.setattr(results, "recorded", lambda: {"in_process": [a_figure(1.0)]})
     monkeypatch.setattr(in_process, "run", run)
+    monkeypatch.setattr(access_log, "main", list)
     assert check.main() == status
     assert len(runs) - len(left) == made
     assert capsys.readouterr().out.endswith(f"1 ratios measured, {status} not as recorded\n")
+
+
+def test_a_line_of_the_access_log_has_a_goal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Missed three times, it is told."""
+    monkeypatch.setattr(results, "recorded", lambda: {"in_process": [a_figure(1.0)]})
+    monkeypatch.setattr(in_process, "run", lambda sizes: [a_figure(1.0)])
+    monkeypatch.setattr(access_log, "main", lambda: [Figure("a line", "json.loads", None, 2.1, 1.0, 2.0)])
+    assert check.main() == 1
+    assert "a line" in capsys.readouterr().out
 
 
 def test_the_record_is_of_both_small_sizes() -> None:
