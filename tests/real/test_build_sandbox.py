@@ -2,13 +2,15 @@
 
 import http.server
 import os
+import socket
 import subprocess
 import threading
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import ClassVar
 
 import anyio
 import pytest
@@ -95,19 +97,38 @@ class _Page(http.server.BaseHTTPRequestHandler):
         """Quiet."""
 
 
+class _Guide(_Page):
+    """Sends whoever asks for `/HOST:PORT` there."""
+
+    asked: ClassVar[set[str]] = set()
+
+    def do_GET(self) -> None:
+        self.asked.add(self.path)
+        self.send_response(302)
+        self.send_header("Location", f"http:/{self.path}/page")
+        self.end_headers()
+
+
+@contextmanager
+def serving(host: str, pages: type[_Page]) -> Iterator[str]:
+    """Where these pages are."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    kind = type("Server", (http.server.ThreadingHTTPServer,), {"address_family": family})
+    with kind((host, 0), pages) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"{f'[{host}]' if family == socket.AF_INET6 else host}:{server.socket.getsockname()[1]}"
+        server.shutdown()
+
+
 @pytest.fixture
 def addresses(private_network: None) -> Iterator[dict[str, str]]:
     """Servers of this host: on loopback, at a cloud's metadata address, in the mesh, at an address of its own on an odd port."""
     links = ("ip link add bench0 type bridge", "ip link set bench0 up")
     for words in (*links, *(f"ip addr add {one}/32 dev bench0" for one in (METADATA, MESH, NEIGHBOUR))):
         subprocess.run(words.split(), check=True)
-    servers = [http.server.ThreadingHTTPServer((one, 0), _Page) for one in ("127.0.0.1", METADATA, MESH, NEIGHBOUR)]
-    for one in servers:
-        threading.Thread(target=one.serve_forever, daemon=True).start()
-    yield {host: f"{host}:{port}" for host, port in (one.socket.getsockname() for one in servers)}
-    for one in servers:
-        one.shutdown()
-        one.server_close()
+    with ExitStack() as running:
+        hosts = ("127.0.0.1", "::1", METADATA, MESH, NEIGHBOUR)
+        yield {one: running.enter_context(serving(one, _Page)) for one in hosts}
     subprocess.run(["ip", "link", "del", "bench0"], check=True)
 
 
@@ -154,7 +175,7 @@ async def test_a_known_hole_of_buildah(bench: Bench, registry: Registry, tmp_pat
     assert not _planted()
 
 
-@pytest.mark.parametrize("where", ["127.0.0.1", METADATA, MESH, NEIGHBOUR])
+@pytest.mark.parametrize("where", ["127.0.0.1", "::1", METADATA, MESH, NEIGHBOUR])
 async def test_an_address_of_the_host(bench: Bench, registry: Registry, addresses: dict[str, str], where: str) -> None:
     """By the builder itself and by a step of the build; the build fails, with the reason."""
     url = f"http://{addresses[where]}/page"
@@ -162,6 +183,20 @@ async def test_an_address_of_the_host(bench: Bench, registry: Registry, addresse
     assert "connection refused" in why
     why = await bench.failure(f"FROM {registry.offer('web')}\nRUN wget -O - {url}\n")
     assert "building failed" in why
+    assert MARK not in "\n".join(bench.lines)
+
+
+async def test_who_is_sent_on_to_an_address_of_the_host(
+    bench: Bench, registry: Registry, addresses: dict[str, str]
+) -> None:
+    """By a server that a build may ask: here one that was named as a registry."""
+    with serving("127.0.0.1", _Guide) as guide:
+        named = frozenset({registry.address, guide})
+        bench.workshop = replace(bench.workshop, settings=replace(bench.workshop.settings, insecure_registries=named))
+        for where in ("127.0.0.1", METADATA):
+            base = f"FROM {registry.offer('web')}\n"
+            assert "connection refused" in await bench.failure(f"{base}ADD http://{guide}/{addresses[where]} /page\n")
+            assert f"/{addresses[where]}" in _Guide.asked
     assert MARK not in "\n".join(bench.lines)
 
 
