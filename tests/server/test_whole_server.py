@@ -1,6 +1,8 @@
 """A whole server: kernel WireGuard, one control group hierarchy, crun, Podman's own timers; a proxy from installation to its end."""
 
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -56,6 +58,23 @@ def disk(folder: Path, bundle: Bundle) -> Path:
     for one in IMAGES:
         (folder / "root/root" / f"{one.name}.tar").write_bytes(one.archive.read_bytes())
     return folder / "root"
+
+
+def load_images(server: VmServer) -> None:
+    """Before there is an agent: what it misses at first, it looks for again with growing pauses."""
+    for one in IMAGES:
+        server.run(f"podman load --quiet --input /root/{one.name}.tar && podman tag {one.reference} {reference(one)}")
+
+
+@contextmanager
+def told(server: VmServer) -> Iterator[None]:
+    """A failure within tells what the server ran and said by then."""
+    try:
+        yield
+    except Exception as error:
+        for command in ("uptime", "podman ps --all", f"journalctl --no-pager --unit {UNIT} --lines 60"):
+            error.add_note(f"{command}:\n{server.ask(command)[1]}")
+        raise
 
 
 def install(server: VmServer, plane: Plane) -> str:
@@ -128,12 +147,9 @@ def test_a_proxy_from_its_installation_to_its_end(bundle: Bundle, tmp_path: Path
     """L5, L16, L25, L29, L48, L51: registers, serves, comes back without its control plane, is upgraded unnoticed, and is taken away."""
     with Plane(tmp_path / "plane") as plane, MeshPeer(plane, tmp_path, PEER_SUBNET, HOST) as peer:
         plane.want(services())
-        with VmServer(tmp_path / "machine", disk(tmp_path, bundle)) as server:
+        with VmServer(tmp_path / "machine", disk(tmp_path, bundle)) as server, told(server):
+            load_images(server)
             assert "running: " in install(server, plane)
-            for one in IMAGES:
-                server.run(
-                    f"podman load --quiet --input /root/{one.name}.tar && podman tag {one.reference} {reference(one)}"
-                )
             wait_for(lambda: len(containers(server)) >= 3, _PATIENCE_S, "three containers")
             peer.learn()
             addresses = {one["service"]: one["ipAddress"] for one in plane.lab("deployments")}
