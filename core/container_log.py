@@ -29,7 +29,8 @@ _BILLION: Final = 1_000_000_000
 _LONGEST_STAMP: Final = 64
 _SECONDS: Final = 19  # of `2026-11-23T11:30:04.877028358+00:00`
 _USUAL: Final = re.compile(
-    r"^([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{9})\+00:00 (stdout|stderr) F (.*)\n", re.MULTILINE
+    r"^([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{9})([+-][0-9]{2}:[0-9]{2}) (stdout|stderr) F (.*)\n",
+    re.MULTILINE,
 )
 """Nearly every line: whole, and as Podman writes it. Many taken apart at once take a fifth of the time."""
 _BLANK: Final = " \t\n\r\x0b\x0c"
@@ -105,14 +106,17 @@ class Assembler:
         if self._parts or b"\0" in block:
             return None
         text = block.decode("utf-8", "replace")
+        if _USUAL.match(text) is None:  # nor will the others be
+            return None
         found = _USUAL.findall(text)
         if len(found) != text.count("\n"):
             return None
-        found = [one for one in found if one[2].strip(_BLANK)]
+        found = [one for one in found if one[3].strip(_BLANK)]
         if not found:
             return b""
-        stamps, streams, texts = zip(*found, strict=True)
-        if max(map(len, texts)) > _LONGEST_USUAL or not all(map(_is_time, {stamp[:_SECONDS] for stamp in stamps})):
+        local, zones, streams, texts = zip(*found, strict=True)
+        stamps = _in_utc(local, zones)
+        if stamps is None or max(map(len, texts)) > _LONGEST_USUAL:
             return None
         lines = self._encoder.encode_lines(list(map(_Line, texts, self._times(stamps), streams)))
         self.lines += len(found)
@@ -208,13 +212,30 @@ def parse_time(stamp: bytes) -> int:
     return 0 if seconds is None else seconds * _BILLION + int((fraction + b"000000000")[:9])
 
 
+def _in_utc(stamps: tuple[str, ...], zones: tuple[str, ...]) -> tuple[str, ...] | None:
+    """The same times without their zones; None when one is none."""
+    seconds = {
+        one: _utc_second(*one) for one in {(stamp[:_SECONDS], zone) for stamp, zone in zip(stamps, zones, strict=True)}
+    }
+    if None in seconds.values():
+        return None
+    if {*zones} == {"+00:00"}:
+        return stamps
+    return tuple(
+        f"{seconds[stamp[:_SECONDS], zone]}{stamp[_SECONDS:]}" for stamp, zone in zip(stamps, zones, strict=True)
+    )
+
+
+@lru_cache(maxsize=64)
+def _utc_second(second: str, zone: str) -> str | None:
+    """A local time in UTC; lines come many to a second."""
+    epoch = _epoch(second.encode(), zone.encode())
+    return None if epoch is None else rfc3339(epoch * _BILLION)[:_SECONDS]
+
+
 def _time_ns(stamp: str) -> int:
-    """Of a time in UTC with nanoseconds, which `_is_time`."""
+    """Of a time in UTC with nanoseconds."""
     return (_epoch(stamp[:_SECONDS].encode(), b"") or 0) * _BILLION + int(stamp[_SECONDS + 1 :])
-
-
-def _is_time(second: str) -> bool:
-    return _epoch(second.encode(), b"") is not None
 
 
 @lru_cache(maxsize=64)

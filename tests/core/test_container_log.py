@@ -184,12 +184,18 @@ ODD = st.sampled_from(
     st.integers(0, 3),
     ODD,
     st.sampled_from([b"2026-11-23", b"2026-13-23", b"1969-01-01", b"9999-12-31"]),
+    st.sampled_from([b"+00:00", b"+02:00", b"-11:30"]),
 )
 def test_many_at_once_are_the_same_lines(
-    lines: list[tuple[bytes, bytes, int]], last: int, odd: bytes, day: bytes
+    lines: list[tuple[bytes, bytes, int]], last: int, odd: bytes, day: bytes, zone: bytes
 ) -> None:
     """Whether they are taken apart together or one by one, as they are when one of them is unusual."""
-    raw = b"".join(a_line(text, stream, at=at) for text, stream, at in lines).replace(b"2026-11-23", day) + odd
+    raw = (
+        b"".join(a_line(text, stream, at=at) for text, stream, at in lines)
+        .replace(b"2026-11-23", day)
+        .replace(b"+00:00", zone)
+        + odd
+    )
     last_ns = parse_time(AT % last)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(container_log, "_USUAL", re.compile("(?!)"))
