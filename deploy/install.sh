@@ -272,23 +272,13 @@ link() { # path target
     mv -fT "$1.$$.new" "$1"
 }
 
-# A release's unit; a data folder that has been chosen may be where that protects the server from its agent.
-unit_of() { # release
-    local data
-    data=$(data_dir)
-    cat "$1/installer/$service"
-    [[ $data != /var/lib/techulus-agent ]] && grep -q ^ProtectSystem= "$1/installer/$service" || return 0
-    [[ -d $data ]] || (umask 077 && mkdir -p "$data")
-    printf '\n[Service]\nReadWritePaths="-%s"\n' "${data//%/%%}"
-}
-
 switch_to() { # a release: the agent's next start is of this one
     local before
     before=$(readlink "$top/current" || true)
     [[ $before == "$1" ]] || note_change "$1"
     [[ -z $before || $before == "$1" ]] || link "$top/previous" "$before"
     link "$top/current" "$1"
-    write_if_new "$unit" 0644 < <(unit_of "$1")
+    write_if_new "$unit" 0644 <"$1/installer/$service"
     link "$top/bin" current/bin
     mkdir -p "$(dirname "$command")"
     link "$command" "$top/bin/agent"

@@ -24,6 +24,7 @@ _PROXIES: Final = ("http_proxy", "https_proxy", "no_proxy")
 _POLITE_S: Final = 5.0
 _LAST_WORDS_S: Final = 2.0
 _SMALL: Final = 64 * 1024
+_SYSTEMD: Final = Path("/run/systemd/system")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,14 @@ def environment(added: Mapping[str, str]) -> dict[str, str]:
         if name in _PASSED_ON or name.lower() in _PROXIES or name.startswith(_PASSED_ON_PREFIXES)
     }
     return {"LC_ALL": "C.UTF-8", **passed, **added}
+
+
+def outside(*argv: str) -> tuple[str, ...]:
+    """The command that runs this one free of the bounds of the agent's unit: where systemd runs, as a unit of its own (systemd-run(1))."""
+    if not _SYSTEMD.is_dir():
+        return argv
+    variables = (f"--setenv={name}={value}" for name, value in os.environ.items() if name.startswith("CONTAINERS_"))
+    return ("systemd-run", "--quiet", "--collect", "--pipe", "--wait", "--service-type=exec", *variables, "--", *argv)
 
 
 def is_beside(pid: int) -> bool:

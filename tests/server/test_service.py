@@ -130,6 +130,12 @@ def what_ends_it_ends_nothing_else(host: SystemdHost) -> None:
     host.run("sh", "-c", f"rm -r {DROP_IN}; systemctl daemon-reload && systemctl restart {UNIT}")
 
 
+def a_flushed_firewall_is_mended(host: SystemdHost) -> None:
+    """Podman's rules by Podman itself, which the unit is not allowed to do."""
+    host.run("iptables", "--table", "nat", "--flush")
+    wait_for(lambda: "MASQUERADE" in host.run("iptables-save", "--table", "nat"), _PATIENCE_S, "Podman's rules")
+
+
 def what_does_not_come_up_is_not_kept(host: SystemdHost, there: list[str]) -> None:
     """An option that makes no sense; and a run that was killed is made good by the next."""
     status, said = host.ask(INSTALL, env={"TECHULUS_IMAGE_GC_HIGH": "150"})
@@ -171,6 +177,7 @@ def test_a_worker_as_a_service(host: SystemdHost, plane: Plane) -> None:
     assert host.show(UNIT, "Result") == "success" and running(host) == there
 
     what_ends_it_ends_nothing_else(host)
+    a_flushed_firewall_is_mended(host)
     what_does_not_come_up_is_not_kept(host, there)
 
     host.run("/opt/techulus-agent/current/installer/install.sh", "--uninstall")
@@ -301,7 +308,6 @@ def test_caddys_admin_api_is_its_users_and_the_agents(
 
     Going back to that one, it is where it looks.
     """
-    # In a home folder, which the unit leaves to its owner but for this.
     installed(host, plane, IS_PROXY="true", TECHULUS_DATA_DIR="/home/the agent")
     closed, ask = "caddy 700", "curl -sS --fail -H 'Host;' --unix-socket /run/techulus-caddy/admin.sock http://caddy"
     wait_for(lambda: caddys_admin(host) == closed, _PATIENCE_S, "the socket")

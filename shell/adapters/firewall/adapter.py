@@ -17,6 +17,7 @@ import anyio.to_thread
 from core import firewall
 from core.firewall import Blocked, Server
 from core.nftables import Ruleset
+from shell import children
 from shell.adapters.firewall import iptables, links, ruleset
 from shell.failure import AdapterError
 from shell.log import logger
@@ -95,7 +96,7 @@ class Firewall:
 
         Raises AdapterError. Podman is never stopped in the middle of it: a container would be left without a network.
         """
-        argv = ("podman", "network", "reload", container_id)
+        argv = children.outside("podman", "network", "reload", container_id)
         status, said = await self._thread(lambda: iptables.run(argv, _RELOAD_LIMIT_S))
         if status != 0:
             raise AdapterError("podman", f"reload the network of {container_id}", said, "tried again")
