@@ -57,6 +57,8 @@ class CommandOutput:
         self._tool = tool
         self._reader: _Reader = _READERS.get(tool, _Plain)()
         self._begun = ""
+        self.hint = ""
+        """What to do, as far as the last message says it."""
 
     def add(self, line: str) -> None:
         """One more line, as `build_output.Lines` gives it: the pieces of a long one are put together again, without its middle."""
@@ -70,12 +72,16 @@ class CommandOutput:
     def message(self, status: int) -> str:
         """Why the command failed, at most `LONGEST_MESSAGE` characters. Signal 9 is a `status` of 137, as shells say, or of -9."""
         self._finish_line()
-        return _composed(self._reader.cause(f"{self._tool} {_ended(status)}"))
+        return self._composed(self._reader.cause(f"{self._tool} {_ended(status)}"))
 
     def interrupted(self, reason: str) -> str:
         """The message where the command did not end by itself: the reason, and what was printed last by what ran then."""
         self._finish_line()
-        return _composed(replace(self._reader.cause(reason), reason=reason))
+        return self._composed(replace(self._reader.cause(reason), reason=reason))
+
+    def _composed(self, cause: Cause) -> str:
+        self.hint = shorten(cause.hint, _LONGEST_HINT)
+        return _composed(cause)
 
     def _finish_line(self) -> None:
         begun, self._begun = self._begun, ""

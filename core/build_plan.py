@@ -78,9 +78,10 @@ class Host:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What the checked-out folder holds."""
+    """Whether the checked-out folder holds what the layout names, and not by a link that leads out of it."""
 
     dockerfile: bool
+    folder: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +190,10 @@ def _builder(host: Host, choice: Choice) -> Literal["buildkit", "podman"]:
 
 def _fault(builder: Literal["buildkit", "podman"], found: Found, host: Host, layout: Layout) -> str | None:
     add = f"add a {DOCKERFILE} to the root of the repository"
+    if not found.folder:
+        return f"the repository has no folder {layout.folder}"
+    if not found.dockerfile and layout.dockerfile != DOCKERFILE:
+        return f"the repository has no {layout.dockerfile}"
     if builder == "podman":
         if not found.dockerfile:
             return f"the repository has no {layout.dockerfile}, and without BuildKit this server builds nothing else; {add}"
@@ -217,7 +222,8 @@ class _Kitchen:
 
     def by_dockerfile(self) -> Recipe:
         folder, _, name = f"{CHECKOUT}/{self.asked.layout.dockerfile}".rpartition("/")
-        options = ("--frontend=dockerfile.v0", f"--local=dockerfile={folder}", f"--opt=filename={name}")
+        caches = f"--opt=build-arg:BUILDKIT_CACHE_MOUNT_NS={self.asked.service_id}"  # of RUN --mount=type=cache
+        options = ("--frontend=dockerfile.v0", f"--local=dockerfile={folder}", f"--opt=filename={name}", caches)
         about = f"building {self.asked.layout.dockerfile} with BuildKit at {self.host.buildkit}"
         return Recipe((self._buildctl(options),), self._files(), METADATA, about)
 

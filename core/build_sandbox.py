@@ -2,8 +2,9 @@
 
 A build runs other people's code. Its root is nobody on the host (`USER`), and its network is a program of this server that sends for it
 (slirp4netns), filtered by rules that nothing inside can change: no loopback, link-local (a cloud's metadata), mesh or containers' bridge of
-this server, and of the server's own addresses the two ports that are public anyway. What was named for the build (the registry, the
-clone's host) is reached wherever it is. IPv4 only: there is no IPv6 inside.
+this server, and of the server's own addresses the two ports that are public anyway. What the operator has named (the registry, BuildKit) is
+reached wherever it is, and so is the clone's host, within bounds since users choose it; each by the commands alone that need it. IPv4 only:
+there is no IPv6 inside.
 """
 
 from collections.abc import Iterable, Mapping
@@ -50,18 +51,11 @@ _TOOLS: Final = (
 )
 _FILES_IN_VARIABLES: Final = ("CONTAINERS_CONF", "CONTAINERS_REGISTRIES_CONF", "SSL_CERT_FILE", "SSL_CERT_DIR")
 _CONFIG: Final = "/config"
-_PASSED_ON: Final = frozenset(("BUILDAH_ISOLATION", "BUILDAH_RUNTIME", "BUILDAH_FORMAT"))
+_PASSED_ON: Final = frozenset(("BUILDAH_RUNTIME", "BUILDAH_FORMAT"))
 _PROXIES: Final = frozenset(("http_proxy", "https_proxy", "no_proxy"))
 _RESOLVER: Final = "192.0.2.3"  # slirp4netns's, which asks the host's own resolver; RFC 5737: nobody's network
-_REFUSED: Final = (
-    "0.0.0.0/8",
-    "10.100.0.0/16",
-    "10.200.0.0/16",
-    "169.254.0.0/16",
-    "168.63.129.16/32",
-    "100.100.100.200/32",
-    "192.0.2.0/24",
-)
+_CLOUDS: Final = ("0.0.0.0/8", "169.254.0.0/16", "168.63.129.16/32", "100.100.100.200/32")  # clouds' own services
+_REFUSED: Final = (*_CLOUDS, "10.100.0.0/16", "10.200.0.0/16", "192.0.2.0/24")
 _PUBLIC_PORTS: Final = "80,443"
 _PORTS: Final = {"http": 80, "https": 443}
 _SHARES: Final = 1024  # of the first version's groups, which is weight 100
@@ -92,10 +86,11 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """An endpoint and the addresses that its name has here."""
+    """An endpoint and the addresses that its name has here; whether a user of the platform has chosen it, and not the operator."""
 
     endpoint: Endpoint
     addresses: tuple[IPv4Address | IPv6Address, ...]
+    is_users: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,20 +137,33 @@ def proxies(environ: Mapping[str, str]) -> tuple[Endpoint, ...]:
 
 
 def network(places: Iterable[Place], surroundings: Surroundings) -> Network:
-    """The network of one build that must get to these places."""
-    sorted_places = sorted(places, key=lambda place: place.endpoint)
+    """The network of a command that must get to these places."""
     relays: dict[str, str] = {}
     hosts = ["127.0.0.1 localhost build"]
     opened: list[str] = []
-    for place in sorted_places:
-        endpoint = place.endpoint
-        for address in place.addresses:
+    for place in sorted(places, key=lambda place: place.endpoint):
+        port = place.endpoint.port
+        for address in (one for one in place.addresses if _is_allowed(place, one)):
             if address.is_loopback:
-                relays[f"{address}:{endpoint.port}"] = f"{endpoint.host}:{endpoint.port}"
-                hosts.append(f"{address} {endpoint.host}")
+                if address.version == 6 and any(one.version == 4 for one in place.addresses):
+                    continue  # `localhost` is 127.0.0.1 inside, and some servers have no IPv6
+                where = f"{address}:{port}"
+                relays[where] = where  # not by the name, which may have another address by then
+                hosts.append(f"{address} {place.endpoint.host}")
             elif address.version == 4:
-                opened.append(f"-A OUTPUT -p tcp -d {address} --dport {endpoint.port} -j ACCEPT")
+                opened.append(f"-A OUTPUT -p tcp -d {address} --dport {port} -j ACCEPT")
     return Network(_rules(opened, surroundings), tuple(relays.items()), "\n".join(dict.fromkeys(hosts)) + "\n")
+
+
+def _is_allowed(place: Place, address: IPv4Address | IPv6Address) -> bool:
+    """Whether a place may be reached there. The name that a user has chosen may have any address: loopback has to be meant, and a cloud's
+    own services are no place to clone from.
+    """
+    if not place.is_users:
+        return True
+    if address.is_loopback:
+        return place.endpoint.host in ("localhost", str(address))
+    return address.version == 4 and not any(address in IPv4Network(one) for one in _CLOUDS)
 
 
 def environment(environ: Mapping[str, str]) -> dict[str, str]:

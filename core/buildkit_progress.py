@@ -30,6 +30,7 @@ _PLACE: Final = re.compile(r"[^\s:]{1,200}:([0-9]{1,9})")
 _BLOCK: Final = "-" * 6
 _QUOTE: Final = "-" * 20
 _ERROR: Final = "ERROR: "
+_OF_PROGRAM: Final = 'process "'
 _PROCESS: Final = " did not complete successfully: "
 _DIALING: Final = "Error while dialing"
 _CODE: Final = re.compile(r"(?:failed to solve: )?(?:rpc error: code = \w{1,40} desc = )?")
@@ -94,7 +95,8 @@ class Progress:
         step, error = failed
         name = step.name or (self._blocks[-1].name if self._blocks else "")
         pushing = name.startswith(_PUSHING)
-        known = None if " ADD " in name else registry_fault.explain(error, "buildkit", pushing=pushing)
+        is_ours = " ADD " in name or error.startswith(_OF_PROGRAM)  # an instruction's own words are quoted in it
+        known = None if is_ours else registry_fault.explain(error, "buildkit", pushing=pushing)
         if known is not None:
             return Cause(known[0], (), known[1])
         reason = _process_reason(error)

@@ -64,7 +64,7 @@ async def registry_image(target: Image, insecure: bool, auth_file: Path | None, 
     )
     what = f"ask the registry for {target}"
     argv = ("skopeo", "inspect", *check, *login, f"docker://{target}")
-    status, said = await answer(Child(argv, folder, {}, _REGISTRY_S))
+    status, said = await _answer(argv, folder, _REGISTRY_S)
     if status != 0:
         raise AdapterError("skopeo", what, one_line(said)[-500:] or f"exit status {status}")
     digest, _, platform = (said.splitlines()[-1] if said else "").partition(" ")
@@ -78,7 +78,7 @@ async def _buildkit(folder: Path) -> tuple[str | None, str, str]:
     address = buildkit_address()
     argv = ("buildctl", f"--addr={address}", "debug", "workers", "--verbose")
     try:
-        status, said = await answer(Child(argv, folder, {}, _ASK_S))
+        status, said = await _answer(argv, folder, _ASK_S)
     except AdapterError as error:
         return None, error.why, ""
     return (address, "", said) if status == 0 else (None, one_line(said)[-300:] or f"exit status {status}", "")
@@ -87,8 +87,15 @@ async def _buildkit(folder: Path) -> tuple[str | None, str, str]:
 async def _said(*argv: str, folder: Path) -> str:
     """What a tool says of itself; nothing when it does not."""
     with suppress(AdapterError):
-        return (await answer(Child(argv, folder, {}, _ASK_S)))[1]
+        return (await _answer(argv, folder, _ASK_S))[1]
     return ""
+
+
+async def _answer(argv: tuple[str, ...], folder: Path, limit_s: float) -> tuple[int, str]:
+    """Of a tool that ends with this process, however that ends. Raises AdapterError."""
+    if shutil.which(argv[0]) is None:
+        raise AdapterError(argv[0], "run", "it is not installed")
+    return await answer(Child(("setpriv", "--pdeathsig=KILL", "--", *argv), folder, {}, limit_s))
 
 
 def _changelog(package: str) -> str:

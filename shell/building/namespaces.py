@@ -4,8 +4,11 @@ namespaces(7), mount(2), pivot_root(2), prctl(2). Imports nothing of the agent.
 """
 
 import ctypes
+import fcntl
 import os
 import signal
+import socket
+import struct
 from pathlib import Path
 from typing import Final
 
@@ -27,6 +30,8 @@ _RECURSIVE: Final = 16384
 _PRIVATE: Final = 1 << 18
 _DETACH: Final = 2
 _PARENT_DEATH_SIGNAL: Final = 1
+_SET_FLAGS: Final = 0x8914
+_UP: Final = 1
 _DUMPABLE: Final = 4
 
 _LIBC: Final = ctypes.CDLL(None, use_errno=True)
@@ -35,6 +40,12 @@ _LIBC: Final = ctypes.CDLL(None, use_errno=True)
 def leave(flags: int) -> None:
     """Go into new namespaces of these kinds."""
     _check(_LIBC.unshare(flags), "unshare")
+
+
+def raise_loopback() -> None:
+    """Bring up `lo` of this network namespace (netdevice(7)): IPv6 can be listened on only then."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as way:
+        fcntl.ioctl(way, _SET_FLAGS, struct.pack("16sh", b"lo", _UP))
 
 
 def mount(kind: str, target: str, flags: int = 0, data: str = "") -> None:

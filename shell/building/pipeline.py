@@ -34,7 +34,17 @@ _TURN_S: Final = 0.05  # for lines of a build's output; then others have their t
 
 
 class BuildError(Exception):
-    """A build has failed; the text is for the user, and holds no secret."""
+    """A build has failed; the text is for the user, and holds no secret. `hint`, its last line, says what to do."""
+
+    def __init__(self, text: str, hint: str = "") -> None:
+        super().__init__(text)
+        self._hint = hint
+
+    @property
+    def short(self) -> str:
+        """Reason and hint, for whoever has seen the last words."""
+        reason = str(self).split("\n", 1)[0]
+        return f"{reason}\n{self._hint}" if self._hint else reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,9 +112,8 @@ class _Running:
         await anyio.to_thread.run_sync(place.prepare, config)
         host = await build_tools.find(workshop.settings.builder, place.folder)
         with _store(workshop, job.service_id) as store:
-            sandbox = Sandbox(
-                place, workshop.limits, await self._network(host), store, host.buildkit, self._repository()
-            )
+            ways = await self._networks(host)
+            sandbox = Sandbox(place, workshop.limits, ways, store, host.buildkit, self._repository())
             try:
                 await self._clone(sandbox)
                 recipe = await self._recipe(host)
@@ -128,16 +137,23 @@ class _Running:
     def _where(self) -> str:
         return "build" if self._stage is None else self._stage.value
 
-    async def _network(self, host: Host) -> Network:
+    async def _networks(self, host: Host) -> dict[Sees | None, Network]:
+        """By what a command sees, where it gets to beside the internet; `None`: nowhere but to the operator's proxies."""
         job, settings = self._job, self._workshop.settings
         images = (image.parse(text) for text in (job.image_uri, settings.cache) if text is not None)
-        registries = {*settings.insecure_registries, *(one.registry for one in images if one is not None)}
-        named = [
-            build_sandbox.endpoint_of_registry(one, is_insecure=build_plan.is_plain(one, settings))
-            for one in registries
+        named = {*settings.insecure_registries, *(one.registry for one in images if one is not None)}
+        registries = [
+            build_sandbox.endpoint_of_registry(one, is_insecure=build_plan.is_plain(one, settings)) for one in named
         ]
-        named += [build_sandbox.endpoint_of_url(job.source.url), build_sandbox.endpoint_of_url(host.buildkit or "")]
-        return await network({one for one in named if one is not None} | {*build_sandbox.proxies(os.environ)})
+        proxies = build_sandbox.proxies(os.environ)
+        clone = await network(proxies, build_sandbox.endpoint_of_url(job.source.url))
+        buildkit = await network((*proxies, *registries, build_sandbox.endpoint_of_url(host.buildkit or "")))
+        return {
+            Sees.GIT: clone,
+            Sees.BUILDKIT: buildkit,
+            Sees.STORE: await network((*proxies, *registries)),
+            None: await network(proxies),
+        }
 
     def _repository(self) -> str | None:
         """The repository itself, where that is a folder of this server."""
@@ -150,7 +166,11 @@ class _Running:
         self._say(f"cloning {source.url} at {source.commit or source.branch}")
         env = tuple(build_source.git_environment().items())
         command = Command(Stage.CLONING, build_source.fetch(source), env, frozenset((Sees.GIT,)))
-        await self._run(sandbox, command, (), _CLONE_S)
+        try:
+            with anyio.fail_after(_CLONE_S):
+                await self._run(sandbox, command, (), self._workshop.limit_s)
+        except TimeoutError as error:
+            raise BuildError(self.message(f"it took longer than {_CLONE_S / 60:.0f} minutes")) from error
         raw = await anyio.to_thread.run_sync(self._place.read, build_source.COMMIT)
         commit = raw.decode("utf-8", "replace").strip()
         fault = build_source.commit_fault(source, commit)
@@ -207,11 +227,15 @@ class _Running:
                     await anyio.lowlevel.checkpoint()
                     turn_until = anyio.current_time() + _TURN_S
 
-        status = await sandbox.run(command, hear, limit_s)
+        try:
+            status = await sandbox.run(command, hear, limit_s)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await anyio.to_thread.run_sync(self._place.take_back)
         for line in lines.end():
             await self._heard(line)
         if status != 0:
-            raise BuildError(f"{self._where} failed: {output.message(status)}")
+            raise BuildError(f"{self._where} failed: {output.message(status)}", output.hint)
         self._output = None
 
     async def _hand_over(self, command: Command, files: tuple[tuple[str, str], ...]) -> None:

@@ -11,7 +11,7 @@ import platform
 import shutil
 import socket
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, ip_address
@@ -42,6 +42,7 @@ from core.build_sandbox import (
     Surroundings,
 )
 from core.build_source import Sees
+from shell.building import usage
 from shell.building.supervisor import FAILED, Order
 from shell.building.workplace import Workplace, make_guests_folder
 from shell.children import Child, Output, answer, run
@@ -66,11 +67,13 @@ class SandboxError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Sandbox:
-    """What one build's commands see and may use. `store` is where its images are; `buildkit` the socket of the host's BuildKit."""
+    """What one build's commands see and may use. `networks` are theirs by what they see; `store` is where the build's images are,
+    `buildkit` the socket of the host's BuildKit.
+    """
 
     place: Workplace
     limits: Limits
-    network: Network
+    networks: Mapping[Sees | None, Network]
     store: Path
     buildkit: str | None = None
     repository: str | None = None
@@ -101,7 +104,8 @@ class Sandbox:
         binds = [
             (path, inside, False) for path, inside in build_sandbox.read_only(os.environ).items() if Path(path).exists()
         ]
-        if self.repository is not None:
+        network = next((way for what, way in self.networks.items() if what in command.sees), self.networks[None])
+        if self.repository is not None and Sees.GIT in command.sees:
             binds.append((self.repository, REPOSITORY, False))
         if not os.path.realpath(tool).startswith(_USUAL) and Path(tool).is_file():
             binds.append((tool, f"{TOOLS}/{Path(tool).name}", False))
@@ -116,7 +120,7 @@ class Sandbox:
             os.utime(self.store)
             binds.append((str(self.store), STORE, True))
             doomed.append(self.store)
-        relays = list(self.network.relays)
+        relays = list(network.relays)
         if Sees.BUILDKIT in command.sees and self.buildkit is not None and self.buildkit.startswith(_UNIX):
             relays.append((BUILDKIT, self.buildkit.removeprefix(_UNIX)))
         order = Order(
@@ -127,8 +131,8 @@ class Sandbox:
             user=USER,
             why=str(place.why),
             binds=binds,
-            files=build_sandbox.files(self.network),
-            rules=self.network.rules,
+            files=build_sandbox.files(network),
+            rules=network.rules,
             relays=relays,
             disk=[str(path) for path in (place.guest, place.temporary, self.store)],
             disk_bytes=self.limits.disk_bytes,
@@ -146,9 +150,7 @@ class Sandbox:
 
 def remove_groups(folder: Path) -> None:
     """The control groups of the build in this folder, where no systemd does that."""
-    for group in build_sandbox.groups(NO_LIMITS, _name(folder), is_unified=_is_unified()).joined:
-        with suppress(OSError):
-            Path(group).rmdir()
+    usage.remove_groups(build_sandbox.groups(NO_LIMITS, _name(folder), is_unified=_is_unified()).joined)
 
 
 def _name(folder: Path) -> str:
@@ -156,9 +158,11 @@ def _name(folder: Path) -> str:
     return f"build-{hashlib.sha256(str(folder).encode()).hexdigest()[:24]}"
 
 
-async def network(endpoints: Iterable[Endpoint]) -> Network:
-    """The network of a build that must get to these. A name that is not found now is none to be let through."""
-    places = [Place(one, await _addresses(one.host)) for one in endpoints]
+async def network(endpoints: Iterable[Endpoint | None], users: Endpoint | None = None) -> Network:
+    """The network of a command that must get to these, and to what a user has chosen. A name that is not found now is not let through."""
+    places = [Place(one, await _addresses(one.host)) for one in {*endpoints} if one is not None]
+    if users is not None:
+        places.append(Place(users, await _addresses(users.host), is_users=True))
     return build_sandbox.network(places, await anyio.to_thread.run_sync(_surroundings))
 
 

@@ -19,20 +19,21 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Final, NoReturn
 
 from shell.building import namespaces, relaying, usage
 
-FAILED: Final = 254  # of no tool: 125 is Buildah's, 126 and 127 are shells'
+FAILED: Final = 254  # of no tool's: 125 is Buildah's, 126 and 127 are shells'; a step's own 254 becomes 1
 IDS: Final = 65_536
 _SIGNALLED: Final = 128
 _NOT_FOUND: Final = 127
 _LOOK_S: Final = 0.5
 _BEGIN_S: Final = 60.0  # for one step of making a sandbox; each takes a fraction of a second
-_LONGEST_WORDS: Final = 1000
+_LONGEST_WORDS: Final = 500
+_ROOM: Final = 65_536  # of a pipe
 _READY: Final = b"ready"
 _WORD: Final = 16
 _GO: Final = b"go"
@@ -125,20 +126,20 @@ def _begin(order: Order, link: socket.socket, outer: int) -> subprocess.Popen[by
 
 def _to_the_end(order: Order, outer: int, watch: int) -> int:
     """Until the command ends, a bound is passed, or nobody wants it any more."""
-    disk = usage.Disk(order.disk, order.disk_bytes)
     reason = ""
-    while not reason:
-        ready, _, _ = select.select([0, watch], [], [], _LOOK_S)
-        if watch in ready:
-            break
-        if 0 in ready and not os.read(0, 4096):
-            _kill(outer)
-            _remove(order)
-            return _SIGNALLED + signal.SIGKILL
-        reason = _bound_passed(disk)
-    status = _kill(outer) if reason else _code(os.waitpid(outer, 0)[1])
-    if status:  # it may have ended before a bound that it met was seen
-        reason = reason or usage.memory_fault() or usage.too_many_processes()
+    with closing(usage.Disk(order.disk, order.disk_bytes)) as disk:
+        while not reason:
+            ready, _, _ = select.select([0, watch], [], [], _LOOK_S)
+            if watch in ready:
+                break
+            if 0 in ready and not os.read(0, 4096):
+                _kill(outer)
+                _remove(order)
+                return _SIGNALLED + signal.SIGKILL
+            reason = _bound_passed(disk)
+        status = _kill(outer) if reason else _code(os.waitpid(outer, 0)[1])
+        if status:  # it may have ended before a bound that it met was seen
+            reason = reason or usage.memory_fault() or usage.too_many_processes()
     if reason:
         Path(order.why).write_text(reason)
     return status
@@ -190,25 +191,25 @@ def _network(pid: int) -> subprocess.Popen[bytes]:
     argv = (*own_mounts, "slirp4netns", *flags, f"--ready-fd={ready}", f"--exit-fd={until}", str(pid), "tap0")
     if shutil.which("slirp4netns") is None:
         raise OSError(0, "slirp4netns is not installed")
-    words = os.memfd_create("words")
+    words, said = os.pipe()  # kept for as long as it runs, which would else end with what it says
+    os.set_blocking(said, False)
     child = subprocess.Popen(  # noqa: S603 - words of our own
         argv,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
-        stderr=words,
+        stderr=said,
         pass_fds=(ready, until),
     )
-    os.close(ready)
-    os.close(until)
+    for one in (ready, until, said):
+        os.close(one)
     ready_now, _, _ = select.select([told], [], [], _BEGIN_S)
     if not ready_now:
         child.kill()
     if not os.read(told, 1):
         status = child.wait()
-        said = " ".join(os.pread(words, _LONGEST_WORDS, 0).decode("utf-8", "replace").split())
-        raise OSError(0, f"slirp4netns ended with exit status {status}: {said}")
+        last = " ".join(os.read(words, _ROOM).decode("utf-8", "replace").split())[-_LONGEST_WORDS:]
+        raise OSError(0, f"slirp4netns ended with exit status {status}: {last}")
     os.close(told)
-    os.close(words)
     return child
 
 
@@ -220,6 +221,7 @@ def _outer(order: Order, link: socket.socket) -> NoReturn:
         namespaces.NEWNET | namespaces.NEWNS | namespaces.NEWIPC | namespaces.NEWUTS | namespaces.NEWCGROUP
     )
     socket.sethostname("build")
+    namespaces.raise_loopback()
     _set_rules(order.rules)
     _make_root(order)
     listeners = [relaying.listen(inside, order.root, order.user) for inside, _ in order.relays]
@@ -309,7 +311,8 @@ def _first(order: Order, link: socket.socket) -> NoReturn:
     while True:
         pid, status = os.wait()
         if pid == command:
-            os._exit(_code(status))
+            code = _code(status)
+            os._exit(code if code != FAILED else 1)  # npm has this one, too
 
 
 def _command(order: Order) -> NoReturn:

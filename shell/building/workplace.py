@@ -80,11 +80,21 @@ class Workplace:
         """The registries' credentials where `buildctl` looks for them. Raises OSError."""
         _write(self.login / "config.json", auth_file.read_bytes())
 
+    def take_back(self) -> None:
+        """Remove what was handed over to a command that has ended: whoever ends this process finds nothing of it."""
+        for folder in (self.git, self.secrets, self.login):
+            for path in folder.glob("*"):
+                path.unlink(missing_ok=True)
+
     def look(self, layout: Layout) -> Found:
         """What is in the checkout. A Dockerfile counts when it is a file of the repository. Raises OSError."""
         checkout = self.guest / CHECKOUT
         dockerfile = checkout / layout.dockerfile
-        return Found(_is_inside(dockerfile, checkout) and dockerfile.is_file())
+        context = checkout / layout.folder
+        return Found(
+            _is_inside(dockerfile, checkout) and dockerfile.is_file(),
+            _is_inside(context, checkout) and context.is_dir(),
+        )
 
     def read(self, name: str) -> bytes:
         """What a command has left in a file of the build's folder, at most 64 KiB. Raises OSError."""

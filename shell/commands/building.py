@@ -62,7 +62,7 @@ def build_by_hand(given: Mapping[str, object], wanted: Wanted) -> None:
     try:
         digest = anyio.run(_build, shop, job)
     except BuildError as error:
-        raise CommandError(str(error).split("\n", 1)[0]) from None  # the last lines have just been shown
+        raise CommandError(error.short) from None  # the last lines have just been shown
     sys.stdout.write(f"{wanted.image}@{digest}\n")
 
 
@@ -75,17 +75,18 @@ async def _build(shop: pipeline.Workshop, job: Job) -> str:
 
     place = Workplace(shop.top, job.id)
     outcome: str | Exception = CommandError("ended by a signal; nothing of the build is left")
-    try:
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(_end_on_signal, tasks.cancel_scope)
-            try:
+    async with anyio.create_task_group() as tasks:
+        building = anyio.CancelScope()
+        tasks.start_soon(_end_on_signal, building)  # for as long as anything is left to do: it may come twice
+        try:
+            with building:
                 outcome = await pipeline.build(shop, job, Listener(stage, say))
-            except BuildError as error:
-                outcome = error
-            tasks.cancel_scope.cancel()
-    finally:
-        with anyio.CancelScope(shield=True):
-            await anyio.to_thread.run_sync(place.remove)
+        except BuildError as error:
+            outcome = error
+        finally:
+            with anyio.CancelScope(shield=True):
+                await anyio.to_thread.run_sync(place.remove)
+        tasks.cancel_scope.cancel()
     if isinstance(outcome, Exception):
         raise outcome
     return outcome

@@ -41,6 +41,7 @@ CANCEL_POLL_S: Final = 4.0
 _AGAIN_S: Final = (2.0, 5.0, 10.0, 30.0)
 # Tries to say how a build ended that were answered, 20 minutes in all; what is not heard then waits for the next start.
 _PATIENCE: Final = 40
+_CLEAR_S: Final = 5.0  # of the ten in which the agent ends
 _CONFLICT: Final = 409
 _UNKNOWN: Final = 404
 _REFUSALS: Final = (400, 404)
@@ -154,9 +155,8 @@ async def _once(builder: Builder) -> bool:
         raise AdapterError("builds", "prepare a build", why, "it is not claimed") from error
     finally:
         del builder.now[offered.id]
-        with anyio.CancelScope(shield=True):
-            with suppress(OSError):  # what is left is removed by the next start
-                await anyio.to_thread.run_sync(place.clear)
+        with anyio.move_on_after(_CLEAR_S, shield=True), suppress(OSError):  # what is left is removed by the next start
+            await anyio.to_thread.run_sync(place.clear, abandon_on_cancel=True)
     with _ending(builder, offered.id):
         if outcome is None or await _say_end(builder, outcome):
             await anyio.to_thread.run_sync(place.remove)
@@ -216,7 +216,7 @@ async def _outcome(builder: Builder, claim: ClaimedBuild, log: BuildLog) -> Reco
         with builder.parts.contained("builds", build_id, (AdapterError, BuildError, OSError, _CancelledError)):
             await _watched(builder, job.unwrap(), log)
     except (BuildError, PartError) as error:
-        log.say(str(error).split("\n", 1)[0])
+        log.say(error.short if isinstance(error, BuildError) else str(error))
         return Record(build_id, "failed", str(error))
     except _CancelledError:
         log.say("cancelled")

@@ -120,6 +120,32 @@ def test_how_a_command_ended(status: int, wanted: str) -> None:
     assert CommandOutput("x").message(status) == wanted
 
 
+def test_words_of_a_step_are_no_cause() -> None:
+    """BuildKit quotes the instruction in its error; what a user echoes there is not the registry's."""
+    said = output(
+        "buildctl",
+        "#5 [2/2] RUN curl https://x.test/ || (echo connection refused; exit 1)\n"
+        "#5 0.1 the program's own word\n"
+        '#5 ERROR: process "/bin/sh -c curl https://x.test/ || (echo connection refused; exit 1)" did not complete '
+        "successfully: exit code: 1",
+    )
+    told = said.message(1)
+    assert told.startswith("exit code 1 in [2/2] RUN curl") and told.endswith("the program's own word")
+    assert said.hint == ""
+
+
+def test_what_to_do_is_told_apart() -> None:
+    """For whoever has seen the last words already."""
+    said = output(
+        "buildctl",
+        "#2 [internal] load metadata for 127.0.0.1:5055/a:1\n"
+        '#2 ERROR: failed to do request: Head "https://127.0.0.1:5055/v2/a/manifests/1": http: server gave HTTP response to '
+        "HTTPS client",
+    )
+    assert said.message(1).endswith(said.hint)
+    assert "buildkitd.toml" in said.hint
+
+
 def test_a_build_that_is_ended_by_others() -> None:
     """The given reason, and what the steps that still ran printed last; not those that are done."""
     made = output(

@@ -49,6 +49,7 @@ def test_a_dockerfile_with_buildkit() -> None:
                     "--frontend=dockerfile.v0",
                     "--local=dockerfile=source",
                     "--opt=filename=Dockerfile",
+                    "--opt=build-arg:BUILDKIT_CACHE_MOUNT_NS=service",
                     "--secret=id=NPM_TOKEN,src=/secrets/0",
                     "--secret=id=RAILPACK_NODE_VERSION,src=/secrets/1",
                     f"--output=type=image,name={IMAGE},push=true",
@@ -261,3 +262,15 @@ def test_the_hash_of_secrets() -> None:
     assert secrets_hash({"a": "1", "b": "2"}) == secrets_hash({"b": "2", "a": "1"})
     hashes = [secrets_hash(one) for one in ({}, {"a": ""}, {"a": "1"}, {"a": "12"}, {"a1": "2"}, {"a": "1", "b": "2"})]
     assert len(set(hashes)) == len(hashes)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "found", "why"),
+    [
+        (Layout(dockerfile="Dockerfil"), NOTHING, "the repository has no Dockerfil"),
+        (Layout(folder="app"), Found(dockerfile=True, folder=False), "the repository has no folder app"),
+    ],
+)
+def test_a_layout_that_is_not_there(chosen: Layout, found: Found, why: str) -> None:
+    """A slip is no reason to build by Railpack; a folder may be a link to what is beside the repository."""
+    assert make(Asked(IMAGE, "service", {}, chosen), found, ALL, SETTINGS).failure() == why

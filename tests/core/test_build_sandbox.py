@@ -1,6 +1,6 @@
 """`core.build_sandbox`: what a sandbox lets through."""
 
-from ipaddress import IPv4Address, IPv4Network, IPv6Address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, ip_address
 
 import pytest
 from hypothesis import given
@@ -95,9 +95,29 @@ def test_what_was_named_is_reached() -> None:
     rules = made.rules.splitlines()
     opened = "-A OUTPUT -p tcp -d 10.200.3.9 --dport 5000 -j ACCEPT"
     assert rules.index(opened) < rules.index("-A OUTPUT -d 10.200.0.0/16 -j REJECT")
-    assert set(made.relays) == {("127.0.0.1:5055", "registry:5055"), ("::1:5056", "::1:5056")}
+    assert set(made.relays) == {("127.0.0.1:5055", "127.0.0.1:5055"), ("::1:5056", "::1:5056")}
     assert "127.0.0.1 registry" in made.hosts.splitlines()
     assert files(made)["/etc/hosts"] == made.hosts
+
+
+@pytest.mark.parametrize(
+    ("host", "address", "is_reached"),
+    [
+        ("git.example", "198.51.100.9", True),
+        ("gitea.internal", "10.200.3.9", True),
+        ("git.example", "169.254.169.254", False),
+        ("169.254.169.254", "169.254.169.254", False),
+        ("git.example", "127.0.0.1", False),
+        ("git.example", "::1", False),
+        ("localhost", "127.0.0.1", True),
+        ("127.0.0.1", "127.0.0.1", True),
+    ],
+)
+def test_whatever_address_a_users_name_has(host: str, address: str, is_reached: bool) -> None:
+    """L65: the clone's host is of a user's choice, and whoever has its name says where that is."""
+    made = network([Place(Endpoint(host, 80), (ip_address(address),), is_users=True)], NOWHERE)
+    opened = f"-A OUTPUT -p tcp -d {address} --dport 80 -j ACCEPT" in made.rules
+    assert (opened or bool(made.relays)) is is_reached
 
 
 @given(
