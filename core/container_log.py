@@ -226,9 +226,8 @@ def _in_utc(stamps: tuple[str, ...], zones: tuple[str, ...]) -> tuple[str, ...] 
     )
 
 
-@lru_cache(maxsize=64)
 def _utc_second(second: str, zone: str) -> str | None:
-    """A local time in UTC; lines come many to a second."""
+    """A local time in UTC."""
     epoch = _epoch(second.encode(), zone.encode())
     return None if epoch is None else rfc3339(epoch * _BILLION)[:_SECONDS]
 

@@ -2,16 +2,18 @@
 
 import os
 import stat
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from core.build_plan import WHOLE, Found
+from core.build_plan import WHOLE, Found, Layout
 from core.build_record import Record
 from core.build_sandbox import USER
 from core.build_source import CHECKOUT
 from shell.building import usage
 from shell.building.workplace import Workplace, left_over
+from tests.lab.wait import PATIENCE_S, wait_for
 
 
 @pytest.fixture
@@ -102,6 +104,25 @@ def test_a_tree_without_end_is_removed(place: Workplace) -> None:
             os.chdir("d")
     finally:
         os.chdir(before)
-    assert usage.Disk([str(place.guest)], 1024**2).fault() == "it wrote more than 1 MiB (--build-disk-mib)"
+    with closing(usage.Disk([str(place.guest)], 1024**2)) as disk:
+        why = wait_for(disk.fault, PATIENCE_S, "the tree to be counted")
+    assert why == "it wrote more than 1 MiB (--build-disk-mib)"
     place.remove()
     assert not place.folder.exists()
+
+
+def test_what_was_handed_over_is_taken_back(place: Workplace, tmp_path: Path) -> None:
+    """L37: once the command that saw it has ended; a command that comes later gets its own."""
+    place.write_secrets((("0", "A"),), {"A": "secret"})
+    (tmp_path / "auth.json").write_text("{}")
+    place.copy_login(tmp_path / "auth.json")
+    place.take_back()
+    assert [*place.secrets.iterdir(), *place.login.iterdir(), *place.git.iterdir()] == []
+
+
+def test_a_folder_that_is_a_link_out(place: Workplace) -> None:
+    """It would be the context of the build: what is beside the checkout has credentials."""
+    (place.guest / CHECKOUT / "app").mkdir()
+    (place.guest / CHECKOUT / "out").symlink_to(place.login)
+    assert place.look(Layout(folder="app")).folder
+    assert not place.look(Layout(folder="out")).folder
