@@ -2,6 +2,7 @@
 
 import os
 import stat
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -17,12 +18,13 @@ from tests.lab.wait import PATIENCE_S, wait_for
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Workplace:
-    """A build with an odd id, and an empty checkout."""
+def place(tmp_path: Path) -> Iterator[Workplace]:
+    """A build with an odd id, and an empty checkout; removed, since pytest could not remove all that a test makes."""
     made = Workplace(tmp_path / "builds", "../../etc")
     made.prepare("[protocol]\n")
     (made.guest / CHECKOUT).mkdir()
-    return made
+    yield made
+    made.remove()
 
 
 def test_its_folder_is_derived_and_private(place: Workplace, tmp_path: Path) -> None:
