@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 
 from benchmarks import (
     access_log,
+    builds,
     check,
     convergence,
     daemon,
@@ -29,6 +30,7 @@ BENCHMARKS: Mapping[str, Callable[[bool], list[Figure]]] = {
     "daemon": lambda full: daemon.main(full=full),
     "logs": lambda _: logs.main(),
     "access_log": lambda _: access_log.main(),
+    "builds": lambda _: builds.main(),
 }
 
 
