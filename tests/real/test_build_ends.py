@@ -19,7 +19,7 @@ from tests.lab.wait import WaitedTooLongError, wait_for
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(600)]
 
-_PATIENCE_S = 60
+_PATIENCE_S = 180
 _STEP = f"RUN echo in its middle; sleep 986{os.getpid()}"
 _BEGUN = {"cloning": "== cloning", "building": "in its middle", "pushing": "== pushing"}
 _BUILDERS = {"git", "git-remote-http", "buildah", "podman"}

@@ -25,7 +25,7 @@ UNIT_FILE = f"/etc/systemd/system/{UNIT}"
 _BUILDS = ("systemctl", "list-units", "--plain", "--no-legend", "--state=active", "techulus-build-*")
 INSTALL = "/mnt/bundle/install.sh"
 DROP_IN = "/run/systemd/system/techulus-agent.service.d"
-_PATIENCE_S = 60
+_PATIENCE_S = 180
 _COUNT = "i=0; while :; do i=$((i+1)); echo line $i; sleep 0.05; done & trap 'exit 0' TERM; wait"
 
 
