@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -48,9 +49,12 @@ class Halted:
     def wait_in_the_middle(self) -> None:
         """Until each is where it halts."""
         for stage, line in _BEGUN.items():
-            wait_for(lambda: line in self.said(stage).splitlines(), _PATIENCE_S, f"a build to be {stage}")  # noqa: B023
-            wait_for(lambda: self.builders(stage), _PATIENCE_S, f"what is {stage}")  # noqa: B023
+            wait_for(partial(self._has_said, stage, line), _PATIENCE_S, f"a build to be {stage}")
+            wait_for(partial(self.builders, stage), _PATIENCE_S, f"what is {stage}")
         self.groups = [group for stage in self.children for group in self._groups(stage)]
+
+    def _has_said(self, stage: str, line: str) -> bool:
+        return line in self.said(stage).splitlines()
 
     def builders(self, stage: str) -> list[int]:
         """What does the work of this build: Git, or buildah."""

@@ -200,6 +200,21 @@ async def test_who_is_sent_on_to_an_address_of_the_host(
     assert MARK not in "\n".join(bench.lines)
 
 
+async def test_the_clones_host_is_gits_alone(bench: Bench, registry: Registry) -> None:
+    """L65: users choose it, so a step of the build does not reach what Git has just cloned from."""
+    job = bench.job(f"FROM {registry.offer('web')}\nRUN wget -O - {bench.git.url('site')}/info/refs\n")
+    with pytest.raises(BuildError, match="building failed"):
+        await bench.build(job)
+    assert any("Connection refused" in line for line in bench.lines)
+
+
+async def test_a_steps_own_254(bench: Bench, registry: Registry) -> None:
+    """It is npm's for a file that is missing, and no fault of the sandbox."""
+    why = await bench.failure(f"FROM {registry.offer('web')}\nRUN echo its own words; exit 254\n")
+    assert "its own words" in why
+    assert "sandbox" not in why
+
+
 async def test_a_step_that_looks_for_every_file(bench: Bench, registry: Registry) -> None:
     """It finds what is in its image."""
     await bench.build(
